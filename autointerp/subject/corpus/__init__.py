@@ -1,0 +1,1 @@
+"""Corpora: sources of text, and the documents that fit a model's context."""
