@@ -178,7 +178,11 @@ class FeatureRecord(Record):
     feature: FeatureId
     design: str
     """Name of the sampling design that chose the windows."""
-    level_rule: Literal["decile", "rank", "floor", "ceil"]
+    level_rule: Literal["decile", "rank"]
+    """`rank` where the feature has fewer than ten distinct non-zero activations (`format.level_edges`)."""
+    level_edges: tuple[float, ...]
+    """Nine edges; a level is 1 + the number of edges strictly below the activation."""
+    facts: FeatureFacts = FeatureFacts()
     stats: FeatureStats
     splits: ExampleSplit
     token_table: TokenTable | None = None

@@ -1,0 +1,74 @@
+"""The seam to language models: one request, one reply, one method.
+
+Everything in the program that asks an LLM does it through `ChatModel`. Knows no provider, prompt or feature.
+"""
+
+from typing import Literal, Protocol
+
+from autointerp.records import Record, Usage
+
+
+class ChatMessage(Record):
+    """One turn of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(Record):
+    """One question; equal requests have equal answers in the cache."""
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+    temperature: float | None = None
+    top_logprobs: int | None = None
+    """Ask for this many most likely tokens at each generated position."""
+    json_schema: dict[str, object] | None = None
+    """Ask for an answer that fits this schema."""
+    sample: int = 0
+    """Number among repeated askings of the same question (candidates, asked again)."""
+
+
+class TokenLogprob(Record):
+    """One generated token with the most likely ones at its position."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class ChatReply(Record):
+    """What came back: text and why it ended; a refusal is an answer, not an error."""
+
+    text: str
+    finish_reason: str
+    """`stop`, `length`, `content_filter`, or what the server says."""
+    refused: bool = False
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    model: str
+    usage: Usage
+
+
+class ChatModel(Protocol):
+    """Anything that answers a prompt."""
+
+    @property
+    def name(self) -> str:
+        """`provider:name`."""
+        ...
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Answer, or raise a `RunError` that says why not."""
+        ...
+
+
+class ReplyCache(Protocol):
+    """Where replies are kept; implemented in `store`."""
+
+    def get(self, key: str) -> ChatReply | None:
+        """The reply kept under a request's digest."""
+        ...
+
+    async def put(self, key: str, reply: ChatReply) -> None:
+        """Keep a reply; returns once it is safe on disk."""
+        ...
