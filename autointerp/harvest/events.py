@@ -276,6 +276,10 @@ class Harvest:
             histogram=tuple(s.histogram[feature].tolist()),
         )
 
+    def level_rule(self, feature: int) -> tuple[Float[np.ndarray, "9"], bool]:
+        """The nine level edges, and whether they go by rank."""
+        return np.asarray(self.stats.level_edges[feature]), bool(self.stats.by_rank[feature])
+
     def neighbours(self, feature: int) -> tuple[tuple[int, float], ...]:
         """Features with the nearest decoder directions, nearest first."""
         if not len(self.facts.neighbour):

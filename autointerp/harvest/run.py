@@ -83,11 +83,12 @@ def run_pass(
     started = time.monotonic()
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     readers = [reader for reader in readers if not reader.done]
+    if not readers:
+        return
     settings = _open_plans(readers, corpus, settings)
     n_shard = -(-corpus.n_row // settings.shard_rows)
     torch.set_num_threads(settings.threads)
-    if readers:
-        _check_disk(subject, readers, corpus, settings)
+    _check_disk(subject, readers, corpus, settings)
     for index in range(n_shard):
         missing = [reader for reader in readers if not reader.shard(index).is_file()]
         if missing:
