@@ -72,7 +72,7 @@ def _outputs(subject: Subject, dictionary: Dictionary, decoder: Tensor | None) -
     for low in range(0, dictionary.d_sae, CHUNK):
         high = min(low + CHUNK, dictionary.d_sae)
         directions = _one_hot(low, high, dictionary.d_sae) if decoder is None else decoder[low:high]
-        logits = subject.output_tokens(directions, dictionary.hook_point)
+        logits = subject.output_tokens(directions, dictionary.hook_out)
         if logits is None:
             nothing = (np.zeros((0, N_OUTPUT), np.int32), np.zeros((0, N_OUTPUT), np.float32))
             return nothing, nothing
