@@ -111,9 +111,7 @@ def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
     if missing:
         from autointerp.harvest.session import harvest_dictionaries
 
-        folder.write_manifest(
-            config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False
-        )
+        folder.write_manifest(config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False)
         harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
 
 
@@ -186,9 +184,9 @@ def _plans(folder: RunFolder, config: RunConfig, store: RunStore, listener: List
                 features=pipeline.select_features(config.features, harvest.stats.n_active, dictionary.id, config.seed),
                 make_record=chooser.feature_record,
                 protocol=protocol,
-                explainer=_EXPLAINERS[config.explainer](),
+                explainer=EXPLAINERS[config.explainer](),
                 explainer_key=config.explainer,
-                simulator=_SIMULATORS[config.simulator](),
+                simulator=SIMULATORS[config.simulator](),
                 seed=config.seed,
                 concurrency=1,
                 progress=listener.progress,
@@ -237,5 +235,5 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autointerp"
 
 
-_EXPLAINERS: dict[str, Callable[[], Explainer]] = {"lookup": LookupExplainer}
-_SIMULATORS: dict[str, Callable[[], Simulator]] = {"lookup": LookupSimulator}
+EXPLAINERS: dict[str, Callable[[], Explainer]] = {"lookup": LookupExplainer}
+SIMULATORS: dict[str, Callable[[], Simulator]] = {"lookup": LookupSimulator}

@@ -41,9 +41,18 @@ class DictionaryConfig(_Section):
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
     """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
-    role: Role = "trained"
+    role: Role
+    """`basis` for neurons and `trained` for everything else, where absent."""
     rerandomise_seed: int | None = None
     """For a control: the model under it is redrawn from this seed when it is harvested."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_role(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "role" not in values:
+            neurons = str(values.get("path", "")).startswith(NEURONS_PREFIX)
+            return {**values, "role": "basis" if neurons else "trained"}
+        return values
 
     @model_validator(mode="after")
     def _only_controls_redraw(self) -> Self:
@@ -218,7 +227,5 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = {"dictionary": DictionaryConfig, "harvest": HarvestConfig}.get(
-        str(location[0]) if len(location) > 1 else "", RunConfig
-    )
-    return list(section.model_fields)
+    sections: dict[str, type[BaseModel]] = {"dictionary": DictionaryConfig, "harvest": HarvestConfig}
+    return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

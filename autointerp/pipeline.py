@@ -1,4 +1,4 @@
-"""From a finished harvest, or bare records, to outcomes: examples → explanation → simulation → score, feature by feature.
+"""From a finished harvest, or bare records, to outcomes: examples, explanation, simulation, score, by feature.
 
 A store and a feature's record maker flow in; every step ends in the store as Done, Skipped or Failed, so a killed run
 goes on at its first missing step. Bounded concurrency. Knows no model, no corpus and no provider.
@@ -179,9 +179,7 @@ def shuffled_partners(explained: Sequence[int], dictionary: str, seed: int) -> d
     return partners
 
 
-async def _run(
-    plan: Interpretation, stage: str, todo: Sequence[int], work: Callable[[int], Awaitable[Commit]]
-) -> None:
+async def _run(plan: Interpretation, stage: str, todo: Sequence[int], work: Callable[[int], Awaitable[Commit]]) -> None:
     """Work on features, a bounded number at a time; finished steps reach the store in the features' order."""
     slots = asyncio.Semaphore(plan.concurrency)
 

@@ -6,12 +6,16 @@ Words flow in, one library call each; tables, JSON and an exit code flow out. Im
 import errno
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autointerp.errors import AutointerpError, UsageError
+
+if TYPE_CHECKING:
+    from autointerp.config import RunConfig
 
 app = typer.Typer(
     name="autointerp",
@@ -61,8 +65,17 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    names = ("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "out", "seed")
-    flags = dict(zip(names, (model, hook_point, corpus, features, protocol, explainer, simulator, out, seed), strict=True))
+    flags = {
+        "model": model,
+        "hook_point": hook_point,
+        "corpus": corpus,
+        "features": features,
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "out": out,
+        "seed": seed,
+    }
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
         summaries = api.run(settings, listener)
@@ -99,9 +112,7 @@ def harvest(
 
 
 @app.command()
-def explain(
-    run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False
-) -> None:
+def explain(run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
     from autointerp.cli.progress import listening
@@ -173,7 +184,9 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _settings(config: Path | None, flags: dict[str, object], dictionary: list[str] | None, *, demo: bool):  # type: ignore[no-untyped-def]
+def _settings(
+    config: Path | None, flags: Mapping[str, object], dictionary: list[str] | None, *, demo: bool
+) -> "RunConfig":
     from autointerp.config import make_config, parse_dictionary
     from autointerp.resources import bundled
 
@@ -206,5 +219,6 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        print(f"error: the disk of {error.filename or 'the run'} is full; free some and run the same again", file=sys.stderr)
+        where = error.filename or "the run"
+        print(f"error: the disk of {where} is full; free some and run the same again", file=sys.stderr)
         sys.exit(2)

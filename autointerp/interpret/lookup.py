@@ -8,7 +8,7 @@ else. The baseline is the whole token table, without a text.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from autointerp.interpret.simulate import Tokens
@@ -16,6 +16,8 @@ from autointerp.provenance import digest
 from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable
 
 MOST_ENTRIES = 20
+MOST_TOKENS = 256
+"""Single tokens considered, the heaviest first."""
 MASS_SHARE = 0.98
 """The explainer stops once its entries carry this share of what a full table could."""
 NO_PATTERN = "no clear pattern"
@@ -104,12 +106,14 @@ class LookupSimulator:
                 levels=(None,) * len(windows), failures=tuple((i, "outside_grammar") for i in range(len(windows)))
             )
         alone = {entry.token: entry.level for entry in entries if entry.previous is None}
-        after = {(entry.previous, entry.token): entry.level for entry in entries if entry.previous is not None}
+        after: dict[tuple[str | None, str], int] = {
+            (entry.previous, entry.token): entry.level for entry in entries if entry.previous is not None
+        }
         return Simulation(levels=tuple(_read_levels(window, alone, after) for window in windows))
 
 
 def _read_levels(
-    window: Tokens, alone: dict[str, int], after: dict[tuple[str | None, str], int]
+    window: Tokens, alone: Mapping[str, int], after: Mapping[tuple[str | None, str], int]
 ) -> tuple[int, ...]:
     levels = []
     previous: str | None = None
@@ -129,11 +133,13 @@ def choose_entries(table: TokenTable) -> list[Entry]:
     total = dict(zip(table.tokens, table.level_sums, strict=True))
     pair_count = dict(zip(table.pairs, table.pair_counts, strict=True))
     pair_total = dict(zip(table.pairs, table.pair_level_sums, strict=True))
+    heaviest = sorted(table.tokens, key=lambda token: -total[token])[:MOST_TOKENS]
     chosen: list[tuple[str, str | None]] = []
     target = MASS_SHARE * sum(total.values())
     covered = 0.0
     while len(chosen) < MOST_ENTRIES and covered < target:
-        best = max(_gains(count, total, pair_count, pair_total, chosen), default=None)
+        gains = _gains(heaviest, count, total, pair_count, pair_total, chosen)
+        best = max(gains, key=lambda candidate: candidate.gain, default=None)
         if best is None or best.gain <= 0:
             break
         chosen.append((best.token, best.previous))
@@ -146,7 +152,10 @@ def choose_entries(table: TokenTable) -> list[Entry]:
             covered += total[best.token]
     entries = []
     for token, previous in chosen:
-        n, s = (count[token], total[token]) if previous is None else (pair_count[previous, token], pair_total[previous, token])
+        if previous is None:
+            n, s = count[token], total[token]
+        else:
+            n, s = pair_count[previous, token], pair_total[previous, token]
         level = min(10, int(s / n + 0.5)) if n else 0
         if level:
             entries.append(Entry(token, previous, level))
@@ -154,6 +163,7 @@ def choose_entries(table: TokenTable) -> list[Entry]:
 
 
 def _gains(
+    heaviest: Sequence[str],
     count: dict[str, int],
     total: dict[str, int],
     pair_count: dict[tuple[str, str], int],
@@ -162,7 +172,8 @@ def _gains(
 ) -> list[_Gain]:
     """Squared level that each entry not yet chosen would explain beyond what the chosen ones predict there."""
     gains = []
-    for token, n in count.items():
+    for token in heaviest:
+        n = count[token]
         if n > 0 and (token, None) not in chosen and total[token] >= n / 2:
             gains.append(_Gain(total[token] ** 2 / n, token, None))
     for (previous, token), n in pair_count.items():

@@ -140,7 +140,9 @@ def _measure(
     return _Measured(score, statistic)
 
 
-def _control(examples: Sequence[Example], grid: _Grid, predicted: Predicted | None, missing: UndefinedReason) -> _Measured:
+def _control(
+    examples: Sequence[Example], grid: _Grid, predicted: Predicted | None, missing: UndefinedReason
+) -> _Measured:
     if predicted is None:
         return _Measured(Score(metric="spearman", value=None, undefined=missing, n_windows=0), None)
     return _measure(examples, grid, predicted, "spearman")

@@ -130,7 +130,7 @@ def _feature(
     own = plan.store.explanation(feature, plan.design, plan.explainer_key)
     simulation = plan.store.simulation(feature, plan.key, "explanation")
     stats: FeatureStats = record.stats if record else harvest.feature_stats(index)
-    reason = None if score is None else score.spearman.undefined
+    reason: str | None = None if score is None else score.spearman.undefined
     if isinstance(outcome, Failed | Skipped):
         reason = outcome.reason
     state = "scored" if score and score.spearman.value is not None else "undefined"

@@ -70,9 +70,8 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise UsageError(
-                    f"{self.path} is being written by {file.read().strip() or 'another process'}; wait for it or stop it"
-                ) from None
+                writer = file.read().strip() or "another process"
+                raise UsageError(f"{self.path} is being written by {writer}; wait for it or stop it") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()
