@@ -158,6 +158,11 @@ class ErrorFacts:
         return self.status in (400, 403, 422) and bool(_FILTER.search(self.all))
 
     @property
+    def is_too_long(self) -> bool:
+        """The request does not fit the model's context."""
+        return self.status in (400, 413, 422) and bool(_CONTEXT.search(self.all))
+
+    @property
     def is_unknown_model(self) -> bool:
         """The endpoint says that it has no such model."""
         return self.status in (400, 404) and bool(_MODEL.search(self.all))
@@ -177,7 +182,7 @@ def classify(facts: ErrorFacts) -> LlmError:
         return RateLimitedError(message, facts.retry_after_s)
     if status in (401, 403):
         return BadKeyError(message)
-    if status in (400, 413, 422) and _CONTEXT.search(facts.all):
+    if facts.is_too_long:
         return ContextTooLongError(message)
     if status >= 500 or status in _RETRIED_STATUSES:
         return ServerFailedError(status, message, facts.retry_after_s)
