@@ -5,6 +5,7 @@ that many tasks share one commit. Knows no request, endpoint or key of an accoun
 """
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
@@ -146,7 +147,7 @@ class SqliteReplyCache:
         for put in group:
             by_loop.setdefault(put.loop, []).append(put.done)
         for loop, waiting in by_loop.items():
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(_acknowledge, waiting, failure)
 
 
