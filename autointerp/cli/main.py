@@ -1,0 +1,210 @@
+"""The command line: a command parses, calls, prints.
+
+Words flow in, one library call each; tables, JSON and an exit code flow out. Imports nothing heavy for `--help`.
+"""
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autointerp.errors import AutointerpError, UsageError
+
+app = typer.Typer(
+    name="autointerp",
+    help="Explain the features of a sparse autoencoder, score the explanations, and trust the scores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
+Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
+HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
+Dictionaries = Annotated[
+    list[str] | None,
+    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, or neurons@HOOK; give it again for more."),
+]
+Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
+Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
+Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
+Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup.")]
+Simulator = Annotated[str | None, typer.Option(help="Who predicts levels from an explanation: lookup.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
+Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
+Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
+AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+
+
+@app.command()
+def run(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    features: Features = None,
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    out: Out = None,
+    seed: Seed = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    names = ("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "out", "seed")
+    flags = dict(zip(names, (model, hook_point, corpus, features, protocol, explainer, simulator, out, seed), strict=True))
+    settings = _settings(config, flags, dictionary, demo=demo)
+    with listening() as listener:
+        summaries = api.run(settings, listener)
+    show_summaries(summaries)
+    for name in ("summary.json", "report.html"):
+        print(settings.out / name)
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+@app.command()
+def harvest(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    out: Out = None,
+    seed: Seed = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
+    settings = _settings(config, flags, dictionary, demo=demo)
+    with listening() as listener:
+        api.run_harvest(settings, listener)
+    print(settings.out / "harvest")
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})
+
+
+@app.command()
+def explain(
+    run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False
+) -> None:
+    """Explain the features of a harvested run that lack an explanation."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    with listening() as listener:
+        n = api.run_explain(run, {"explainer": explainer, "features": features}, listener)
+    print(f"{n} features have an explanation")
+    if as_json:
+        _print_json({"out": str(run), "explained": n})
+
+
+@app.command()
+def score(
+    run: Run,
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    features: Features = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the features of a run that lack a score; pays only for what is missing."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    changes = {"protocol": protocol, "explainer": explainer, "simulator": simulator, "features": features}
+    with listening() as listener:
+        summaries = api.run_score(run, changes, listener)
+    show_summaries(summaries)
+    if as_json:
+        _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+@app.command()
+def report(run: Run, as_json: AsJson = False) -> None:
+    """Write a run's report.html anew."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    with listening() as listener:
+        path = api.write_report(run, listener)
+    print(path)
+    if as_json:
+        _print_json({"report": str(path)})
+
+
+@app.command()
+def doctor(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    out: Out = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check versions, device, disk, and whether model and dictionaries fit; each trouble comes with its fix."""
+    from autointerp import api
+    from autointerp.cli.show import show_findings
+
+    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out}
+    given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
+    findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
+    show_findings(findings)
+    if as_json:
+        _print_json({"findings": [finding._asdict() for finding in findings]})
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(2)
+
+
+def _settings(config: Path | None, flags: dict[str, object], dictionary: list[str] | None, *, demo: bool):  # type: ignore[no-untyped-def]
+    from autointerp.config import make_config, parse_dictionary
+    from autointerp.resources import bundled
+
+    if demo and config is not None:
+        raise UsageError("give a configuration file or --demo, not both")
+    if demo:
+        config = bundled("demo") / "demo.toml"
+    values = dict(flags)
+    if dictionary:
+        values["dictionary"] = [parse_dictionary(spec) for spec in dictionary]
+    name = Path(str(values["corpus"])).stem if values.get("corpus") else None
+    default = f"runs/{'-'.join(filter(None, ['demo' if demo else None, name])) or 'run'}"
+    return make_config(config, values, default)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line; an error on purpose becomes one sentence and its exit code."""
+    try:
+        app()
+    except AutointerpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where this one was", file=sys.stderr)
+        sys.exit(3)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: the disk of {error.filename or 'the run'} is full; free some and run the same again", file=sys.stderr)
+        sys.exit(2)

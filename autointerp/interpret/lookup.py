@@ -1,0 +1,210 @@
+"""The path without an LLM: an explainer and a simulator that share one readable grammar, and the baseline beside them.
+
+    fires on "import" (8); on "as" after "import" (5); else 0
+
+The explainer writes that text from what the explain part says of each token. The simulator parses it and sees nothing
+else. The baseline is the whole token table, without a text.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from autointerp.interpret.simulate import Tokens
+from autointerp.provenance import digest
+from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable
+
+MOST_ENTRIES = 20
+MASS_SHARE = 0.98
+"""The explainer stops once its entries carry this share of what a full table could."""
+NO_PATTERN = "no clear pattern"
+_QUOTED = r'"([^"]*)"'
+_ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|\d)\)")
+_TEXT = re.compile(rf"fires ({_ENTRY.pattern}(?:; {_ENTRY.pattern})*); else 0")
+_QUOTE = "\\u{22}"
+
+
+class Entry(NamedTuple):
+    """One line of a look-up explanation."""
+
+    token: str
+    previous: str | None
+    level: int
+
+
+class _Gain(NamedTuple):
+    """What a candidate entry would explain."""
+
+    gain: float
+    token: str
+    previous: str | None
+
+
+def format_entries(entries: Sequence[Entry]) -> str:
+    """The explanation's text; at least one entry."""
+    return "fires " + "; ".join(_format_entry(entry) for entry in entries) + "; else 0"
+
+
+def _format_entry(entry: Entry) -> str:
+    after = f' after "{_quote(entry.previous)}"' if entry.previous is not None else ""
+    return f'on "{_quote(entry.token)}"{after} ({entry.level})'
+
+
+def _quote(token: str) -> str:
+    return token.replace('"', _QUOTE)
+
+
+def parse_entries(text: str) -> list[Entry] | None:
+    """The inverse of `format_entries`; None for a text outside the grammar."""
+    whole = _TEXT.fullmatch(text)
+    if whole is None:
+        return None
+    return [
+        Entry(
+            match[1].replace(_QUOTE, '"'),
+            match[2].replace(_QUOTE, '"') if match[2] is not None else None,
+            int(match[3]),
+        )
+        for match in _ENTRY.finditer(whole[1])
+    ]
+
+
+class LookupExplainer:
+    """Names the tokens, alone or after another, that carry most of the activation."""
+
+    author = "lookup"
+
+    async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
+        """One explanation; `n_candidates` makes no difference."""
+        table = record.token_table or count_tokens(record.splits.explain)
+        entries = choose_entries(table)
+        return [
+            Explanation(
+                feature=record.feature,
+                text=format_entries(entries) if entries else NO_PATTERN,
+                no_pattern=not entries,
+                author=self.author,
+                method="lookup",
+                examples_digest=digest(table.model_dump()),
+            )
+        ]
+
+
+class LookupSimulator:
+    """Reads the levels off an explanation's entries; the most specific match wins, and nothing matches as 0."""
+
+    name = "lookup"
+
+    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+        """Levels of every window, or every window failed where the text is outside the grammar."""
+        entries = parse_entries(explanation.text)
+        if entries is None:
+            return Simulation(
+                levels=(None,) * len(windows), failures=tuple((i, "outside_grammar") for i in range(len(windows)))
+            )
+        alone = {entry.token: entry.level for entry in entries if entry.previous is None}
+        after = {(entry.previous, entry.token): entry.level for entry in entries if entry.previous is not None}
+        return Simulation(levels=tuple(_read_levels(window, alone, after) for window in windows))
+
+
+def _read_levels(
+    window: Tokens, alone: dict[str, int], after: dict[tuple[str | None, str], int]
+) -> tuple[int, ...]:
+    levels = []
+    previous: str | None = None
+    for token in window:
+        levels.append(after.get((previous, token), alone.get(token, 0)))
+        previous = token
+    return tuple(levels)
+
+
+def choose_entries(table: TokenTable) -> list[Entry]:
+    """At most 20 entries, each the one that explains most squared level beyond those before it.
+
+    An entry's level is the mean over the occurrences that no more specific entry covers, rounded; entries that round
+    to 0 are left out.
+    """
+    count = dict(zip(table.tokens, table.counts, strict=True))
+    total = dict(zip(table.tokens, table.level_sums, strict=True))
+    pair_count = dict(zip(table.pairs, table.pair_counts, strict=True))
+    pair_total = dict(zip(table.pairs, table.pair_level_sums, strict=True))
+    chosen: list[tuple[str, str | None]] = []
+    target = MASS_SHARE * sum(total.values())
+    covered = 0.0
+    while len(chosen) < MOST_ENTRIES and covered < target:
+        best = max(_gains(count, total, pair_count, pair_total, chosen), default=None)
+        if best is None or best.gain <= 0:
+            break
+        chosen.append((best.token, best.previous))
+        if best.previous is not None:
+            pair = (best.previous, best.token)
+            covered += pair_total[pair] if (best.token, None) not in chosen else 0
+            count[best.token] -= pair_count[pair]
+            total[best.token] -= pair_total[pair]
+        else:
+            covered += total[best.token]
+    entries = []
+    for token, previous in chosen:
+        n, s = (count[token], total[token]) if previous is None else (pair_count[previous, token], pair_total[previous, token])
+        level = min(10, int(s / n + 0.5)) if n else 0
+        if level:
+            entries.append(Entry(token, previous, level))
+    return sorted(entries, key=lambda e: (-e.level, e.previous is not None))
+
+
+def _gains(
+    count: dict[str, int],
+    total: dict[str, int],
+    pair_count: dict[tuple[str, str], int],
+    pair_total: dict[tuple[str, str], int],
+    chosen: Sequence[tuple[str, str | None]],
+) -> list[_Gain]:
+    """Squared level that each entry not yet chosen would explain beyond what the chosen ones predict there."""
+    gains = []
+    for token, n in count.items():
+        if n > 0 and (token, None) not in chosen and total[token] >= n / 2:
+            gains.append(_Gain(total[token] ** 2 / n, token, None))
+    for (previous, token), n in pair_count.items():
+        if n > 0 and (token, previous) not in chosen:
+            now = total[token] / count[token] if (token, None) in chosen and count[token] > 0 else 0.0
+            if pair_total[previous, token] >= n / 2:
+                gains.append(_Gain(n * (pair_total[previous, token] / n - now) ** 2, token, previous))
+    return gains
+
+
+def baseline_levels(table: TokenTable, windows: Sequence[Tokens]) -> tuple[tuple[Level, ...], ...]:
+    """The look-up baseline: mean level per token over the explain part; an unseen token gets the part's mean."""
+    unseen = int(table.mean_level + 0.5)
+    levels = {
+        token: int(total / n + 0.5) if n else unseen
+        for token, n, total in zip(table.tokens, table.counts, table.level_sums, strict=True)
+    }
+    return tuple(tuple(levels.get(token, unseen) for token in window) for window in windows)
+
+
+def count_tokens(examples: Sequence[Example]) -> TokenTable:
+    """A token table of the examples alone, for records that come without a corpus."""
+    counts: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    pair_counts: Counter[tuple[str, str]] = Counter()
+    pair_sums: Counter[tuple[str, str]] = Counter()
+    for example in examples:
+        previous: str | None = None
+        for token, level in zip(example.record.tokens, example.levels, strict=True):
+            counts[token] += 1
+            sums[token] += level
+            if previous is not None:
+                pair_counts[previous, token] += 1
+                pair_sums[previous, token] += level
+            previous = token
+    pairs = [pair for pair, total in pair_sums.most_common() if total]
+    return TokenTable(
+        tokens=tuple(counts),
+        counts=tuple(counts.values()),
+        level_sums=tuple(sums[token] for token in counts),
+        pairs=tuple(pairs),
+        pair_counts=tuple(pair_counts[pair] for pair in pairs),
+        pair_level_sums=tuple(pair_sums[pair] for pair in pairs),
+        mean_level=sums.total() / max(counts.total(), 1),
+    )

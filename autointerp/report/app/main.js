@@ -1,0 +1,124 @@
+// Start: theme, keys, tips, and the address of the open feature.
+
+const THEMES = ["auto", "light", "dark"];
+
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  byId("theme-name").textContent = name;
+  remember("theme", name);
+  if (chart) drawScatter();
+}
+
+const tip = byId("tip");
+function hideTip() {
+  tip.hidden = true;
+}
+
+function showTip(cell) {
+  const w = card.detail.windows[Number(cell.closest(".track").dataset.w)];
+  const i = Number(cell.dataset.i);
+  const lines = [["activation", quantity(w.activations[i])], ["true level", w.levels[i]]];
+  if (w.simulated) lines.push(["simulated", w.simulated[i]], ["error", fixed(w.simulated[i] - w.levels[i], 0, true)]);
+  tip.innerHTML = `<code><bdi>${escapeHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
+  tip.hidden = false;
+  const at = cell.getBoundingClientRect();
+  const box = tip.getBoundingClientRect();
+  tip.style.left = `${clamp(at.left + at.width / 2 - box.width / 2, 6, innerWidth - box.width - 6)}px`;
+  tip.style.top = `${at.top - box.height - 6 > 0 ? at.top - box.height - 6 : at.bottom + 6}px`;
+}
+
+function listenForTips() {
+  cardBox.addEventListener("pointerover", (event) => {
+    const cell = event.target.closest(".k");
+    if (cell) showTip(cell);
+    else hideTip();
+  });
+  cardBox.addEventListener("pointerdown", (event) => {
+    const cell = event.target.closest(".k");
+    if (cell) showTip(cell);
+  });
+  cardBox.addEventListener("pointerleave", hideTip);
+  cardBox.addEventListener("scroll", hideTip, true);
+}
+
+const KEYS = [
+  ["j ↓", "next feature"],
+  ["k ↑", "previous feature"],
+  ["/", "search"],
+  ["w", "worst predicted first, and back"],
+  ["n", "levels as numbers"],
+  ["t", "theme"],
+  ["Esc", "close"],
+  ["?", "these keys"],
+];
+
+function toggleHelp() {
+  const help = byId("help");
+  if (help.open) help.close();
+  else {
+    help.innerHTML = `<h2>Keys</h2><dl>${KEYS.map(([k, v]) => `<dt><kbd>${k}</kbd></dt><dd>${v}</dd>`).join("")}</dl><form method="dialog"><button>Close</button></form>`;
+    help.showModal();
+  }
+}
+
+const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % 3]);
+
+const ACTIONS = {
+  j: () => step(1),
+  k: () => step(-1),
+  ArrowDown: () => step(1),
+  ArrowUp: () => step(-1),
+  ArrowRight: () => step(1),
+  ArrowLeft: () => step(-1),
+  "/": () => byId("search").focus(),
+  t: nextTheme,
+  "?": toggleHelp,
+  w: () => {
+    if (!card.row) return;
+    view.order = view.order === "worst" ? "stratum" : "worst";
+    redrawWindows();
+  },
+  n: () => {
+    if (!card.row) return;
+    view.numbers = !view.numbers;
+    redrawWindows();
+  },
+};
+
+function listenToKeys() {
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
+    if (event.key === "Escape") {
+      if (typing) event.target.blur();
+      else if (card.row && !byId("help").open) closeCard();
+      return;
+    }
+    const arrows = event.key.startsWith("Arrow");
+    if (typing || byId("help").open || (arrows && !card.row && event.target.id !== "rows")) return;
+    const action = ACTIONS[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+}
+
+function followAddress() {
+  const row = BY_ID.get(decodeURI(location.hash.slice(1)));
+  if (row) openCard(row);
+  else if (card.row) closeCard();
+}
+
+setTheme(THEMES.includes(remember("theme")) ? remember("theme") : "auto");
+byId("theme").hidden = byId("help-open").hidden = false;
+byId("theme").addEventListener("click", nextTheme);
+byId("help-open").addEventListener("click", toggleHelp);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart && drawScatter());
+buildTable();
+listenToTable();
+listenForTips();
+listenToKeys();
+refresh();
+addEventListener("hashchange", followAddress);
+followAddress();
+requestAnimationFrame(() => setTimeout(drawScatter));

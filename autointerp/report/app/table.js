@@ -1,0 +1,148 @@
+// The table of features: search, filters, sort, and only the rows in sight.
+
+const explorer = byId("explorer");
+const SHOWS = {
+  all: ["all features", () => true],
+  scored: ["scored", (r) => r.state === "scored"],
+  above: ["above the null threshold", (r) => r.value !== null && r.nullThreshold !== null && r.value > r.nullThreshold],
+  below: ["not above the null threshold", (r) => r.value !== null && r.nullThreshold !== null && r.value <= r.nullThreshold],
+  beats: ["better than look-up", (r) => r.lift[1] !== null && r.lift[1] > 0],
+  ties: ["no better than look-up", (r) => r.lift[1] !== null && r.lift[1] <= 0],
+  undefined: ["undefined", (r) => r.state === "undefined"],
+  failed: ["failed", (r) => r.state === "failed"],
+  skipped: ["skipped", (r) => r.state === "skipped"],
+};
+const COLUMNS = {
+  feature: ["Feature", (r) => r.position, 1],
+  score: ["Score", (r) => r.value, -1],
+  lift: ["Over look-up", (r) => r.lift[0], -1],
+  density: ["Density", (r) => r.density, -1],
+  explanation: ["Explanation", (r) => r.explanation && r.explanation.toLowerCase(), 1],
+};
+const table = { query: "", dictionary: "", show: "all", reason: "", chosen: null, sort: "score", direction: -1, rows: [], current: null };
+
+const shownRows = () => table.rows;
+const placeOf = (row) => table.rows.indexOf(row);
+
+function buildTable() {
+  const counts = Object.entries(SHOWS).map(([key, [label, test]]) => [key, label, ROWS.filter(test).length]);
+  const shows = counts.filter(([, , n]) => n).map(([key, label, n]) => `<option value="${key}">${label} (${thousands(n)})</option>`);
+  const dictionaries = DICTIONARIES.map((d, k) => `<option value="${k}">${escapeHtml(d.id)}</option>`);
+  const heads = Object.entries(COLUMNS).map(([key, [label]]) => `<div role="columnheader" class="c-${key}"><button type="button" data-sort="${key}">${label}</button></div>`);
+  explorer.innerHTML = `<div class="filters"><label class="search"><span class="sr">Search</span><input id="search" type="search" placeholder="Search explanations, ids, reasons" autocomplete="off" spellcheck="false"></label>
+    <label><span class="sr">Dictionary</span><select id="dictionary"><option value="">all dictionaries</option>${dictionaries.join("")}</select></label>
+    <label><span class="sr">Show</span><select id="show">${shows.join("")}</select></label>
+    <button type="button" id="chosen" hidden></button><output id="count"></output></div>
+    <div role="table" aria-label="Features" class="grid-table"><div role="row" class="head">${heads.join("")}</div><div id="rows" role="rowgroup" tabindex="0"><div id="spacer"></div></div></div>`;
+  explorer.hidden = false;
+}
+
+function refresh() {
+  const query = table.query.trim().toLowerCase();
+  const matches = (r) => !query || [r.id, r.explanation, words(r.reason), r.why, r.author].some((t) => t && t.toLowerCase().includes(query));
+  const test = SHOWS[table.show][1];
+  const [, key] = COLUMNS[table.sort];
+  const order = { scored: 0, undefined: 1, failed: 2, skipped: 3 };
+  table.rows = ROWS.filter((r) => test(r) && (table.dictionary === "" || r.dictionary === Number(table.dictionary)) && (!table.reason || r.reason === table.reason) && (!table.chosen || table.chosen(r)) && matches(r)).sort((a, b) => {
+    const x = key(a);
+    const y = key(b);
+    if (x === null || y === null) return (x === null) - (y === null) || order[a.state] - order[b.state] || a.position - b.position;
+    return (x < y ? -1 : x > y ? 1 : 0) * table.direction || a.position - b.position;
+  });
+  byId("count").textContent = table.rows.length === ROWS.length ? `${thousands(ROWS.length)} features` : `${thousands(table.rows.length)} of ${thousands(ROWS.length)} features`;
+  const chip = byId("chosen");
+  chip.hidden = !table.reason && !table.chosen;
+  chip.textContent = `${table.reason ? words(table.reason) : "marked in the chart"} ✕`;
+  for (const head of explorer.querySelectorAll("[data-sort]")) {
+    const on = head.dataset.sort === table.sort;
+    head.parentElement.setAttribute("aria-sort", on ? (table.direction > 0 ? "ascending" : "descending") : "none");
+  }
+  byId("rows").scrollTop = 0;
+  drawRows();
+}
+
+function rowHtml(row, place, height) {
+  const score = row.state === "scored"
+    ? `${scoreSvg(row)}<span class="num"><b>${fixed(row.value)}</b> <small>${interval(row.score)}</small></span>`
+    : stateHtml(row);
+  const said = row.explanation ? `<bdi>${escapeHtml(row.explanation)}</bdi>` : `<span class="none">${escapeHtml(row.why || "no explanation")}</span>`;
+  const lift = row.lift[0] === null ? "–" : `${fixed(row.lift[0], 2, true)}`;
+  const current = table.current === row;
+  return `<div role="row" class="row${current ? " current" : ""}" style="top:${place * height}px" data-id="${escapeHtml(row.id)}" aria-rowindex="${place + 2}"${current ? ' aria-current="true"' : ""}>
+    <div role="cell" class="c-feature"><a href="#${encodeURI(row.id)}" tabindex="-1">${glyph(row.dictionary)}${escapeHtml(row.id)}</a></div>
+    <div role="cell" class="c-score">${score}</div><div role="cell" class="c-lift">${lift}</div><div role="cell" class="c-density">${share(row.density)}</div>
+    <div role="cell" class="c-explanation">${said}</div></div>`;
+}
+
+const rowHeight = () => parseFloat(getComputedStyle(explorer).getPropertyValue("--row")) || 44;
+
+function drawRows() {
+  const box = byId("rows");
+  const height = rowHeight();
+  const first = Math.max(0, Math.floor(box.scrollTop / height) - 6);
+  const last = Math.min(table.rows.length, Math.ceil((box.scrollTop + box.clientHeight) / height) + 6);
+  const html = table.rows.slice(first, last).map((row, k) => rowHtml(row, first + k, height));
+  const spacer = byId("spacer");
+  spacer.style.height = `${table.rows.length * height}px`;
+  spacer.innerHTML = html.join("") || '<p class="none">No feature matches.</p>';
+}
+
+function markCurrent(row) {
+  table.current = row;
+  const place = placeOf(row);
+  const box = byId("rows");
+  const height = rowHeight();
+  if (place >= 0) {
+    const top = place * height;
+    if (top < box.scrollTop) box.scrollTop = top;
+    else if (top + height > box.scrollTop + box.clientHeight) box.scrollTop = top + height - box.clientHeight;
+  }
+  drawRows();
+}
+
+function go(row) {
+  if (location.hash === `#${encodeURI(row.id)}`) openCard(row);
+  else location.hash = encodeURI(row.id);
+}
+
+function step(by) {
+  if (!table.rows.length) return;
+  const place = table.current ? placeOf(table.current) : -1;
+  go(table.rows[place < 0 ? 0 : clamp(place + by, 0, table.rows.length - 1)]);
+}
+
+function listenToTable() {
+  byId("search").addEventListener("input", (e) => ((table.query = e.target.value), refresh()));
+  byId("dictionary").addEventListener("change", (e) => ((table.dictionary = e.target.value), refresh()));
+  byId("show").addEventListener("change", (e) => ((table.show = e.target.value), refresh()));
+  byId("chosen").addEventListener("click", () => {
+    table.reason = "";
+    table.chosen = null;
+    refresh();
+  });
+  explorer.addEventListener("click", (event) => {
+    const head = event.target.closest("[data-sort]");
+    if (head) {
+      const name = head.dataset.sort;
+      table.direction = table.sort === name ? -table.direction : COLUMNS[name][2];
+      table.sort = name;
+      refresh();
+    }
+    const row = event.target.closest(".row");
+    if (row && !event.metaKey && !event.ctrlKey) {
+      event.preventDefault();
+      go(BY_ID.get(row.dataset.id));
+    }
+  });
+  byId("rows").addEventListener("scroll", () => requestAnimationFrame(drawRows), { passive: true });
+  addEventListener("resize", () => requestAnimationFrame(drawRows));
+  for (const button of document.querySelectorAll("[data-reason]"))
+    button.addEventListener("click", () => {
+      table.reason = button.dataset.reason;
+      table.dictionary = String(DICTIONARIES.findIndex((d) => d.id === button.dataset.dictionary));
+      byId("dictionary").value = table.dictionary;
+      table.show = byId("show").value = "all";
+      refresh();
+      byId("features").scrollIntoView();
+    });
+}

@@ -1,0 +1,215 @@
+"""What a report shows: the run, its dictionaries, and one entry per feature with its windows.
+
+Frozen and validated; `ReportData.model_validate` accepts the same thing as plain JSON. Knows no store, no harvest and
+no HTML. Whoever has a run fills these in; `html.render_report` turns them into one file.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from autointerp.records import DictionaryId, FeatureFacts, Level, Record, Role, Stratum, Usage
+
+State = Literal["scored", "undefined", "failed", "skipped"]
+
+
+class CorpusFacts(Record):
+    """The text under the harvest."""
+
+    name: str
+    digest: str | None = None
+    n_tokens: int
+
+
+class ProtocolFacts(Record):
+    """How examples were chosen, shown, asked and scored."""
+
+    name: str
+    n_windows: int
+    description: str = ""
+
+
+class Control(Record):
+    """A control the reader should look for, and whether this run has it."""
+
+    name: str
+    present: bool
+    note: str = ""
+
+
+class RunFacts(Record):
+    """What a run was made of, in words fit to print."""
+
+    title: str
+    created: str
+    """Date as text."""
+    model: str
+    corpus: CorpusFacts
+    protocol: ProtocolFacts
+    explainer: str
+    simulator: str
+    seed: int
+    versions: dict[str, str] = Field(default_factory=dict)
+    command: str = ""
+    controls: tuple[Control, ...] = ()
+    findings: tuple[str, ...] = ()
+    """Sentences, most important first."""
+    usage: Usage | None = None
+
+
+class Means(Record):
+    """Two means over features: over defined scores, and with explanations that failed counted as 0."""
+
+    mean: float | None = None
+    counted_mean: float | None = None
+
+
+class HeadlineMeans(Means):
+    """The headline statistic of a dictionary."""
+
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """95 % bootstrap interval of `counted_mean` over features."""
+
+
+class DictionarySummary(Record):
+    """One dictionary's entry of `summary.json`; entries this report does not show are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    role: Role
+    n_features: int
+    explained: int
+    scored: int
+    undefined: dict[str, int] = Field(default_factory=dict)
+    """Reason to number of features; so are `failed` and `skipped`."""
+    failed: dict[str, int] = Field(default_factory=dict)
+    skipped: dict[str, int] = Field(default_factory=dict)
+    protocol: str
+    n_windows: int
+    spearman: HeadlineMeans = HeadlineMeans()
+    lookup: Means = Means()
+    shuffled: Means = Means()
+    n_tokens: int
+    l0: float | None = None
+    """Mean number of active features per token."""
+    density: float | None = None
+    """Median over features."""
+
+
+class DictionaryEntry(Record):
+    """One dictionary of the run."""
+
+    id: DictionaryId
+    role: Role
+    kind: str
+    hook_point: str
+    d_sae: int
+    n_alive: int | None = None
+    n_tokens: int
+    summary: DictionarySummary
+
+
+class WithInterval(Record):
+    """A statistic with its 95 % interval over windows, each absent where it does not exist."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Headline(WithInterval):
+    """The score of a feature's explanation."""
+
+    null_threshold: float | None = None
+    """95th percentile of the statistic with the feature's own predictions permuted over its windows."""
+    ceiling: float | None = None
+
+
+class MoreScores(Record):
+    """Statistics beside the headline."""
+
+    pearson: float | None = None
+    spearman_window_mean: float | None = None
+
+
+class ReportWindow(Record):
+    """One window of text with what the feature did and what the explanation predicted."""
+
+    part: Literal["explain", "score"]
+    stratum: Stratum
+    decile: Annotated[int, Field(ge=1, le=10)] | None = None
+    document: str
+    tokens: tuple[str, ...]
+    """Texts escaped by `format`; length n_tok, at least one."""
+    levels: tuple[Level, ...]
+    activations: tuple[float, ...]
+    """Raw units."""
+    simulated: tuple[Level, ...] | None = None
+    """Predicted levels; None where the window was not simulated or its answer failed."""
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        lengths = {len(self.tokens), len(self.levels), len(self.activations)}
+        if self.simulated is not None:
+            lengths.add(len(self.simulated))
+        if not self.tokens or len(lengths) != 1:
+            raise ValueError(f"{len(self.tokens)} tokens in a window whose tracks have other lengths")
+        return self
+
+
+class FeatureEntry(Record):
+    """One feature: what was said of it, how well that did, and the evidence."""
+
+    dictionary: DictionaryId
+    index: Annotated[int, Field(ge=0)]
+    state: State
+    reason: str | None = None
+    """Why the state is not `scored`: the typed reason."""
+    why: str | None = None
+    """A short sentence on the score or on the reason."""
+    density: float
+    n_active: int
+    max: float
+    explanation: str | None = None
+    author: str | None = None
+    no_pattern: bool = False
+    spearman: Headline = Headline()
+    lookup: float | None = None
+    lift: WithInterval = WithInterval()
+    """spearman - lookup with a paired interval."""
+    shuffled: float | None = None
+    shuffled_from: str | None = None
+    """The feature whose explanation served as control, as `dictionary/index`."""
+    more: MoreScores = MoreScores()
+    histogram: tuple[int, ...] = ()
+    """Counts of the non-zero activations in equal bins from 0 to `max`."""
+    deciles: tuple[float, ...] = ()
+    """Nine inner decile edges of the non-zero activations, or none."""
+    facts: FeatureFacts = FeatureFacts()
+    windows: tuple[ReportWindow, ...] = ()
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Self:
+        if (self.state == "scored") != (self.spearman.value is not None):
+            raise ValueError(f"{self.dictionary}/{self.index} is {self.state} and its score {self.spearman.value}")
+        if self.state != "scored" and not self.reason:
+            raise ValueError(f"{self.dictionary}/{self.index} is {self.state} without a reason")
+        return self
+
+
+class ReportData(Record):
+    """Everything one report shows."""
+
+    run: RunFacts
+    dictionaries: tuple[DictionaryEntry, ...]
+    features: tuple[FeatureEntry, ...]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = {dictionary.id for dictionary in self.dictionaries}
+        for feature in self.features:
+            if feature.dictionary not in known:
+                raise ValueError(f"feature {feature.dictionary}/{feature.index} belongs to no dictionary of the report")
+        return self
