@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from autointerp.errors import UsageError
 from autointerp.format import MAX_LEVEL, parse_lines
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
-from autointerp.interpret.parse import LETTERS, NUMBERS
+from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries
+from autointerp.interpret.parse import LETTERS, MOST_QUOTED, NUMBERS
 from autointerp.interpret.prompts import load_prompt
 from autointerp.interpret.simulate import Tokens
 from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
 from autointerp.llm.base import TokenLogprob
+from autointerp.records import ActivationRecord, Example
 
 LevelsOf = Callable[[str, Tokens], Sequence[int] | None]
 """Levels of a window's tokens by an explanation; None where the explanation is not understood."""
@@ -55,6 +57,37 @@ def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction
         return None
 
     return answer
+
+
+def lookup_oracle() -> AnswerFunction:
+    """An oracle that explains by look-up entries and understands such explanations, and no others."""
+    return oracle(_lookup_levels, _lookup_rule)
+
+
+def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
+    entries = parse_entries(explanation)
+    if entries is None:
+        return None
+    level = {(entry.previous, entry.token): entry.level for entry in entries}
+    return [
+        level.get((previous, token), level.get((None, token), 0))
+        for previous, token in zip(["", *tokens], tokens, strict=False)
+    ]
+
+
+def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
+    examples = [
+        Example(
+            record=ActivationRecord(tokens=tuple(tokens), activations=tuple(map(float, levels)), document="", start=0),
+            levels=tuple(levels),
+            stratum="top",
+            probability=1.0,
+            verified=False,
+        )
+        for tokens, levels in windows
+    ]
+    entries = choose_entries(count_tokens(examples))[:MOST_QUOTED]
+    return format_entries(entries) if entries else None
 
 
 def _numbered(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
