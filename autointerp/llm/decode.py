@@ -20,6 +20,7 @@ from autointerp.llm.errors import (
     QuotaExhaustedError,
     RateLimitedError,
     ServerFailedError,
+    UnsupportedParameterError,
     WrongUrlError,
 )
 from autointerp.records import Usage
@@ -28,12 +29,14 @@ IMPOSSIBLE_LOGPROB = -9999.0
 """How OpenAI writes the logarithm of zero; other servers send null or -Infinity."""
 MESSAGE_LENGTH = 400
 """At most so many characters of a server's own words go into an error."""
+SHORTEST_SECRET = 8
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing|payment required", re.I)
 _CONTEXT = re.compile(r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens", re.I)
 _FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation", re.I)
 _MODEL = re.compile(
     r"model_not_found|model .{0,120}(not exist|not found|not available)|(unknown|no such|invalid) model", re.I
 )
+_UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
 _RETRIED_STATUSES = (408, 409)
 
 
@@ -144,39 +147,38 @@ class ErrorFacts:
         self.status = status
         self.retry_after_s = retry_after_s(headers)
         self.message = blot_out(" ".join(text.split()), blot)[:MESSAGE_LENGTH] or "no reason given"
-        self.code = blot_out(" ".join(str(fields.get(name) or "") for name in ("code", "type")), blot)
-        self.parameter = blot_out(str(fields.get("param") or ""), blot)
+        """In the server's words, without the secret."""
+        self._all = " ".join([*(str(fields.get(name) or "") for name in ("code", "type", "param")), text])
 
-    @property
-    def all(self) -> str:
-        """Everything that a pattern may be looked for in."""
-        return f"{self.code} {self.parameter} {self.message}"
+    def says(self, pattern: re.Pattern[str]) -> bool:
+        """Whether a pattern is found in anything that the server said."""
+        return bool(pattern.search(self._all))
 
     @property
     def is_filter(self) -> bool:
         """The endpoint's content filter refused the prompt: an answer, to be kept as one."""
-        return self.status in (400, 403, 422) and bool(_FILTER.search(self.all))
+        return self.status in (400, 403, 422) and self.says(_FILTER)
 
     @property
     def is_too_long(self) -> bool:
         """The request does not fit the model's context."""
-        return self.status in (400, 413, 422) and bool(_CONTEXT.search(self.all))
+        return self.status in (400, 413, 422) and self.says(_CONTEXT)
 
     @property
     def is_unknown_model(self) -> bool:
         """The endpoint says that it has no such model."""
-        return self.status in (400, 404) and bool(_MODEL.search(self.all))
+        return self.status in (400, 404) and self.says(_MODEL)
 
 
 def blot_out(text: str, secret: str) -> str:
-    """The text without the secret."""
-    return text.replace(secret, "[key]") if secret else text
+    """The text without the secret; a word as short as the keys of local servers (`none`, `x`) is no secret."""
+    return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
 
 
 def classify(facts: ErrorFacts) -> LlmError:
     """The error class of an HTTP error that no negotiation has settled."""
     status, message = facts.status, facts.message
-    if status == 402 or (status in (400, 403, 429) and _QUOTA.search(facts.all)):
+    if status == 402 or (status in (400, 403, 429) and facts.says(_QUOTA)):
         return QuotaExhaustedError(message)
     if status == 429:
         return RateLimitedError(message, facts.retry_after_s)
@@ -186,6 +188,8 @@ def classify(facts: ErrorFacts) -> LlmError:
         return ContextTooLongError(message)
     if status >= 500 or status in _RETRIED_STATUSES:
         return ServerFailedError(status, message, facts.retry_after_s)
+    if status in (400, 422) and facts.says(_UNSUPPORTED):
+        return UnsupportedParameterError(message)
     if status in (404, 405):
         return WrongUrlError(message)
     return BadRequestError(status, message)

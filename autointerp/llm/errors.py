@@ -101,9 +101,8 @@ class UnsupportedParameterError(LlmError):
 
     reason = "unsupported_parameter"
 
-    def __init__(self, parameter: str, message: str) -> None:
-        self.parameter = parameter
-        super().__init__(f"the endpoint refuses the request field {parameter!r}: {message}")
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the endpoint refuses a field of the request that cannot be left out: {message}")
 
 
 class BadRequestError(LlmError):

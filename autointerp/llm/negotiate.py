@@ -38,10 +38,10 @@ class Negotiation:
 
     def settle(self, facts: ErrorFacts, sent: dict[str, object]) -> bool:
         """True where the error names a field of `sent` that can be written in another way; it then is from now on."""
-        if facts.status not in (400, 422) or facts.is_too_long or not _REFUSED.search(facts.all):
+        if facts.status not in (400, 422) or facts.is_too_long or not facts.says(_REFUSED):
             return False
         for form, pattern in _FORMS:
-            if pattern.search(facts.all) and self._was_sent(form, sent):
+            if facts.says(pattern) and self._was_sent(form, sent):
                 if form not in self.rejected:
                     self.rejected.append(form)
                 return True
