@@ -136,7 +136,7 @@ def test_the_expectation_by_hand() -> None:
     """.6 on 2, .2 on 4, .2 on a word: legal mass .8, expectation (1.2 + .8) / .8 = 2.5, rounded up to 3."""
     value = parse_distributions(with_logprobs(*sure("1", ": "), ("2", {"2": 0.6, "4": 0.2, "x": 0.2})), 1, NUMBERS)
     assert isinstance(value, Distributions)
-    assert value.expected == (pytest.approx(2.5),)
+    assert value.expected == pytest.approx((2.5,))
     assert value.levels == (3,)
     assert value.legal_mass == pytest.approx(0.8)
 
@@ -146,7 +146,7 @@ def test_levels_are_found_inside_tokens_with_spaces() -> None:
     glued = with_logprobs(*sure("1", ":"), (" k", {" k": 0.5, " a": 0.5}), *sure("\n", "2"), (": c", {": c": 1.0}))
     value = parse_distributions(glued, 2, LETTERS)
     assert isinstance(value, Distributions)
-    assert value.expected == (pytest.approx(5.0), pytest.approx(2.0))
+    assert value.expected == pytest.approx((5.0, 2.0))
 
 
 def test_ten_in_two_tokens_is_a_failure_not_a_one() -> None:

@@ -55,7 +55,7 @@ def test_top_logprobs_keep_the_expectation(form: str) -> None:
     simulation = asyncio.run(simulator.simulate(explained("b"), WINDOWS))
     assert simulation.levels == ((0, 7, 0), (7, 7))
     assert simulation.expected is not None
-    assert simulation.expected[1] == (pytest.approx(7.0), pytest.approx(7.0))
+    assert simulation.expected[1] == pytest.approx((7.0, 7.0))
     assert simulation.expected[0] is not None
     assert simulation.expected[0][0] == pytest.approx(0.05)
     assert simulation.legal_mass == pytest.approx(1.0)
