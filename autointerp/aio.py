@@ -136,11 +136,11 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
                 usage = usage + score.usage
         values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-        if not n_new and folder.report.is_file() and folder.summary.read_text(encoding="utf-8") == text:
+        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
             return summaries
-        write_atomically(folder.summary, text)
         _close_manifest(folder, config, backends, usage)
         _write_report(folder, config, plans, listener)
+        write_atomically(folder.summary, text)  # last: it says that all the rest is there
         return summaries
     finally:
         store.close()
@@ -177,8 +177,7 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
 
 def _write_report(folder: RunFolder, config: RunConfig, plans: Sequence[Results], listener: Listener) -> None:
     manifest = folder.manifest()
-    if manifest is None or not folder.summary.is_file():
-        raise UsageError(f"{folder.path} has no scores yet; run `autointerp score {folder.path}` first")
+    assert manifest is not None, "a scored run has a manifest"
     data = collect_report(
         config,
         manifest,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command("testserver")(rehearse)
+
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
@@ -35,8 +38,13 @@ Dictionaries = Annotated[
 Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
-Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup.")]
-Simulator = Annotated[str | None, typer.Option(help="Who predicts levels from an explanation: lookup.")]
+Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
+Simulator = Annotated[
+    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+]
+Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
+Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
@@ -55,6 +63,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -73,6 +84,9 @@ def run(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
         "out": out,
         "seed": seed,
     }
@@ -112,13 +126,22 @@ def harvest(
 
 
 @app.command()
-def explain(run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False) -> None:
+def explain(
+    run: Run,
+    explainer: Explainer = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        n = api.run_explain(run, {"explainer": explainer, "features": features}, listener)
+        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        n = api.run_explain(run, changes, listener)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -131,6 +154,9 @@ def score(
     explainer: Explainer = None,
     simulator: Simulator = None,
     features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -138,7 +164,15 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    changes = {"protocol": protocol, "explainer": explainer, "simulator": simulator, "features": features}
+    changes = {
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "features": features,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+    }
     with listening() as listener:
         summaries = api.run_score(run, changes, listener)
     show_summaries(summaries)
