@@ -32,6 +32,8 @@ from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
 FORMAT_VERSION = 1
 CORPUS_FOLDER = "_corpus"
 _TARGET_EXPONENT = 15
+_LEAST_EXPONENT = -125
+"""Below it the scale, or the smallest stored value times it, would be 0 in float32."""
 _SMALLEST = np.float16(2.0**-24)
 
 
@@ -141,7 +143,7 @@ def write_shard(path: Path, shard: ShardArrays, meta: dict[str, object]) -> None
             f"{path.stem}; check the model's and the dictionary's weights and dtype"
         )
     largest = float(np.abs(shard.value).max(initial=0.0))
-    exponent = math.frexp(largest)[1] - _TARGET_EXPONENT if largest else 0
+    exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
     stored = np.ldexp(shard.value, -exponent).astype(np.float16)
     stored = np.where(stored == 0, np.copysign(_SMALLEST, shard.value).astype(np.float16), stored)
     index_type = np.int32 if len(stored) < 2**31 else np.int64
