@@ -16,7 +16,7 @@ from autointerp import pipeline
 from autointerp.config import RunConfig
 from autointerp.errors import UsageError
 from autointerp.examples import Chooser
-from autointerp.harvest.events import Corpus, Harvest
+from autointerp.harvest.events import Corpus, Harvest, is_finished
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
@@ -107,7 +107,7 @@ def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
     """Finish the harvest of every dictionary; torch is not touched where all are finished."""
     folder.begin(config)
     folder.check_inputs(config)
-    missing = [d for d in config.dictionary if not (folder.harvest / d.id / "manifest.json").is_file()]
+    missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
     if missing:
         from autointerp.harvest.session import harvest_dictionaries
 

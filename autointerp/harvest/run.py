@@ -12,18 +12,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
 
-from autointerp.errors import UsageError
+from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import (
     FORMAT_VERSION,
     Corpus,
     Shard,
     ShardArrays,
     free_bytes,
+    is_finished,
     save_arrays,
     shard_name,
     write_shard,
@@ -64,7 +66,7 @@ class Reader:
     @property
     def done(self) -> bool:
         """The whole pass was finished before."""
-        return (self.folder / "manifest.json").is_file()
+        return is_finished(self.folder)
 
     def shard(self, index: int) -> Path:
         """Path of one shard."""
@@ -106,7 +108,7 @@ def _open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSetting
         if not path.is_file():
             write_atomically(path, canonical_json(plan))
             continue
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = _read_plan(path)
         asked = earlier.pop("batch_size_asked", earlier["batch_size"])
         if asked == settings.batch_size:
             settings = replace(settings, batch_size=earlier["batch_size"])
@@ -118,6 +120,15 @@ def _open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSetting
                     f"start it with that again, or choose another --out"
                 )
     return settings
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan["batch_size"] = int(plan["batch_size"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{path} is damaged; delete the folder {path.parent} and run the harvest again") from None
+    return plan
 
 
 def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, object]:
