@@ -10,10 +10,11 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,12 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Be the only writer; the system frees the lock of a process that died.
 
+        A `UsageError` inside leaves no trace, so that the mended command finds the folder as it was before.
+
         Raises:
             UsageError: another process writes here, or the folder cannot be written.
         """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+")
@@ -75,7 +79,32 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()
-            yield
+            before = {path: path.read_bytes() if path.is_file() else None for path in self._bookkeeping}
+            try:
+                yield
+            except UsageError:
+                self._restore(before, made)
+                raise
+
+    @property
+    def _bookkeeping(self) -> tuple[Path, ...]:
+        return self._config, self._manifest, self.harvest / "inputs.json"
+
+    def _restore(self, before: Mapping[Path, bytes | None], made: Sequence[Path]) -> None:
+        """Bring the bookkeeping back, or remove a run that had only begun; finished shards are never removed."""
+        if before[self._config] is not None:
+            for path, content in before.items():
+                if content is not None:
+                    write_atomically(path, content)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not any(self.harvest.glob("*/shard-*.safetensors")):
+            shutil.rmtree(self.harvest, ignore_errors=True)
+            for path in (self._config, self._manifest, self.path / "lock"):
+                path.unlink(missing_ok=True)
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
     def config(self) -> RunConfig:
         """The run's configuration as last asked for."""
