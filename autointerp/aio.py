@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autointerp import pipeline
-from autointerp.config import RunConfig
+from autointerp.config import RunConfig, check_config
 from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Corpus, Harvest, is_finished
@@ -98,7 +98,7 @@ async def run_score(path: Path, changes: Mapping[str, object], listener: Listene
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
     config = folder.config()
     wanted = {key: value for key, value in changes.items() if value is not None}
-    config = RunConfig.model_validate({**config.model_dump(), **wanted})
+    config = check_config({**config.model_dump(), **wanted}, "the changes asked for")
     folder.begin(config)
     return config
 

@@ -117,13 +117,15 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
     Dictionaries given as flags replace the file's.
     """
     values: dict[str, Any] = _read_toml(toml) if toml else {}
-    _merge(values, _from_environment(os.environ))
+    environment = _from_environment(os.environ)
+    _merge(values, environment)
     _merge(values, {key: value for key, value in flags.items() if value is not None})
     if isinstance(values.get("dictionary"), list):
         values["dictionary"] = _with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
-    return check_config(values, str(toml) if toml else "the command line")
+    variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
+    return check_config(values, (str(toml) if toml else "the command line") + variables)
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
@@ -182,6 +184,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             holder = values
             for section in sections:
                 holder = holder.setdefault(section, {})
+                if not isinstance(holder, dict):
+                    raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
             holder[key] = text
     return values
 
