@@ -75,7 +75,13 @@ def _read_lines(file: Path, name: str) -> Iterator[Source]:
                 raise UsageError(f"{file} line {number} is not JSON: {error}") from None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
                 raise UsageError(f'{file} line {number} has no "text"; each line is an object like {{"text": "…"}}')
-            yield Source(str(row["id"]) if "id" in row else f"{name}:{number}", row["text"])
+            source = str(row["id"]) if "id" in row else f"{name}:{number}"
+            yield Source(_encodable(source), _encodable(row["text"]))
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which JSON can spell and UTF-8 cannot hold, replaced by question marks."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _pages(lines: Iterator[str]) -> Iterator[str]:
