@@ -30,7 +30,7 @@ def _wait(work: Coroutine[object, object, T]) -> T:
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
-    except KeyboardInterrupt:
+    except BaseException:
         future.cancel()
         raise
 

@@ -5,6 +5,8 @@ Words flow in, one library call each; tables, JSON and an exit code flow out. Im
 
 import errno
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autointerp.errors import AutointerpError, UsageError
+from autointerp.errors import AutointerpError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
@@ -206,16 +208,26 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
+class _Interrupted(StoppedError):
+    """Ctrl-C; Typer would end a `KeyboardInterrupt` with exit code 130."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise _Interrupted("stopped; the same command goes on where this one was")
+
+
 def main() -> None:
     """Run the command line; an error on purpose becomes one sentence and its exit code."""
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
+    except _Interrupted as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)  # the work's thread may be inside torch, which an orderly exit would abort
     except AutointerpError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where this one was", file=sys.stderr)
-        sys.exit(3)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
