@@ -65,8 +65,11 @@ def _load(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dicti
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {name} was asked for, but torch sees no GPU; set [harvest] device to cpu or auto")
+    there = torch.backends.mps.is_available() if name == "mps" else True
+    if name.startswith("cuda"):
+        there = int(name.partition(":")[2] or 0) < torch.cuda.device_count()
+    if not there:
+        raise UsageError(f"device {name} was asked for, but torch sees none; set [harvest] device to cpu or auto")
     return name
 
 
