@@ -23,6 +23,7 @@ DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NEURONS_PREFIX = "neurons@"
+PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9]\d*|\d+(-\d+)?(,\d+(-\d+)?)*")

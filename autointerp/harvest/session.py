@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from autointerp.config import DictionaryConfig, RunConfig
+from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.events import Corpus
 from autointerp.harvest.run import PassSettings, Reader, run_pass
@@ -19,7 +19,7 @@ from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
-from autointerp.subject.corpus.files import PYTHON_DOCS, corpus_name, open_sources
+from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model

@@ -20,7 +20,7 @@ from typing import Any
 
 import tomli_w
 
-from autointerp.config import NEURONS_PREFIX, RunConfig, check_config
+from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
@@ -148,10 +148,10 @@ class RunFolder:
             raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
 
     def check_inputs(self, config: RunConfig) -> None:
-        """Refuse weights that changed on disk since they were harvested.
+        """Refuse weights or text that changed on disk since they were harvested.
 
         Raises:
-            UsageError: a file of the model or of a dictionary has another size or time than at the harvest.
+            UsageError: a file of the model, a dictionary or the corpus has another size or time than at the harvest.
         """
         path = self.harvest / "inputs.json"
         now = {name: _stamp(Path(name)) for name in _input_paths(config)}
@@ -159,7 +159,7 @@ class RunFolder:
         for name, stamp in now.items():
             if name in earlier and earlier[name] != stamp:
                 raise UsageError(
-                    f"{name} changed since {self.path} was harvested; choose another --out for the new weights"
+                    f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
                 )
         write_atomically(path, json.dumps({**earlier, **now}, indent=1, sort_keys=True))
 
@@ -207,6 +207,8 @@ def _say(value: Any) -> str:
 
 def _input_paths(config: RunConfig) -> list[str]:
     specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
+    if config.corpus != PYTHON_DOCS:
+        specs.append(config.corpus)
     return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
 
 

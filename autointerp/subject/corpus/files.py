@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from autointerp.config import PYTHON_DOCS
 from autointerp.errors import UsageError, near_matches
 from autointerp.subject.corpus.python_docs import read_python_docs
 from autointerp.subject.corpus.sources import Source
 
-PYTHON_DOCS = "python-docs"
 FEW_FILES = 100
 """Below this many text files the split goes by page, else one file would be one part."""
 PAGE_CHARACTERS = 2_000
