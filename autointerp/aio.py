@@ -105,6 +105,7 @@ def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
 
 def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
     """Finish the harvest of every dictionary; torch is not touched where all are finished."""
+    pipeline.read_ranges(config.features)
     folder.begin(config)
     folder.check_inputs(config)
     missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]

@@ -47,11 +47,12 @@ def harvest_dictionaries(
         with _threads(config.harvest.threads):
             subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
             loaded = [(d, _load(config, d, subject)) for d in missing]
+            remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
             corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
             readers = []
             for d, dictionary in group:
-                for remark in check_fit(subject, dictionary):
+                for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
                 readers.append(_reader(harvest, config, d, dictionary, subject))
             run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
