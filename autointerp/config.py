@@ -26,7 +26,7 @@ NEURONS_PREFIX = "neurons@"
 PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FEATURES = re.compile(r"all|@.+|sample:[1-9]\d*|\d+(-\d+)?(,\d+(-\d+)?)*")
+_FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _PATHS = ("model", "corpus")
 
 
