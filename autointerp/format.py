@@ -127,7 +127,7 @@ def weighted_quantiles(
     left = distinct[np.searchsorted(ends, low, side="right")]
     right = distinct[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
     share, step = position - low, right - left
-    return np.where(share < 0.5, left + step * share, right - step * (1 - share))
+    return np.asarray(np.where(share < 0.5, left + step * share, right - step * (1 - share)))
 
 
 def to_levels(activations: Float[np.ndarray, "*shape"], edges: Float[np.ndarray, "9"]) -> Int[np.ndarray, "*shape"]:

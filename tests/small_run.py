@@ -19,10 +19,8 @@ D_MODEL = 128
 CONTEXT = 64
 BOS = "<|endoftext|>"
 HOOK = "blocks.0.hook_resid_pre"
-WORDS = (
-    "import lamb river stone cloud paper glass wheel night honey tiger piano candle forest silver window garden market "
-    "bridge engine"
-).split()
+WORDS = ("import", "lamb", "river", "stone", "cloud", "paper", "glass", "wheel", "night", "honey", "tiger", "piano",
+         "candle", "forest", "silver", "window", "garden", "market", "bridge", "engine")  # fmt: skip
 N_DOCUMENT = 160
 RARE = "zebra"
 
@@ -89,7 +87,8 @@ def make_texts(n: int = N_DOCUMENT, seed: int = 0) -> dict[str, str]:
 def write_model(folder: Path, texts: Sequence[str], d_model: int = D_MODEL) -> dict[str, torch.Tensor]:
     """A random GPT-2 with orthogonal embeddings; returns the embedding of each token that stands for a known word."""
     words = ByteLevelBPETokenizer()
-    words.train_from_iterator([*texts] * 3 + [f" {RARE}"] * 40, vocab_size=420, special_tokens=[BOS], show_progress=False)
+    shown = [*texts] * 3 + [f" {RARE}"] * 40
+    words.train_from_iterator(shown, vocab_size=420, special_tokens=[BOS], show_progress=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, bos_token=BOS, eos_token=BOS, unk_token=BOS)
     torch.manual_seed(0)
     config = GPT2Config(
@@ -146,4 +145,5 @@ def write_saelens(
         **more,
     }
     (folder / "cfg.json").write_text(json.dumps(config), encoding="utf-8")
-    safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "sae_weights.safetensors")
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(whole, folder / "sae_weights.safetensors")

@@ -208,12 +208,12 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-class _Interrupted(StoppedError):
+class _InterruptedError(StoppedError):
     """Ctrl-C; Typer would end a `KeyboardInterrupt` with exit code 130."""
 
 
 def _stop(signum: int, frame: object) -> None:
-    raise _Interrupted("stopped; the same command goes on where this one was")
+    raise _InterruptedError("stopped; the same command goes on where this one was")
 
 
 def main() -> None:
@@ -221,7 +221,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     try:
         app()
-    except _Interrupted as error:
+    except _InterruptedError as error:
         print(error, file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(error.exit_code)  # the work's thread may be inside torch, which an orderly exit would abort

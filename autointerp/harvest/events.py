@@ -264,7 +264,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _damaged_manifest(folder: Path) -> str:
-    return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps the finished shards"
+    return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps finished shards"
 
 
 class Harvest:

@@ -149,9 +149,7 @@ def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, o
     }
 
 
-def _check_disk(
-    subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings
-) -> PassSettings:
+def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
     """Refuse before the pass what the disk cannot hold, from the events of one batch; may halve the batch."""
     while True:
         rows = np.arange(min(settings.batch_size, corpus.n_row))
