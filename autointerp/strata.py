@@ -125,7 +125,8 @@ class Picker:
         shown = [self.index.word_rows(choice.windows) for choice in explain if len(choice.probability)]
         query = sum((np.asarray(rows.sum(axis=0)).reshape(-1) for rows in shown), np.zeros(self.index.d_vocab))
         alike = (candidates.words @ query)[quiet]
-        pool = quiet[np.argsort(-alike, kind="stable")[: TEXT_POOL * n]]
+        near = np.argsort(-alike, kind="stable")[: TEXT_POOL * n]
+        pool = quiet[near[alike[near] > 0]]
         return self._claim_first("hard-text", candidates.windows.take(rng.permutation(pool)), n, len(pool))
 
     def _hard_neighbour(
