@@ -63,7 +63,7 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
     return Markup(
         f'<svg class="panel" role="img" aria-label="{_describe(summary)}">{lines}'
         f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>'
-        f'<svg width="100%" height="52" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
+        f'<svg width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
         f"{_marks(summary, axis)}</svg>"
     )
 
@@ -86,7 +86,7 @@ def _outline(shares: Sequence[float], peak: float) -> str:
 
 
 def _marks(summary: DictionarySummary, axis: Axis) -> str:
-    y = 68
+    y = 78
     parts = []
     score = summary.spearman
     if summary.shuffled.counted_mean is not None:
