@@ -77,12 +77,19 @@ def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
 
 
 def _outline(shares: Sequence[float], peak: float) -> str:
+    """Steps over the bins that hold something; nothing is drawn over empty ones."""
     width = 100 / len(shares)
-    points = ["M0 100"]
-    for k, share in enumerate(shares):
-        y = round(100 - 96 * min(1.0, share / peak), 1)
-        points.append(f"L{k * width:.2f} {y}L{(k + 1) * width:.2f} {y}")
-    return "".join([*points, "L100 100"])
+    points: list[str] = []
+    drawing = False
+    for k, share in enumerate([*shares, 0.0]):
+        x = round(k * width, 2)
+        if drawing and not share:
+            points.append(f"L{x} 100")
+        if share:
+            y = round(100 - 96 * min(1.0, share / peak), 1)
+            points.append(f"{'' if drawing else f'M{x} 100'}L{x} {y}L{round(x + width, 2)} {y}")
+        drawing = bool(share)
+    return "".join(points)
 
 
 def _marks(summary: DictionarySummary, axis: Axis) -> str:

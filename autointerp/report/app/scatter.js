@@ -89,7 +89,7 @@ function scatterSpec() {
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     width: "container",
-    height: 320,
+    height: innerWidth > 1000 ? 400 : 300,
     background: null,
     autosize: { type: "fit-x", contains: "padding" },
     layer: layers.map((layer) => ({ ...layer, encoding: { ...layer.encoding, y: { ...layer.encoding.y, ...y } } })),
