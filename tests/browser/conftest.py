@@ -57,12 +57,20 @@ class Watched:
         self.page.set_default_timeout(10_000)
         self.trouble: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda m: m.type in ("error", "warning") and self.trouble.append(m.text))
+        self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
+        self.page.on("dialog", self._asked)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.address = path.as_uri()
         self.page.goto(self.address)
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.trouble.append(message.text)
+
+    def _asked(self, dialog: Any) -> None:
+        self.trouble.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def with_chart(self) -> "Watched":
         self.page.wait_for_selector("#scatter canvas")
@@ -77,7 +85,7 @@ class Watched:
         return str(self.page.inner_text("#card h2")).replace(" / ", "/")
 
 
-@pytest.fixture()
+@pytest.fixture
 def watched(browser: Any, report: Path) -> Iterator[Watched]:
     page = Watched(browser, report).with_chart()
     yield page

@@ -30,7 +30,8 @@
     const [a, b] = [light(ink), light(under)];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     n += 1;
-    if (ratio < 4.5) low.push([text.slice(0, 30), element.className.baseVal ?? element.className, Number(ratio.toFixed(2))]);
+    if (ratio < 4.5)
+      low.push([text.slice(0, 30), element.className.baseVal ?? element.className, Number(ratio.toFixed(2))]);
   }
   return { n, low: low.slice(0, 20) };
-})()
+})();

@@ -100,7 +100,7 @@ def test_card_shows_the_evidence(watched: Watched, data: ReportData) -> None:
     assert watched.page.locator("#card .window").count() == 48
     assert watched.page.locator("#card .histogram rect").count() == sum(n > 0 for n in feature.histogram)
     window = next(w for w in feature.windows if w.part == "score")
-    first = watched.page.locator("#card .track[data-w='%d']" % feature.windows.index(window))
+    first = watched.page.locator(f"#card .track[data-w='{feature.windows.index(window)}']")
     levels = first.locator(".k").evaluate_all("all => all.map(e => [+e.dataset.t, +e.dataset.s])")
     assert levels == [list(pair) for pair in zip(window.levels, window.simulated or (), strict=True)]
     watched.page.click("[data-part=e]")
@@ -128,7 +128,9 @@ def test_keys(watched: Watched, data: ReportData) -> None:
     page, order = watched.page, [name(f) for f in by_score(data)]
     for key, place in (("j", 0), ("j", 1), ("ArrowRight", 2), ("k", 1), ("ArrowLeft", 0), ("k", 0)):
         page.keyboard.press(key)
-        page.wait_for_function(f"document.querySelector('#card h2')?.innerText.replace(' / ', '/') === '{order[place]}'")
+        page.wait_for_function(
+            f"document.querySelector('#card h2')?.innerText.replace(' / ', '/') === '{order[place]}'"
+        )
     assert page.evaluate("location.hash") == f"#{order[0]}"
     page.keyboard.press("w")
     assert page.input_value("#order") == "worst"
@@ -178,8 +180,9 @@ def test_values_on_tap(browser: Any, report: Path) -> None:
 
 def test_chart_opens_features_and_filters(watched: Watched, data: ReportData) -> None:
     page = watched.page
+    page.locator("#scatter-box").scroll_into_view_if_needed()
     box = page.locator("#scatter canvas").bounding_box()
-    page.mouse.move(box["x"] + 70, box["y"] + 60)
+    page.mouse.move(box["x"] + 130, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 200, steps=4)
     page.mouse.up()
@@ -187,6 +190,20 @@ def test_chart_opens_features_and_filters(watched: Watched, data: ReportData) ->
     assert " of 120 features" in count_shown(page)
     page.select_option("#against", "lookup")
     page.wait_for_selector("#chosen", state="hidden")
+    page.wait_for_function("document.getElementById('scatter').chart.spec.layer[1].mark.type === 'line'")
+    place, box = page.evaluate(POINT), page.locator("#scatter canvas").bounding_box()
+    page.mouse.click(box["x"] + place["x"], box["y"] + place["y"])
+    page.wait_for_selector("#card .track")
+
+
+# Where the chart drew its first feature: any mark that holds one will do.
+POINT = """(() => {
+  const { view } = document.getElementById('scatter').chart;
+  const marks = view.scenegraph().root.items[0].items.flatMap((m) => m.items);
+  const item = marks.find((i) => i.datum && i.datum.id && i.datum.on);
+  const [[x, y], { left, top }] = [view.origin(), view.padding()];
+  return { x: item.x + x + left, y: item.y + y + top };
+})()"""
 
 
 def test_hostile_tokens_are_text(browser: Any, report: Path, data: ReportData) -> None:

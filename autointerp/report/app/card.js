@@ -60,7 +60,8 @@ function nearHtml(row, detail) {
   const dictionary = DICTIONARIES[row.dictionary].id;
   const items = detail.near.slice(0, 10).map(([index, cosine]) => {
     const other = BY_ID.get(`${dictionary}/${index}`);
-    const text = other && other.explanation ? `<span class="said"><bdi>${escapeHtml(other.explanation)}</bdi></span>` : "";
+    const text =
+      other && other.explanation ? `<span class="said"><bdi>${escapeHtml(other.explanation)}</bdi></span>` : "";
     return `<li>${featureLink(`${dictionary}/${index}`, String(index))} <span class="w">${fixed(cosine)}</span>${text}</li>`;
   });
   return `<ol class="near">${items.join("")}</ol>`;

@@ -17,7 +17,10 @@ function hideTip() {
 function showTip(cell) {
   const w = card.detail.windows[Number(cell.closest(".track").dataset.w)];
   const i = Number(cell.dataset.i);
-  const lines = [["activation", quantity(w.activations[i])], ["true level", w.levels[i]]];
+  const lines = [
+    ["activation", quantity(w.activations[i])],
+    ["true level", w.levels[i]],
+  ];
   if (w.simulated) lines.push(["simulated", w.simulated[i]], ["error", fixed(w.simulated[i] - w.levels[i], 0, true)]);
   tip.innerHTML = `<code><bdi>${escapeHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
   tip.hidden = false;
@@ -124,5 +127,7 @@ refresh();
 addEventListener("hashchange", followAddress);
 followAddress();
 requestAnimationFrame(() =>
-  setTimeout(() => drawScatter().catch((error) => (byId("scatter").textContent = `No chart in this browser: ${error}`))),
+  setTimeout(() =>
+    drawScatter().catch((error) => (byId("scatter").textContent = `No chart in this browser: ${error}`)),
+  ),
 );

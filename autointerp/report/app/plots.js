@@ -8,8 +8,10 @@ const SPAN = (() => {
 const across = (value, span = SPAN) => (100 * (clamp(value, span.low, span.high) - span.low)) / (span.high - span.low);
 const percent = (value, span) => `${across(value, span).toFixed(2)}%`;
 
-const diamond = (x, y) => `<svg x="${x}" y="${y}" overflow="visible"><path class="mark-lookup" d="M0 -4.5L4.5 0L0 4.5L-4.5 0Z"/></svg>`;
-const cross = (x, y) => `<svg x="${x}" y="${y}" overflow="visible"><path class="mark-shuffled" d="M-3.5 -3.5L3.5 3.5M3.5 -3.5L-3.5 3.5"/></svg>`;
+const diamond = (x, y) =>
+  `<svg x="${x}" y="${y}" overflow="visible"><path class="mark-lookup" d="M0 -4.5L4.5 0L0 4.5L-4.5 0Z"/></svg>`;
+const cross = (x, y) =>
+  `<svg x="${x}" y="${y}" overflow="visible"><path class="mark-shuffled" d="M-3.5 -3.5L3.5 3.5M3.5 -3.5L-3.5 3.5"/></svg>`;
 
 function intervalSvg([value, low, high], y, span, name = "score") {
   let svg = "";
@@ -32,13 +34,15 @@ const TICKS = Array.from({ length: 11 }, (_, k) => k / 5 - 1).filter((v) => v >=
 
 // Below a plot: a line with ticks and labels.
 function axisSvg(extra) {
-  const tick = (v) => `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="0" y2="4"/><text x="${percent(v)}" y="15">${fixed(v, 1)}</text>`;
+  const tick = (v) =>
+    `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="0" y2="4"/><text x="${percent(v)}" y="15">${fixed(v, 1)}</text>`;
   return `<svg class="ticks" height="30"><line class="zero" x1="0" x2="100%" y1="0.5" y2="0.5"/>${TICKS.map(tick).join("")}${extra}</svg>`;
 }
 
 // Above a column of small plots: its ends and zero.
 function headSvg() {
-  const tick = (v) => `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="14" y2="18"/><text x="${percent(v)}" y="11">${fixed(v, v % 1 ? 1 : 0)}</text>`;
+  const tick = (v) =>
+    `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="14" y2="18"/><text x="${percent(v)}" y="11">${fixed(v, v % 1 ? 1 : 0)}</text>`;
   return `<svg height="18" aria-hidden="true">${[SPAN.low, 0, 0.5, 1].map(tick).join("")}</svg>`;
 }
 
@@ -63,7 +67,11 @@ function histogramSvg(detail, max) {
     svg += `<rect class="f${level}" x="${(k * width).toFixed(2)}%" width="${(width * 0.86).toFixed(2)}%" y="${(base - high(count)).toFixed(1)}" height="${high(count).toFixed(1)}"><title>${label}</title></rect>`;
   });
   svg += `<line class="zero" x1="0" x2="100%" y1="${base + 0.5}" y2="${base + 0.5}"/>`;
-  for (const [x, anchor] of [[0, "start"], [0.5, "middle"], [1, "end"]])
+  for (const [x, anchor] of [
+    [0, "start"],
+    [0.5, "middle"],
+    [1, "end"],
+  ])
     svg += `<text x="${100 * x}%" y="${base + 14}" text-anchor="${anchor}">${quantity(x * max)}</text>`;
   return `<svg class="histogram" height="${base + 18}" role="img" aria-label="Histogram of activations, 0 to ${quantity(max)}">${svg}</svg>`;
 }

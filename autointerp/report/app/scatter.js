@@ -3,7 +3,11 @@
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"];
 const AGAINST = {
   density: { title: "density: share of tokens on which the feature is active", format: "~e" },
-  lookup: { title: "Spearman of the look-up baseline; above the diagonal the explanation is better", scale: { domain: [SPAN.low, 1] }, format: ".1f" },
+  lookup: {
+    title: "Spearman of the look-up baseline; above the diagonal the explanation is better",
+    scale: { domain: [SPAN.low, 1] },
+    format: ".1f",
+  },
 };
 // Features without a score stand in a band of their own below the axis.
 const BANDS = { undefined: SPAN.low - 0.1, failed: SPAN.low - 0.2, skipped: SPAN.low - 0.3 };
@@ -39,11 +43,25 @@ function points() {
 function pointLayer(ids, values, x) {
   return {
     data: { name: "points", values },
-    params: [{ name: "brush", select: { type: "interval", encodings: ["x", "y"] } }],
+    params: [
+      {
+        name: "brush",
+        select: {
+          type: "interval",
+          encodings: ["x", "y"],
+          mark: { fill: colour("--accent"), fillOpacity: 0.08, stroke: colour("--accent") },
+        },
+      },
+    ],
     mark: { type: "point", filled: true, cursor: "pointer", strokeWidth: 2 },
     encoding: {
       x,
-      color: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => colour(`--d${k % 6}`)) }, legend: { orient: "top", title: null, symbolSize: 80, offset: 4 } },
+      color: {
+        field: "dictionary",
+        type: "nominal",
+        scale: { domain: ids, range: ids.map((_, k) => colour(`--d${k % 6}`)) },
+        legend: { orient: "top", title: null, symbolSize: 80, offset: 4 },
+      },
       shape: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => SHAPES[k % 6]) } },
       opacity: { condition: { test: "datum.on", value: 0.8 }, value: 0.12 },
       size: { condition: { test: "datum.current", value: 200 }, value: 36 },
@@ -64,12 +82,21 @@ function scatterSpec() {
   const states = Object.keys(BANDS).filter((state) => ROWS.some((r) => r.state === state && r.density > 0));
   const isDensity = byId("against").value === "density";
   const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : SPAN.low;
-  const y = { field: "y", type: "quantitative", scale: { domain: [low, 1], nice: false }, axis: { title: "Spearman of the explanation", values: TICKS, format: ".1f" } };
+  const y = {
+    field: "y",
+    type: "quantitative",
+    scale: { domain: [low, 1], nice: false },
+    axis: { title: "Spearman of the explanation", values: TICKS, format: ".1f" },
+  };
   const values = points();
   const x = {
     field: "x",
     type: "quantitative",
-    scale: against.scale || { type: "log", nice: false, domain: [0.85, 1.18].map((f, k) => f * Math[k ? "max" : "min"](...values.map((p) => p.x))) },
+    scale: against.scale || {
+      type: "log",
+      nice: false,
+      domain: [0.85, 1.18].map((f, k) => f * Math[k ? "max" : "min"](...values.map((p) => p.x))),
+    },
     axis: { title: against.title, format: against.format, tickCount: 6, grid: false },
   };
   const layers = [{ data: { values: [{ y: 0 }] }, mark: { type: "rule", color: colour("--strong") }, encoding: {} }];
@@ -85,7 +112,13 @@ function scatterSpec() {
       mark: { type: "line", color: colour("--strong"), strokeDash: [4, 3] },
       encoding: { x },
     });
-  layers.push(pointLayer(DICTIONARIES.map((d) => d.id), values, x));
+  layers.push(
+    pointLayer(
+      DICTIONARIES.map((d) => d.id),
+      values,
+      x,
+    ),
+  );
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     width: "container",
@@ -103,7 +136,16 @@ function chartConfig() {
   return {
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
-    axis: { ...small, labelColor: muted, titleColor: muted, titleFontWeight: 400, gridColor: line, domainColor: line, tickColor: line, titlePadding: 8 },
+    axis: {
+      ...small,
+      labelColor: muted,
+      titleColor: muted,
+      titleFontWeight: 400,
+      gridColor: line,
+      domainColor: line,
+      tickColor: line,
+      titlePadding: 8,
+    },
     legend: { ...small, labelColor: ink },
   };
 }
@@ -131,6 +173,7 @@ async function drawScatter() {
   const result = await window.vegaEmbed("#scatter", scatterSpec(), options);
   if (turn !== drawn) return;
   chart = result.view;
+  byId("scatter").chart = result;
   chart.addEventListener("click", (event, item) => {
     if (item && item.datum && BY_ID.has(item.datum.id)) go(BY_ID.get(item.datum.id));
   });
@@ -139,6 +182,12 @@ async function drawScatter() {
     clearTimeout(waiting);
     waiting = setTimeout(() => chooseBy(value), 60);
   });
+}
+
+function clearBrush() {
+  if (!chart) return;
+  chart.data("brush_store", []);
+  chart.runAsync();
 }
 
 // The brush limits the table to the features under it.

@@ -21,7 +21,10 @@ function tokenHtml(escaped) {
 }
 
 function plainHtml(text) {
-  const sign = (spaces) => (spaces.length > 4 ? `<span class="ctl">·×${spaces.length}</span>` : `<span class="sp">${"·".repeat(spaces.length)}</span>`);
+  const sign = (spaces) =>
+    spaces.length > 4
+      ? `<span class="ctl">·×${spaces.length}</span>`
+      : `<span class="sp">${"·".repeat(spaces.length)}</span>`;
   return escapeHtml(text).replace(/ +/g, sign);
 }
 

@@ -9,7 +9,14 @@ const STRATA = {
   "hard-text": "hard: similar text",
   "hard-neighbour": "hard: near feature fires",
 };
-const SHORT = { top: "strongest", record: "record", uniform: "uniform", "hard-token": "hard: token", "hard-text": "hard: text", "hard-neighbour": "hard: near" };
+const SHORT = {
+  top: "strongest",
+  record: "record",
+  uniform: "uniform",
+  "hard-token": "hard: token",
+  "hard-text": "hard: text",
+  "hard-neighbour": "hard: near",
+};
 const ORDERS = { stratum: "by stratum", worst: "worst predicted first", strongest: "strongest first" };
 const view = { part: "s", stratum: "", order: "stratum", numbers: false };
 
@@ -48,7 +55,13 @@ function strataHtml(windows) {
     return `<tr class="${pressed ? "on" : ""}"><th scope="row"><button type="button" data-stratum="${name}" aria-pressed="${pressed}">${label}</button></th>
       <td>${sum.n}</td><td>${sum.tokens ? fixed(sum.error / sum.tokens) : "–"}</td><td>${ratio(sum.missed, sum.active)}</td><td>${ratio(sum.alarms, sum.silent)}</td></tr>`;
   };
-  const rows = names.map((name) => line(name, STRATA[name], windows.filter((w) => w.stratum === name)));
+  const rows = names.map((name) =>
+    line(
+      name,
+      STRATA[name],
+      windows.filter((w) => w.stratum === name),
+    ),
+  );
   return `<table class="strata"><thead><tr><th scope="col">Windows</th><th scope="col">n</th><th scope="col">mean |error|</th><th scope="col">missed</th><th scope="col">false alarms</th></tr></thead>
     <tbody>${line("", "all", windows)}${rows.join("")}</tbody></table>`;
 }
@@ -69,7 +82,10 @@ function ordered(windows) {
 function windowHtml(w, place) {
   const error = windowError(w);
   const label = w.stratum === "decile" ? `decile ${w.decile}` : view.order === "stratum" ? "" : SHORT[w.stratum];
-  const parts = [label && `<b>${label}</b>`, error === null ? "" : `<span title="mean difference between true and simulated level">error ${fixed(error)}</span>`];
+  const parts = [
+    label && `<b>${label}</b>`,
+    error === null ? "" : `<span title="mean difference between true and simulated level">error ${fixed(error)}</span>`,
+  ];
   const name = escapeHtml(w.document);
   return `<li class="window"><div class="about">${parts.filter(Boolean).join(" ")}<span class="doc" title="${name}"><bdi>${escapeHtml(w.document.split("/").pop() || w.document)}</bdi></span></div>${trackHtml(w, place)}</li>`;
 }
@@ -77,13 +93,16 @@ function windowHtml(w, place) {
 // The part of the card below the facts; `windows` are the feature's, in stored order.
 function windowsHtml(windows) {
   const parts = { s: windows.filter((w) => w.part === "s"), e: windows.filter((w) => w.part === "e") };
-  if (!parts[view.part].length && parts[view.part === "s" ? "e" : "s"].length) view.part = view.part === "s" ? "e" : "s";
+  if (!parts[view.part].length && parts[view.part === "s" ? "e" : "s"].length)
+    view.part = view.part === "s" ? "e" : "s";
   const mine = parts[view.part];
   if (view.stratum && !mine.some((w) => w.stratum === view.stratum)) view.stratum = "";
   const shown = ordered(mine.filter((w) => !view.stratum || w.stratum === view.stratum));
   const tab = (part, label) =>
     `<button type="button" data-part="${part}" aria-pressed="${view.part === part}">${label} <small>${parts[part].length}</small></button>`;
-  const orders = Object.entries(ORDERS).map(([k, v]) => `<option value="${k}"${k === view.order ? " selected" : ""}>${v}</option>`);
+  const orders = Object.entries(ORDERS).map(
+    ([k, v]) => `<option value="${k}"${k === view.order ? " selected" : ""}>${v}</option>`,
+  );
   let last = null;
   const items = shown.map((w) => {
     const title = view.order === "stratum" && w.stratum !== last ? `<li class="stratum">${STRATA[w.stratum]}</li>` : "";
