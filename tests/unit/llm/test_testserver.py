@@ -13,7 +13,7 @@ from autointerp.llm.answers import Answer, imported_answers, obedient_answer, sc
 from autointerp.llm.base import Capabilities, ChatReply
 from autointerp.llm.errors import RateLimitedError, TransientError
 from autointerp.llm.openai_compat import OpenAICompatible
-from autointerp.llm.probe import probe
+from autointerp.llm.probe import probe, probe_once
 from autointerp.llm.registry import connect_model
 from autointerp.llm.testserver import MODEL, PROFILES, TestServer, running
 from tests.unit.llm.servers import question
@@ -96,6 +96,33 @@ def test_the_probe_asks_at_most_four_requests() -> None:
     server = TestServer(obedient_answer)
     against(server, probe)
     assert server.asked.total() <= 4
+
+
+def test_what_was_found_is_kept_and_not_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "capabilities.json"
+    server = TestServer(obedient_answer, PROFILES["strict"])
+
+    async def twice(client: OpenAICompatible) -> tuple[Capabilities, Capabilities, tuple[str, ...], int]:
+        first = await probe_once(client, path)
+        asked = server.asked.total()
+        again = OpenAICompatible("any", client.endpoint.base_url)
+        second = await probe_once(again, path)
+        assert server.asked.total() == asked
+        await again.complete(question())
+        await again.aclose()
+        return first, second, again.rejected, server.asked.total() - asked
+
+    first, second, rejected, asked = against(server, twice)
+    assert first == second
+    assert rejected == ("max_tokens", "temperature", "logprobs")
+    assert asked == 1
+
+
+def test_another_endpoints_file_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "capabilities.json"
+    against(TestServer(obedient_answer, PROFILES["no-logprobs"]), lambda client: probe_once(client, path))
+    found = against(TestServer(obedient_answer), lambda client: probe_once(client, path))
+    assert found.top_logprobs == 20
 
 
 def test_faults_are_seeded_and_end_by_the_third_asking() -> None:
