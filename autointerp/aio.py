@@ -6,23 +6,21 @@ missing, so that everything after it works on a machine without torch.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from autointerp import pipeline
+from autointerp.backends import Backends, open_backends
 from autointerp.config import RunConfig
 from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Corpus, Harvest
-from autointerp.interpret.explain import Explainer
-from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.pipeline import Interpretation
+from autointerp.pipeline import Interpretation, Results
 from autointerp.provenance import write_atomically
 from autointerp.records import Usage
 from autointerp.report.collect import collect_report
@@ -80,8 +78,11 @@ async def run_explain(path: Path, changes: Mapping[str, object], listener: Liste
         store = RunStore(folder.store)
         try:
             n = 0
-            for plan in _plans(folder, config, store, listener):
-                await pipeline.explain_features(plan)
+            async with open_backends(config, folder) as backends:
+                plans = _plans(folder, config, store, backends, listener)
+                for plan in plans:
+                    await pipeline.explain_features(plan)
+            for plan in plans:
                 n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
             return n
         finally:
@@ -111,9 +112,7 @@ def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
     if missing:
         from autointerp.harvest.session import harvest_dictionaries
 
-        folder.write_manifest(
-            config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False
-        )
+        folder.write_manifest(config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False)
         harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
 
 
@@ -123,16 +122,25 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
     try:
         summaries: Summaries = {}
         usage = Usage()
-        for plan in _plans(folder, config, store, listener):
-            await pipeline.explain_features(plan)
-            await pipeline.score_features(plan)
+        async with open_backends(config, folder) as backends:
+            plans = _plans(folder, config, store, backends, listener)
+            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+            folder.write_note("backends", keys)
+            n_new = 0
+            for plan in plans:
+                n_new += await pipeline.explain_features(plan)
+                n_new += await pipeline.score_features(plan)
+        for plan in plans:
             summaries[plan.dictionary] = _summary(folder, config, plan)
             for score in store.scores(plan.dictionary, plan.key):
                 usage = usage + score.usage
-        text = json.dumps({"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}, indent=2, sort_keys=True)
-        write_atomically(folder.summary, text + "\n")
-        _close_manifest(folder, config, usage)
-        _write_report(folder, config, store, listener)
+        values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
+            return summaries
+        _close_manifest(folder, config, backends, usage)
+        _write_report(folder, config, plans, listener)
+        write_atomically(folder.summary, text)  # last: it says that all the rest is there
         return summaries
     finally:
         store.close()
@@ -148,17 +156,28 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
     with folder.lock():
         store = RunStore(folder.store)
         try:
-            _write_report(folder, folder.config(), store, listener)
+            config, keys = folder.config(), folder.read_note("backends")
+            if not keys:
+                raise UsageError(f"{path} has no scores yet; run `autointerp score {path}` first")
+            results = [
+                Results(
+                    store=store,
+                    dictionary=d.id,
+                    features=_features(config, Harvest(folder.harvest, d.id)),
+                    protocol=PROTOCOLS[config.protocol],
+                    **keys,
+                )
+                for d in config.dictionary
+            ]
+            _write_report(folder, config, results, listener)
         finally:
             store.close()
     return folder.report
 
 
-def _write_report(folder: RunFolder, config: RunConfig, store: RunStore, listener: Listener) -> None:
+def _write_report(folder: RunFolder, config: RunConfig, plans: Sequence[Results], listener: Listener) -> None:
     manifest = folder.manifest()
-    if manifest is None or not folder.summary.is_file():
-        raise UsageError(f"{folder.path} has no scores yet; run `autointerp score {folder.path}` first")
-    plans = _plans(folder, config, store, listener)
+    assert manifest is not None, "a scored run has a manifest"
     data = collect_report(
         config,
         manifest,
@@ -170,7 +189,9 @@ def _write_report(folder: RunFolder, config: RunConfig, store: RunStore, listene
     write_atomically(folder.report, render_report(data))
 
 
-def _plans(folder: RunFolder, config: RunConfig, store: RunStore, listener: Listener) -> list[Interpretation]:
+def _plans(
+    folder: RunFolder, config: RunConfig, store: RunStore, backends: Backends, listener: Listener
+) -> list[Interpretation]:
     """One interpretation per dictionary, over one index of the corpus."""
     protocol = PROTOCOLS[config.protocol]
     index: CorpusIndex | None = None
@@ -183,21 +204,27 @@ def _plans(folder: RunFolder, config: RunConfig, store: RunStore, listener: List
             Interpretation(
                 store=store,
                 dictionary=dictionary.id,
-                features=pipeline.select_features(config.features, harvest.stats.n_active, dictionary.id, config.seed),
+                features=_features(config, harvest),
                 make_record=chooser.feature_record,
                 protocol=protocol,
-                explainer=_EXPLAINERS[config.explainer](),
-                explainer_key=config.explainer,
-                simulator=_SIMULATORS[config.simulator](),
+                explainer=backends.explainer,
+                explainer_key=backends.explainer_key,
+                simulator=backends.simulator,
+                simulator_key=backends.simulator_key,
+                candidates=config.explain.candidates,
                 seed=config.seed,
-                concurrency=1,
+                concurrency=backends.concurrency,
                 progress=listener.progress,
             )
         )
     return plans
 
 
-def _summary(folder: RunFolder, config: RunConfig, plan: Interpretation) -> DictionarySummary:
+def _features(config: RunConfig, harvest: Harvest) -> list[int]:
+    return pipeline.select_features(config.features, harvest.stats.n_active, harvest.spec.id, config.seed)
+
+
+def _summary(folder: RunFolder, config: RunConfig, plan: Results) -> DictionarySummary:
     harvest = Harvest(folder.harvest, plan.dictionary)
     n_active = np.asarray(harvest.stats.n_active)
     alive = n_active[n_active > 0]
@@ -219,14 +246,14 @@ def _summary(folder: RunFolder, config: RunConfig, plan: Interpretation) -> Dict
     )
 
 
-def _close_manifest(folder: RunFolder, config: RunConfig, usage: Usage) -> None:
+def _close_manifest(folder: RunFolder, config: RunConfig, backends: Backends, usage: Usage) -> None:
     corpus = Corpus.open(folder.harvest)
     folder.write_manifest(
         config,
         [Harvest(folder.harvest, d.id).spec for d in config.dictionary],
         corpus_digest=corpus.digest,
         n_tokens=corpus.n_tokens,
-        prompts={},
+        prompts=backends.prompts,
         usage=usage,
         closed=True,
     )
@@ -235,7 +262,3 @@ def _close_manifest(folder: RunFolder, config: RunConfig, usage: Usage) -> None:
 def cache_folder() -> Path:
     """The user's cache: `$XDG_CACHE_HOME/autointerp`, `~/.cache/autointerp` by default."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autointerp"
-
-
-_EXPLAINERS: dict[str, Callable[[], Explainer]] = {"lookup": LookupExplainer}
-_SIMULATORS: dict[str, Callable[[], Simulator]] = {"lookup": LookupSimulator}

@@ -17,8 +17,8 @@ from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
 
 ProtocolName = Literal["simulate"]
-ExplainerName = Literal["lookup"]
-SimulatorName = Literal["lookup"]
+ExplainerName = Literal["lookup", "tsv"]
+SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -41,9 +41,18 @@ class DictionaryConfig(_Section):
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
     """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
-    role: Role = "trained"
+    role: Role
+    """`basis` for neurons and `trained` for everything else, where absent."""
     rerandomise_seed: int | None = None
     """For a control: the model under it is redrawn from this seed when it is harvested."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_role(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "role" not in values:
+            neurons = str(values.get("path", "")).startswith(NEURONS_PREFIX)
+            return {**values, "role": "basis" if neurons else "trained"}
+        return values
 
     @model_validator(mode="after")
     def _only_controls_redraw(self) -> Self:
@@ -70,6 +79,22 @@ class HarvestConfig(_Section):
     """CPU threads; 0 leaves torch's own choice."""
 
 
+class EndpointConfig(_Section):
+    """How an endpoint is asked."""
+
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Requests at the same time, at most."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Of one request; longer for a local server that queues."""
+
+
+class ExplainConfig(_Section):
+    """How explanations are made."""
+
+    candidates: Annotated[int, Field(ge=1, le=50)] = 1
+    """Explanations asked for; the best on the select part is kept."""
+
+
 class RunConfig(_Section):
     """Everything one run does; a run folder holds its copy."""
 
@@ -83,12 +108,32 @@ class RunConfig(_Section):
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
     protocol: ProtocolName = "simulate"
-    explainer: ExplainerName = "lookup"
-    simulator: SimulatorName = "lookup"
+    explainer: ExplainerName | None = None
+    """`tsv` with a language model and `lookup` without, where absent."""
+    simulator: SimulatorName | None = None
+    """What the endpoint can do with a language model and `lookup` without, where absent."""
+    llm: str | None = None
+    """`provider:name` or `name` of the model that explains and simulates; none for the look-up path."""
+    base_url: str | None = None
+    """The OpenAI-compatible endpoint; `OPENAI_BASE_URL`, else the provider's own, where absent."""
+    cache: Path | None = None
+    """The reply cache; one per user where absent."""
     out: Path
     """The run's folder."""
     seed: int = 0
     harvest: HarvestConfig = HarvestConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    explain: ExplainConfig = ExplainConfig()
+
+    @property
+    def explainer_name(self) -> ExplainerName:
+        """The explainer in force."""
+        return self.explainer or ("tsv" if self.llm else "lookup")
+
+    @property
+    def simulator_name(self) -> str:
+        """The simulator in force, or that the endpoint decides."""
+        return self.simulator or ("as the endpoint can" if self.llm else "lookup")
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -96,6 +141,8 @@ class RunConfig(_Section):
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
+        if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
+            raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if not _FEATURES.fullmatch(self.features):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
@@ -218,7 +265,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = {"dictionary": DictionaryConfig, "harvest": HarvestConfig}.get(
-        str(location[0]) if len(location) > 1 else "", RunConfig
-    )
-    return list(section.model_fields)
+    sections: dict[str, type[BaseModel]] = {
+        "dictionary": DictionaryConfig,
+        "harvest": HarvestConfig,
+        "endpoint": EndpointConfig,
+        "explain": ExplainConfig,
+    }
+    return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

@@ -126,9 +126,7 @@ class Chooser:
                 )
         return tuple(examples)
 
-    def _token_table(
-        self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]
-    ) -> TokenTable:
+    def _token_table(self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]) -> TokenTable:
         """What all text of the explain part says of the feature, for its active tokens and the scored windows' ones."""
         index, words, size = self.index, self.index.corpus.vocabulary, self.index.d_vocab
         explain = index.row_part[events.slot // index.corpus.context] == PARTS.index("explain")
@@ -145,7 +143,7 @@ class Chooser:
             counts=tuple(index.explain_counts[wanted].tolist()),
             level_sums=tuple(sums[wanted].tolist()),
             pairs=tuple((words[k // size], words[k % size]) for k in keys[heaviest].tolist()),
-            pair_counts=tuple(counts.count[np.searchsorted(counts.key, keys[heaviest])].tolist()),
+            pair_counts=tuple(counts.times[np.searchsorted(counts.key, keys[heaviest])].tolist()),
             pair_level_sums=tuple(pair_sums[heaviest].tolist()),
             mean_level=float(level.sum() / max(index.explain_counts.sum(), 1)),
         )

@@ -49,7 +49,7 @@ class Windows(NamedTuple):
 
     def slots(self, context: int) -> Int[np.ndarray, " n"]:
         """Slot of each window's first token."""
-        return self.row * context + self.start
+        return np.asarray(self.row * context + self.start)
 
     def take(self, index: Int[np.ndarray, " m"]) -> "Windows":
         """The windows at these places."""
@@ -70,7 +70,7 @@ class PairCounts(NamedTuple):
 
     key: Int[np.ndarray, " n"]
     """previous * d_vocab + token, ascending."""
-    count: Int[np.ndarray, " n"]
+    times: Int[np.ndarray, " n"]
 
 
 def part_of(source: str, seed: int) -> Part:
@@ -117,7 +117,7 @@ class CorpusIndex:
 
     def pair_keys(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """previous * d_vocab + token at slots that are not the first of their row."""
-        return self.tokens[slots - 1].astype(np.int64) * self.d_vocab + self.tokens[slots]
+        return np.asarray(self.tokens[slots - 1].astype(np.int64) * self.d_vocab + self.tokens[slots])
 
     def with_token(self, part: Part, token: int) -> Int[np.ndarray, " n"]:
         """Slots of a part's text that hold a token."""
@@ -160,10 +160,8 @@ class CorpusIndex:
             hashes[:, : self.corpus.context - offset] += grid[:, offset:]
         return hashes.reshape(-1)
 
-    def place(
-        self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int
-    ) -> Windows:
-        """Windows of `width` tokens (fewer in shorter documents) that hold the slots `jitter` places from their start."""
+    def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:
+        """Windows of `width` tokens, fewer in shorter documents, that hold the slots `jitter` places from the start."""
         row, place = np.divmod(slots, self.corpus.context)
         length = np.minimum(width, self.corpus.length[row] - self.corpus.first)
         start = np.clip(place - jitter, self.corpus.first, self.corpus.length[row] - length)
@@ -213,5 +211,5 @@ class CorpusIndex:
             (self.rarity[token], token.astype(np.int32), np.r_[0, ends]), shape=(len(windows.row), self.d_vocab)
         )
         rows.sum_duplicates()
-        norm = np.sqrt(rows.multiply(rows).sum(axis=1)).A1 if rows.shape[0] else np.zeros(0)
+        norm = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).reshape(-1)
         return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float32)

@@ -223,4 +223,4 @@ class Picker:
     def _decile_of(self, events: Int[np.ndarray, " n"], among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
         """Decile 1..10 of events by rank among their part's events."""
         ranks = np.searchsorted(np.sort(self.events.value[among]), self.events.value[events], side="right")
-        return np.ceil(10 * ranks / max(len(among), 1)).astype(np.int64).clip(1, 10)
+        return np.asarray(np.ceil(10 * ranks / max(len(among), 1)).astype(np.int64).clip(1, 10))

@@ -6,12 +6,17 @@ Words flow in, one library call each; tables, JSON and an exit code flow out. Im
 import errno
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, UsageError
+
+if TYPE_CHECKING:
+    from autointerp.config import RunConfig
 
 app = typer.Typer(
     name="autointerp",
@@ -20,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command("testserver")(rehearse)
 
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
@@ -31,8 +38,13 @@ Dictionaries = Annotated[
 Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
-Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup.")]
-Simulator = Annotated[str | None, typer.Option(help="Who predicts levels from an explanation: lookup.")]
+Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
+Simulator = Annotated[
+    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+]
+Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
+Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
@@ -51,6 +63,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -61,8 +76,20 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    names = ("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "out", "seed")
-    flags = dict(zip(names, (model, hook_point, corpus, features, protocol, explainer, simulator, out, seed), strict=True))
+    flags = {
+        "model": model,
+        "hook_point": hook_point,
+        "corpus": corpus,
+        "features": features,
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+        "out": out,
+        "seed": seed,
+    }
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
         summaries = api.run(settings, listener)
@@ -100,14 +127,21 @@ def harvest(
 
 @app.command()
 def explain(
-    run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False
+    run: Run,
+    explainer: Explainer = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        n = api.run_explain(run, {"explainer": explainer, "features": features}, listener)
+        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        n = api.run_explain(run, changes, listener)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -120,6 +154,9 @@ def score(
     explainer: Explainer = None,
     simulator: Simulator = None,
     features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -127,7 +164,15 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    changes = {"protocol": protocol, "explainer": explainer, "simulator": simulator, "features": features}
+    changes = {
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "features": features,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+    }
     with listening() as listener:
         summaries = api.run_score(run, changes, listener)
     show_summaries(summaries)
@@ -173,7 +218,9 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _settings(config: Path | None, flags: dict[str, object], dictionary: list[str] | None, *, demo: bool):  # type: ignore[no-untyped-def]
+def _settings(
+    config: Path | None, flags: Mapping[str, object], dictionary: list[str] | None, *, demo: bool
+) -> "RunConfig":
     from autointerp.config import make_config, parse_dictionary
     from autointerp.resources import bundled
 
@@ -206,5 +253,6 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        print(f"error: the disk of {error.filename or 'the run'} is full; free some and run the same again", file=sys.stderr)
+        where = error.filename or "the run"
+        print(f"error: the disk of {where} is full; free some and run the same again", file=sys.stderr)
         sys.exit(2)

@@ -5,6 +5,7 @@ Summaries flow in; text flows out.
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -13,24 +14,31 @@ from autointerp.records import Finding
 
 
 def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
-    """One line a dictionary: how good, how sure, against which controls, and what has no score."""
-    protocol = next(iter(summaries.values())).protocol
-    table = Table(title=f"Spearman, protocol {protocol}; means count failed explanations as 0", title_justify="left")
-    table.add_column("dictionary")
-    for name in ("role", "features", "scored", "mean [95 %]", "look-up", "shuffled", "no score"):
-        table.add_column(name, justify="left" if name in ("role", "no score") else "right")
+    """One line a dictionary: how good, how sure, against which controls; below it what has no score and why."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("dictionary", overflow="fold")
+    for name in ("scored", "Spearman [95 %]", "look-up", "shuffled"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, s in summaries.items():
         table.add_row(
             name,
-            s.role,
-            str(s.n_features),
-            str(s.scored),
+            f"{s.scored} of {s.n_features}",
             f"{_number(s.spearman.counted_mean)} [{_number(s.spearman.low)}, {_number(s.spearman.high)}]",
             _number(s.lookup.counted_mean),
             _number(s.shuffled.counted_mean),
-            ", ".join(f"{n} {r}" for part in (s.undefined, s.failed, s.skipped) for r, n in part.items()) or "-",
         )
-    Console(width=None).print(table)
+    console = Console()
+    console.print(table)
+    for name, s in summaries.items():
+        lacking = [f"{n} {reason}" for part in (s.undefined, s.failed, s.skipped) for reason, n in part.items()]
+        if lacking:
+            console.print(f"{name} without a score: {', '.join(lacking)}", highlight=False, markup=False)
+    protocol = next(iter(summaries.values())).protocol
+    console.print(
+        f"Protocol {protocol}. Means are over features; an explanation that found no pattern or predicts one level "
+        "everywhere counts as 0.",
+        highlight=False,
+    )
 
 
 def _number(value: float | None) -> str:

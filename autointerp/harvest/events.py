@@ -19,7 +19,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -240,10 +240,10 @@ class Harvest:
         manifest = self.folder / "manifest.json"
         if not manifest.is_file():
             raise UsageError(f"{self.folder} holds no finished harvest; run `autointerp harvest` again to finish it")
-        self.manifest: dict[str, object] = json.loads(manifest.read_text(encoding="utf-8"))
+        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         self.spec = DictionarySpec.model_validate(self.manifest["dictionary"])
         self.corpus = Corpus.open(harvest)
-        names = [str(shard["name"]) for shard in self.manifest["shards"]]  # type: ignore[attr-defined]
+        names = [str(shard["name"]) for shard in self.manifest["shards"]]
         self._shards = [Shard(self.folder / name, self.corpus.context) for name in names]
 
     def read(self, feature: int) -> FeatureEvents:
@@ -290,24 +290,21 @@ class Harvest:
     def feature_facts(self, feature: int) -> FeatureFacts:
         """One feature's weight-side facts as a record."""
         f, words = self.facts, self.corpus.vocabulary
-        outputs = [((), ()), ((), ())]
-        if len(f.top_output):
-            outputs = [
-                (f.top_output[feature], f.top_output_weight[feature]),
-                (f.bottom_output[feature], f.bottom_output_weight[feature]),
-            ]
-        top, bottom = (
-            tuple((words[int(i)], round(float(w), 4)) for i, w in zip(ids, weights, strict=True))
-            for ids, weights in outputs
-        )
+
+        def outputs(ids: np.ndarray, weights: np.ndarray) -> tuple[tuple[str, float], ...]:
+            if not len(ids):
+                return ()
+            pairs = zip(ids[feature], weights[feature], strict=True)
+            return tuple((words[int(i)], round(float(w), 4)) for i, w in pairs)
+
         return FeatureFacts(
             decoder_norm=round(float(f.decoder_norm[feature]), 5) if len(f.decoder_norm) else None,
             encoder_decoder_cosine=(
                 round(float(f.encoder_decoder_cosine[feature]), 5) if len(f.encoder_decoder_cosine) else None
             ),
             neighbours=self.neighbours(feature),
-            top_outputs=top,
-            bottom_outputs=bottom,
+            top_outputs=outputs(f.top_output, f.top_output_weight),
+            bottom_outputs=outputs(f.bottom_output, f.bottom_output_weight),
         )
 
 

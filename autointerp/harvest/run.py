@@ -198,9 +198,7 @@ def _shard_events(
         for piece, events in zip(pieces, _encode_rows(subject, readers, corpus, rows, first), strict=True):
             piece.append(events)
     n_slot = (last - first) * corpus.context
-    return [
-        _sort_by_feature(piece, n_slot, reader.spec.d_sae) for piece, reader in zip(pieces, readers, strict=True)
-    ]
+    return [_sort_by_feature(piece, n_slot, reader.spec.d_sae) for piece, reader in zip(pieces, readers, strict=True)]
 
 
 def _encode_rows(
@@ -233,9 +231,7 @@ def _sort_by_feature(
     return ShardArrays(columns.indptr, columns.indices, columns.data)
 
 
-def _close(
-    reader: Reader, subject: Subject, corpus: Corpus, n_shard: int, began: str, started: float
-) -> None:
+def _close(reader: Reader, subject: Subject, corpus: Corpus, n_shard: int, began: str, started: float) -> None:
     """Statistics and facts from the finished shards, then the manifest."""
     shards = [Shard(reader.shard(index), corpus.context) for index in range(n_shard)]
     save_arrays(reader.folder / "stats.safetensors", compute_stats(shards, reader.spec.d_sae)._asdict())
@@ -254,5 +250,3 @@ def _close(
         "host": platform.node(),
     }
     write_atomically(reader.folder / "manifest.json", canonical_json(manifest))
-
-

@@ -127,14 +127,14 @@ def _corpus(
         context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
     )
     if encoding.context > subject.n_ctx:
-        raise UsageError(f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context")
-    corpus = write_corpus(
-        harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress
-    )
+        raise UsageError(
+            f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
+        )
+    corpus = write_corpus(harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress)
     if corpus.context != encoding.context or corpus.first != int(bos is not None):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which these "
-            f"dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
+            f"these dictionaries do not want; choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)
@@ -142,7 +142,7 @@ def _corpus(
 
 
 def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]) -> int | None:
-    """The id that starts every row, or None: as configured, else as the dictionaries' files say, else if there is one."""
+    """The id that starts every row, or None: as configured, else as the dictionaries' files say, else BOS if any."""
     asked = {d.prepend_bos for d in dictionaries if d.prepend_bos is not None}
     wanted = config.harvest.prepend_bos
     if wanted is None and len(asked) > 1:
@@ -152,7 +152,9 @@ def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]
     if wanted is None:
         wanted = asked.pop() if asked else subject.bos_token_id is not None
     if wanted and subject.bos_token_id is None:
-        raise UsageError(f"rows should start with BOS but the tokenizer of {config.model} has none; set prepend_bos = false")
+        raise UsageError(
+            f"rows should start with BOS but the tokenizer of {config.model} has none; set prepend_bos = false"
+        )
     return subject.bos_token_id if wanted else None
 
 
@@ -161,6 +163,6 @@ def _compare_with_demo(corpus: Corpus, note: Callable[[str], None]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known and known["digest"] != corpus.digest:
         note(
-            f"python-docs of Python {package_versions()['python']} is {corpus.digest}, not the text behind the figures in "
-            f"data/README.md (Python {known['python']}): figures will differ a little"
+            f"python-docs of Python {package_versions()['python']} is {corpus.digest}, not the text behind the figures "
+            f"in data/README.md (Python {known['python']}): figures will differ a little"
         )

@@ -44,7 +44,9 @@ class Encoding(NamedTuple):
     """Places a row, BOS included."""
 
 
-def write_corpus(harvest: Path, name: str, sources: Iterable[TextSource], encoding: Encoding, progress: Progress) -> Corpus:
+def write_corpus(
+    harvest: Path, name: str, sources: Iterable[TextSource], encoding: Encoding, progress: Progress
+) -> Corpus:
     """Tokenise a corpus into `harvest/_corpus`; a finished one is opened as it is.
 
     Raises:
@@ -61,7 +63,8 @@ def write_corpus(harvest: Path, name: str, sources: Iterable[TextSource], encodi
         for source in sources:
             if not source.text.strip():
                 continue
-            text_hash.update(f"{len(source.id)} {len(source.text)} {source.id}{source.text}".encode(errors="surrogatepass"))
+            content = f"{len(source.id)} {len(source.text)} {source.id}{source.text}"
+            text_hash.update(content.encode(errors="surrogatepass"))
             rows, row_lengths = _rows(source.text, encoding)
             file.write(rows.tobytes())
             lengths.extend(row_lengths)

@@ -78,6 +78,14 @@ def score_feature(
     )
 
 
+def select_value(examples: Sequence[Example], predicted: Predicted) -> float:
+    """Spearman of a candidate on the select part, for choosing among candidates only; 0 where it is undefined."""
+    grid = _grid(examples)
+    kept = [i for i, p in enumerate(predicted) if p is not None]
+    value = statistics.spearman(grid.truth[kept], _predictions(grid, predicted, kept), grid.mask[kept]).value
+    return value if np.isfinite(value) else 0.0
+
+
 def _grid(examples: Sequence[Example]) -> _Grid:
     width = max((len(e.levels) for e in examples), default=1)
     truth, levels = np.zeros((len(examples), width)), np.zeros((len(examples), width))
@@ -140,7 +148,9 @@ def _measure(
     return _Measured(score, statistic)
 
 
-def _control(examples: Sequence[Example], grid: _Grid, predicted: Predicted | None, missing: UndefinedReason) -> _Measured:
+def _control(
+    examples: Sequence[Example], grid: _Grid, predicted: Predicted | None, missing: UndefinedReason
+) -> _Measured:
     if predicted is None:
         return _Measured(Score(metric="spearman", value=None, undefined=missing, n_windows=0), None)
     return _measure(examples, grid, predicted, "spearman")

@@ -36,7 +36,9 @@ class _Codes(NamedTuple):
 
 
 def spearman(
-    truth: Float[np.ndarray, "window tok"], predicted: Float[np.ndarray, "window tok"], mask: Bool[np.ndarray, "window tok"]
+    truth: Float[np.ndarray, "window tok"],
+    predicted: Float[np.ndarray, "window tok"],
+    mask: Bool[np.ndarray, "window tok"],
 ) -> Statistic:
     """Spearman's rho with average ranks over all unmasked positions of all windows."""
     codes = _count_pairs(truth, predicted, mask)
@@ -45,7 +47,9 @@ def spearman(
 
 
 def pearson(
-    truth: Float[np.ndarray, "window tok"], predicted: Float[np.ndarray, "window tok"], mask: Bool[np.ndarray, "window tok"]
+    truth: Float[np.ndarray, "window tok"],
+    predicted: Float[np.ndarray, "window tok"],
+    mask: Bool[np.ndarray, "window tok"],
 ) -> Statistic:
     """Pearson's r over all unmasked positions of all windows."""
     codes = _count_pairs(truth, predicted, mask)
@@ -55,7 +59,9 @@ def pearson(
 
 
 def mean_window_spearman(
-    truth: Float[np.ndarray, "window tok"], predicted: Float[np.ndarray, "window tok"], mask: Bool[np.ndarray, "window tok"]
+    truth: Float[np.ndarray, "window tok"],
+    predicted: Float[np.ndarray, "window tok"],
+    mask: Bool[np.ndarray, "window tok"],
 ) -> float:
     """Mean of the windows' own rho over windows in which both sides vary; NaN where there is none."""
     codes = _count_pairs(truth, predicted, mask)
@@ -111,7 +117,9 @@ def jackknife(value: float, without: Float[np.ndarray, " window"]) -> tuple[floa
 
 
 def null_threshold(
-    truth: Float[np.ndarray, "window tok"], predicted: Float[np.ndarray, "window tok"], mask: Bool[np.ndarray, "window tok"]
+    truth: Float[np.ndarray, "window tok"],
+    predicted: Float[np.ndarray, "window tok"],
+    mask: Bool[np.ndarray, "window tok"],
 ) -> float:
     """95th percentile, one-sided, of rho with whole windows of predictions permuted over all windows.
 
@@ -127,7 +135,7 @@ def null_threshold(
 
 
 def _centred_ranks(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    distinct, code, counts = np.unique(values[mask], return_inverse=True, return_counts=True)
+    _, code, counts = np.unique(values[mask], return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     centred = np.zeros(values.shape)
     centred[mask] = ranks[code] - (len(code) + 1) / 2

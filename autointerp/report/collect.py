@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from autointerp.config import RunConfig
 from autointerp.harvest.events import Harvest
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.pipeline import Interpretation, final_outcomes
+from autointerp.pipeline import Results, final_outcomes
 from autointerp.records import (
     Example,
     Failed,
@@ -44,7 +44,7 @@ def collect_report(
     config: RunConfig,
     manifest: RunManifest,
     harvests: Mapping[str, Harvest],
-    plans: Sequence[Interpretation],
+    plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     progress: Progress,
 ) -> ReportData:
@@ -71,7 +71,7 @@ def collect_report(
 def _run_facts(
     config: RunConfig,
     manifest: RunManifest,
-    plans: Sequence[Interpretation],
+    plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     scores: Mapping[str, Sequence[FeatureScore]],
 ) -> RunFacts:
@@ -84,8 +84,8 @@ def _run_facts(
             name=config.corpus.rstrip("/").rpartition("/")[2], digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
         ),
         protocol=ProtocolFacts(name=protocol.name, n_windows=protocol.n_windows, description=protocol.description),
-        explainer=config.explainer,
-        simulator=config.simulator,
+        explainer=plans[0].explainer_key,
+        simulator=plans[0].simulator_key,
         seed=config.seed,
         versions=manifest.packages,
         command=f"autointerp run {config.out}/config.toml --out {config.out}",
@@ -122,15 +122,13 @@ def _dictionary(harvest: Harvest, summary: DictionarySummary) -> DictionaryEntry
     )
 
 
-def _feature(
-    plan: Interpretation, index: int, score: FeatureScore | None, outcome: object, harvest: Harvest
-) -> FeatureEntry:
+def _feature(plan: Results, index: int, score: FeatureScore | None, outcome: object, harvest: Harvest) -> FeatureEntry:
     feature = plan.feature(index)
     record = plan.store.record(feature, plan.design)
     own = plan.store.explanation(feature, plan.design, plan.explainer_key)
     simulation = plan.store.simulation(feature, plan.key, "explanation")
     stats: FeatureStats = record.stats if record else harvest.feature_stats(index)
-    reason = None if score is None else score.spearman.undefined
+    reason: str | None = None if score is None else score.spearman.undefined
     if isinstance(outcome, Failed | Skipped):
         reason = outcome.reason
     state = "scored" if score and score.spearman.value is not None else "undefined"

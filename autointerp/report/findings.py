@@ -15,7 +15,7 @@ from autointerp.records import Failed, FeatureScore, Skipped
 LOW = 0.3
 FIRED_LEVELS = 0.5
 _REASONS = {
-    "too_few_windows": "too little text in the score part activates it (at least 20 windows, 5 of them active, from 5 sources)",
+    "too_few_windows": "the score part has too little text for it: 20 windows, 5 of them active, from 5 sources",
     "no_pattern": "the explainer found no clear pattern",
     "constant_prediction": "the explanation predicts the same level everywhere",
     "constant_truth": "the feature's activation is the same everywhere",

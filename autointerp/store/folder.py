@@ -70,9 +70,8 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise UsageError(
-                    f"{self.path} is being written by {file.read().strip() or 'another process'}; wait for it or stop it"
-                ) from None
+                writer = file.read().strip() or "another process"
+                raise UsageError(f"{self.path} is being written by {writer}; wait for it or stop it") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()
@@ -100,7 +99,7 @@ class RunFolder:
             for dictionary in config.dictionary:
                 if dictionary.id in known:
                     self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
-        values = config.model_dump(mode="json", exclude_none=True, exclude={"out"})
+        values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
         write_atomically(self._config, tomli_w.dumps(values))
 
     def _agree(self, key: str, earlier: object, asked: object) -> None:
@@ -118,6 +117,16 @@ class RunFolder:
             return RunManifest.model_validate_json(self._manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
+
+    def read_note(self, name: str) -> dict[str, Any]:
+        """A small JSON object kept with the run; empty where none was."""
+        path = self.path / f"{name}.json"
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(values)
+
+    def write_note(self, name: str, values: Mapping[str, object]) -> None:
+        """Keep a small JSON object with the run."""
+        write_atomically(self.path / f"{name}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def check_inputs(self, config: RunConfig) -> None:
         """Refuse weights that changed on disk since they were harvested.

@@ -31,7 +31,7 @@ def rerandomise(model: torch.nn.Module, seed: int) -> None:
             parameter.copy_(drawn.mul_(sd).add_(mean))
 
 
-def _embeddings(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+def _embeddings(model: torch.nn.Module) -> Iterator[torch.Tensor]:
     """The parameters of all embedding tables; an output layer that is not tied to one is not among them."""
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):

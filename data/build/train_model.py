@@ -165,7 +165,8 @@ def save(model: GPT2LMHeadModel, args: argparse.Namespace) -> None:
     """Write the folder: configuration, half-precision weights, and the tokenizer that was there."""
     half = GPT2LMHeadModel(model.config).to(torch.float16)
     half.load_state_dict(model.state_dict())
-    half.config.resid_pdrop = half.config.embd_pdrop = 0.0
+    half.config.resid_pdrop = half.config.embd_pdrop = half.config.summary_first_dropout = 0.0
+    half.config.use_cache = True
     half.save_pretrained(args.model)
     AutoTokenizer.from_pretrained(args.model).save_pretrained(args.model)
 

@@ -38,7 +38,9 @@ def open_sources(spec: str, cache: Path) -> Iterator[Source]:
         files = sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".jsonl") and p.is_file())
     else:
         near = near_matches(spec, [PYTHON_DOCS, *(str(p) for p in Path().iterdir())])
-        raise UsageError(f"there is no corpus {spec!r}: give python-docs, a .txt or .jsonl file, or a folder; near: {near}")
+        raise UsageError(
+            f"there is no corpus {spec!r}: give python-docs, a .txt or .jsonl file, or a folder; near: {near}"
+        )
     if not files or any(f.suffix not in (".txt", ".jsonl") for f in files):
         raise UsageError(f"{path} holds no .txt or .jsonl file; other formats cannot be read as a corpus")
     root = path if path.is_dir() else path.parent
