@@ -6,13 +6,9 @@ its shape.
 """
 
 import json
-from pathlib import Path
-
-from pydantic import ValidationError
 
 from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest
 from autointerp.llm.openai_compat import OpenAICompatible
-from autointerp.provenance import write_atomically
 
 TOP_LOGPROBS = 20
 """The most that hosted endpoints give; an endpoint that refuses it is asked for fewer."""
@@ -50,23 +46,6 @@ async def probe(endpoint: OpenAICompatible, model: ChatModel | None = None) -> C
         ten_is_one_token=_ten_is_one_token(ten),
         rejected=endpoint.rejected,
     )
-
-
-async def probe_once(endpoint: OpenAICompatible, path: Path, model: ChatModel | None = None) -> Capabilities:
-    """As `probe`, but what was found at this endpoint before is read from `path`, and kept there otherwise.
-
-    What the endpoint refused then is not tried again.
-    """
-    try:
-        known = Capabilities.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        known = None
-    if known is not None and known.endpoint == endpoint.endpoint:
-        endpoint.assume(known.rejected)
-        return known
-    found = await probe(endpoint, model)
-    write_atomically(path, found.model_dump_json(indent=2) + "\n")
-    return found
 
 
 def _user(text: str) -> tuple[ChatMessage, ...]:

@@ -13,7 +13,7 @@ from autointerp.llm.answers import Answer, imported_answers, obedient_answer, sc
 from autointerp.llm.base import Capabilities, ChatReply
 from autointerp.llm.errors import RateLimitedError, TransientError
 from autointerp.llm.openai_compat import OpenAICompatible
-from autointerp.llm.probe import probe, probe_once
+from autointerp.llm.probe import probe
 from autointerp.llm.registry import connect_model
 from autointerp.llm.testserver import MODEL, PROFILES, TestServer, running
 from tests.unit.llm.servers import question
@@ -98,31 +98,20 @@ def test_the_probe_asks_at_most_four_requests() -> None:
     assert server.asked.total() <= 4
 
 
-def test_what_was_found_is_kept_and_not_asked_again(tmp_path: Path) -> None:
-    path = tmp_path / "capabilities.json"
+def test_what_an_endpoint_refused_before_is_not_sent_again() -> None:
+    """Remembered from one run to the next through the stored capabilities."""
     server = TestServer(obedient_answer, PROFILES["strict"])
 
-    async def twice(client: OpenAICompatible) -> tuple[Capabilities, Capabilities, tuple[str, ...], int]:
-        first = await probe_once(client, path)
-        asked = server.asked.total()
+    async def use(client: OpenAICompatible) -> int:
+        found = await probe(client)
+        before = server.asked.total()
         again = OpenAICompatible("any", client.endpoint.base_url)
-        second = await probe_once(again, path)
-        assert server.asked.total() == asked
-        await again.complete(question())
+        again.assume(found.rejected)
+        await again.complete(question(temperature=0.0, top_logprobs=5))
         await again.aclose()
-        return first, second, again.rejected, server.asked.total() - asked
+        return server.asked.total() - before
 
-    first, second, rejected, asked = against(server, twice)
-    assert first == second
-    assert rejected == ("max_tokens", "temperature", "logprobs")
-    assert asked == 1
-
-
-def test_another_endpoints_file_does_not_count(tmp_path: Path) -> None:
-    path = tmp_path / "capabilities.json"
-    against(TestServer(obedient_answer, PROFILES["no-logprobs"]), lambda client: probe_once(client, path))
-    found = against(TestServer(obedient_answer), lambda client: probe_once(client, path))
-    assert found.top_logprobs == 20
+    assert against(server, use) == 1
 
 
 def test_faults_are_seeded_and_end_by_the_third_asking() -> None:
