@@ -19,7 +19,7 @@ from autointerp.subject.rerandomise import rerandomise
 BATCH = 16
 
 
-class _Captured(Exception):
+class _EnoughError(Exception):
     """Raised by the capturing hook, so that later blocks do not run."""
 
 
@@ -38,12 +38,12 @@ def residuals(model: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
 
     def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         kept.append(output)
-        raise _Captured
+        raise _EnoughError
 
     handle = model.transformer.h[HOOK_LAYER].register_forward_hook(keep)
     try:
         model.transformer(input_ids=ids)
-    except _Captured:
+    except _EnoughError:
         pass
     finally:
         handle.remove()

@@ -60,9 +60,7 @@ class Reconstruction:
 
 
 @torch.inference_mode()
-def measure(
-    model: GPT2LMHeadModel, dictionaries: dict[str, Dictionary], documents: list[Tokens]
-) -> dict[str, Figures]:
+def measure(model: GPT2LMHeadModel, dictionaries: dict[str, Dictionary], documents: list[Tokens]) -> dict[str, Figures]:
     """All figures of dictionaries on one model, in one pass after the pass for the mean."""
     mean = mean_activation(model, documents)
     sums = {name: Reconstruction(made, mean) for name, made in dictionaries.items()}
