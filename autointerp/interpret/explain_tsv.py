@@ -6,6 +6,7 @@ A feature record flows in, explanations or a failure flow out. Sees no other par
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from autointerp.format import format_lines
 from autointerp.interpret.ask import Asked, all_in_order, ask
@@ -52,10 +53,7 @@ class TsvExplainer:
         Raises:
             StoppedError: no request can succeed any more.
         """
-        messages = self._messages(record)
-        asked = await all_in_order(
-            [self._candidate(messages, record, k) for k in range(min(n_candidates, MOST_SAMPLES))]
-        )
+        asked = await all_in_order([self._candidate(record, k) for k in range(min(n_candidates, MOST_SAMPLES))])
         kept: dict[str, tuple[ParsedExplanation, Usage]] = {}
         wasted = Usage()
         for answer in asked:
@@ -80,45 +78,47 @@ class TsvExplainer:
             for i, (parsed, usage) in enumerate(kept.values())
         ]
 
-    async def _candidate(
-        self, messages: tuple[ChatMessage, ...], record: FeatureRecord, k: int
-    ) -> Asked[ParsedExplanation]:
+    async def _candidate(self, record: FeatureRecord, k: int) -> Asked[ParsedExplanation]:
         def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
             note = "" if unread is None else load_prompt(PROMPT).render("note", reason=unread.message)
             feature = ChatMessage(role="user", content=self._feature(record, note))
             sample = k + MOST_SAMPLES * attempt
             return ChatRequest(
-                messages=(*messages, feature), max_tokens=ANSWER_TOKENS, temperature=TEMPERATURE, sample=sample
+                messages=(*_preface(self.show_outputs), feature),
+                max_tokens=ANSWER_TOKENS,
+                temperature=TEMPERATURE,
+                sample=sample,
             )
 
         return await ask(self.model, request, parse_explanation)
 
-    def _messages(self, record: FeatureRecord) -> tuple[ChatMessage, ...]:
-        """Instructions and demonstrations: the same for every feature."""
-        prompt = load_prompt(PROMPT)
-        messages = [ChatMessage(role="system", content=prompt.render("system"))]
-        for shot in load_few_shots().features:
-            windows = _windows([(w.tokens, w.levels) for w in shot.windows])
-            evidence = self._evidence(shot.top_outputs, shot.bottom_outputs)
-            asked = prompt.render("user", windows=windows, evidence=evidence, note="")
-            messages.append(ChatMessage(role="user", content=asked))
-            messages.append(
-                ChatMessage(role="assistant", content=prompt.render("assistant", explanation=shot.explanation))
-            )
-        return tuple(messages)
-
     def _feature(self, record: FeatureRecord, note: str) -> str:
         windows = _windows([(example.record.tokens, example.levels) for example in record.splits.explain])
-        evidence = self._evidence(
-            [token for token, _ in record.facts.top_outputs], [token for token, _ in record.facts.bottom_outputs]
-        )
+        top, bottom = record.facts.top_outputs, record.facts.bottom_outputs
+        evidence = _evidence([t for t, _ in top], [t for t, _ in bottom]) if self.show_outputs else ""
         return load_prompt(PROMPT).render("user", windows=windows, evidence=evidence, note=note)
 
-    def _evidence(self, top: Sequence[str], bottom: Sequence[str]) -> str:
-        if not self.show_outputs or not top or not bottom:
-            return ""
-        shown = [", ".join(f'"{token}"' for token in tokens[:SHOWN_OUTPUTS]) for tokens in (top, bottom)]
-        return load_prompt(PROMPT).render("evidence", top=shown[0], bottom=shown[1])
+
+@cache
+def _preface(show_outputs: bool) -> tuple[ChatMessage, ...]:
+    """Instructions and demonstrations: the same for every feature."""
+    prompt = load_prompt(PROMPT)
+    messages = [ChatMessage(role="system", content=prompt.render("system"))]
+    for shot in load_few_shots().features:
+        windows = _windows([(w.tokens, w.levels) for w in shot.windows])
+        evidence = _evidence(shot.top_outputs, shot.bottom_outputs) if show_outputs else ""
+        asked = prompt.render("user", windows=windows, evidence=evidence, note="")
+        messages.append(ChatMessage(role="user", content=asked))
+        messages.append(ChatMessage(role="assistant", content=prompt.render("assistant", explanation=shot.explanation)))
+    return tuple(messages)
+
+
+def _evidence(top: Sequence[str], bottom: Sequence[str]) -> str:
+    """The output tokens at both ends; nothing where they are not known."""
+    if not top or not bottom:
+        return ""
+    shown = [", ".join(f'"{token}"' for token in tokens[:SHOWN_OUTPUTS]) for tokens in (top, bottom)]
+    return load_prompt(PROMPT).render("evidence", top=shown[0], bottom=shown[1])
 
 
 def _windows(windows: Sequence[tuple[Sequence[str], Sequence[int]]]) -> str:

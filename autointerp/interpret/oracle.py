@@ -12,9 +12,10 @@ from autointerp.errors import UsageError
 from autointerp.format import MAX_LEVEL, parse_lines
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries
-from autointerp.interpret.parse import LETTERS, MOST_QUOTED, NUMBERS
+from autointerp.interpret.parse import MOST_QUOTED
 from autointerp.interpret.prompts import load_prompt
 from autointerp.interpret.simulate import Tokens
+from autointerp.interpret.simulate_llm import PROMPTS
 from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
 from autointerp.llm.base import TokenLogprob
 from autointerp.records import ActivationRecord, Example
@@ -26,11 +27,6 @@ RuleOf = Callable[[Sequence[ShownWindow]], str | None]
 """An explanation of the windows shown; None for no clear pattern."""
 SURE = 0.9
 """Probability on the level meant; the rest is on its neighbours."""
-_FORMS: dict[str, Mapping[str, int] | None] = {
-    "simulate-structured.v1": None,
-    "simulate-numbers.v1": NUMBERS,
-    "simulate-letters.v1": LETTERS,
-}
 
 
 def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction:
@@ -44,7 +40,7 @@ def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction
         if asked is not None:
             rule = rule_of(_shown(asked["windows"])) if rule_of else None
             return Answer(f"Explanation: {rule or 'no clear pattern'}")
-        for name, form in _FORMS.items():
+        for name, form in PROMPTS.items():
             prompt = load_prompt(name)
             asked = prompt.read_back("user", last_message(body))
             if asked is None or not _instructions(body).startswith(prompt.render("system")):

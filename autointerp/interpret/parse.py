@@ -22,6 +22,7 @@ LASTING = frozenset({"refused", "cut_off", "no_logprobs", "split_level"})
 """Reasons that asking again would only meet again."""
 _ANSWER = re.compile(r"^\W*explanation\W*?:[ \t*_]*(.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r"[\"“'‘`][^\"“”'‘’`]{1,40}[\"”'’`](?=[\s,;.:)]|$)")
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _LISTED = re.compile(r"^\s*(\d+)[ \t]*:[ \t]*(\S+)[ \t]*$")
 _FENCE = re.compile(r"^\s*```(?:json|text)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
@@ -57,11 +58,16 @@ def ended_badly(reply: ChatReply) -> Unparsed | None:
     """A refusal, a cut answer or an empty one."""
     if reply.refused:
         return Unparsed("refused", "The answer was refused.")
-    if reply.finish_reason == "length":
+    if reply.finish_reason in ("length", "max_tokens", "model_length"):
         return Unparsed("cut_off", "The answer was cut off before its end.")
-    if not reply.text.strip():
+    if not spoken(reply):
         return Unparsed("empty", "The answer was empty.")
     return None
+
+
+def spoken(reply: ChatReply) -> str:
+    """The answer without the thoughts that some servers leave before it."""
+    return _THOUGHTS.sub("", reply.text, count=1).strip()
 
 
 def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
@@ -69,7 +75,7 @@ def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
     bad = ended_badly(reply)
     if bad:
         return bad
-    found = _ANSWER.findall(reply.text)
+    found = _ANSWER.findall(spoken(reply))
     text = " ".join(found[-1].split()).strip("*_ ") if found else ""
     if not re.search(r"\w\w", text):
         return Unparsed("no_explanation", 'It had no line that starts with "Explanation:".')
@@ -87,9 +93,10 @@ def parse_structured(reply: ChatReply, n_tokens: int) -> tuple[int, ...] | Unpar
     bad = ended_badly(reply)
     if bad:
         return bad
-    fence = _FENCE.match(reply.text)
+    answer = spoken(reply)
+    fence = _FENCE.match(answer)
     try:
-        pairs = json.loads(fence[1] if fence else reply.text, object_pairs_hook=_Pairs)
+        pairs = json.loads(fence[1] if fence else answer, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         return Unparsed("malformed", "It was no JSON.")
     if not isinstance(pairs, _Pairs):
@@ -147,8 +154,8 @@ def parse_distributions(reply: ChatReply, n_tokens: int, form: Mapping[str, int]
     if not reply.logprobs or not any(entry.top for entry in reply.logprobs):
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities.")
     spelled = "".join(entry.token for entry in reply.logprobs)
-    answer = reply.text.strip()
-    offset = spelled.find(answer)
+    answer = spoken(reply)
+    offset = spelled.rfind(answer)
     if offset < 0:
         return Unparsed("no_logprobs", "The log probabilities belong to another text than the answer.")
     spans = parse_listed(answer, n_tokens, form)

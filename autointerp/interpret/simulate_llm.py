@@ -4,8 +4,9 @@ An explanation and bare tokens flow in, a `Simulation` flows out. Sees no activa
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from autointerp.errors import UsageError
@@ -28,9 +29,17 @@ from autointerp.records import Explanation, Simulation, Usage
 LlmSimulatorName = Literal["structured", "top-logprobs"]
 Form = Literal["numbers", "letters"]
 FORMS: dict[Form, Mapping[str, int]] = {"numbers": NUMBERS, "letters": LETTERS}
+STRUCTURED_PROMPT = "simulate-structured.v1"
+PROMPTS: dict[str, Mapping[str, int] | None] = {
+    STRUCTURED_PROMPT: None,
+    "simulate-numbers.v1": NUMBERS,
+    "simulate-letters.v1": LETTERS,
+}
+"""How each prompt wants levels written; None is a JSON object."""
 DEMONSTRATED = (("departure", 0), ("apology", 0), ("raised-exception", 2), ("line-start", 1))
 """Few-shot features and which of their windows is shown; one of them is silent throughout."""
-TOP_LOGPROBS = 20
+TOP_LOGPROBS = 11
+"""One for each legal answer."""
 ROOM_TOKENS = 500
 """Room for a model that thinks before it answers, in tokens."""
 TOKENS_PER_LEVEL = 8
@@ -51,7 +60,7 @@ class StructuredSimulator:
     @property
     def prompt_digest(self) -> str:
         """Of the prompt's words and its demonstrations."""
-        return _prompt_digest("simulate-structured.v1")
+        return _prompt_digest(STRUCTURED_PROMPT)
 
     async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
         """Levels per window; a window whose answer failed is None with its reason.
@@ -65,7 +74,7 @@ class StructuredSimulator:
 
     async def _window(self, explanation: str, tokens: Tokens) -> Asked[tuple[int, ...]]:
         n = len(tokens)
-        make = _Asking("simulate-structured.v1", explanation, tokens, _as_json, json_schema=levels_schema(n))
+        make = _Asking(STRUCTURED_PROMPT, explanation, tokens, json_schema=levels_schema(n))
         return await ask(self.model, make.request, lambda reply: parse_structured(reply, n))
 
 
@@ -107,9 +116,7 @@ class TopLogprobsSimulator:
 
     async def _window(self, explanation: str, tokens: Tokens) -> Asked[Distributions]:
         n, form = len(tokens), FORMS[self.form]
-        make = _Asking(
-            f"simulate-{self.form}.v1", explanation, tokens, lambda levels: _as_lines(levels, form), TOP_LOGPROBS
-        )
+        make = _Asking(f"simulate-{self.form}.v1", explanation, tokens, TOP_LOGPROBS)
 
         def read(reply: ChatReply) -> Distributions | Unparsed:
             return parse_distributions(reply, n, form)
@@ -124,30 +131,35 @@ class _Asking:
     prompt: str
     explanation: str
     tokens: Tokens
-    write: Callable[[Sequence[int]], str]
-    """A demonstration's levels as the answer should look."""
     top_logprobs: int | None = None
     json_schema: dict[str, object] | None = None
 
     def request(self, attempt: int, unread: Unparsed | None) -> ChatRequest:
         prompt = load_prompt(self.prompt)
         note = "" if unread is None else prompt.render("note", reason=unread.message)
-        messages = [ChatMessage(role="system", content=prompt.render("system"))]
-        names = [name for name, _ in DEMONSTRATED]
-        for shot, (_, i) in zip(load_few_shots().named(*names), DEMONSTRATED, strict=True):
-            window = shot.windows[i]
-            messages.append(_question(self.prompt, shot.explanation, window.tokens, ""))
-            levels = prompt.render("assistant", levels=self.write(window.levels))
-            messages.append(ChatMessage(role="assistant", content=levels))
-        messages.append(_question(self.prompt, self.explanation, self.tokens, note))
+        asked = _question(self.prompt, self.explanation, self.tokens, note)
         return ChatRequest(
-            messages=tuple(messages),
+            messages=(*_preface(self.prompt), asked),
             max_tokens=ROOM_TOKENS + TOKENS_PER_LEVEL * len(self.tokens),
             temperature=0.0,
             top_logprobs=self.top_logprobs,
             json_schema=self.json_schema,
             sample=attempt,
         )
+
+
+@cache
+def _preface(name: str) -> tuple[ChatMessage, ...]:
+    """Instructions and demonstrations: the same for every explanation and window."""
+    prompt, form = load_prompt(name), PROMPTS[name]
+    messages = [ChatMessage(role="system", content=prompt.render("system"))]
+    for feature, i in DEMONSTRATED:
+        (shot,) = load_few_shots().named(feature)
+        window = shot.windows[i]
+        levels = _as_json(window.levels) if form is None else _as_lines(window.levels, form)
+        messages.append(_question(name, shot.explanation, window.tokens, ""))
+        messages.append(ChatMessage(role="assistant", content=prompt.render("assistant", levels=levels)))
+    return tuple(messages)
 
 
 def _question(prompt: str, explanation: str, tokens: Tokens, note: str) -> ChatMessage:

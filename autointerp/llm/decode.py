@@ -32,11 +32,18 @@ MESSAGE_LENGTH = 400
 SHORTEST_SECRET = 8
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing|payment required", re.I)
 _CONTEXT = re.compile(r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens", re.I)
-_FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation", re.I)
+_FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation|flagged", re.I)
 _MODEL = re.compile(
-    r"model_not_found|model .{0,120}(not exist|not found|not available)|(unknown|no such|invalid) model", re.I
+    r"model_not_found|\bmodels?\b.{0,120}(not exist|not found|not available)|(unknown|no such|invalid) model"
+    r"|not a valid model|access model|not_found_error.{0,40}\bmodel\b",
+    re.IGNORECASE,
 )
+_KEY = re.compile(r"(invalid|incorrect|missing).{0,20}\bapi.?key|\bapi.?key.{0,20}(not valid|invalid|missing)", re.I)
+_SOON = re.compile(r"retry.?delay|retry in|per.?minute|per.?second", re.I)
+"""Some servers speak of a quota where they mean a rate."""
 _UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
+_BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
+"""Ends of answers that the server itself gave up."""
 _RETRIED_STATUSES = (408, 409)
 
 
@@ -56,14 +63,16 @@ def decode_chat(body: bytes) -> ChatReply:
     if text is not None and not isinstance(text, str):
         raise MalformedReplyError("the message's content is no text")
     finish = choice.get("finish_reason")
-    finish_reason = finish if isinstance(finish, str) else "unknown"
+    finish_reason = clean(finish) if isinstance(finish, str) else "unknown"
+    if finish_reason in _BROKEN:
+        raise ServerFailedError(200, f"the answer ended with {finish_reason!r}")
     model = data.get("model")
     return ChatReply(
-        text=text or (refusal if isinstance(refusal, str) else ""),
+        text=clean(text or (refusal if isinstance(refusal, str) else "")),
         finish_reason=finish_reason,
         refused=bool(refusal) or finish_reason == "content_filter",
         logprobs=_logprobs(choice.get("logprobs")),
-        model=model if isinstance(model, str) else "",
+        model=clean(model) if isinstance(model, str) else "",
         usage=_usage(data.get("usage")),
     )
 
@@ -78,6 +87,24 @@ def decode_models(body: bytes) -> tuple[str, ...]:
     if not isinstance(rows, list):
         return ()
     return tuple(row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str))
+
+
+def embedded_error(body: bytes) -> tuple[int, dict[str, object]] | None:
+    """Status and body of an error that came with status 200, as routers send them; None where there is none."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = data.get("error") if isinstance(data, dict) else None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return (code if isinstance(code, int) and 400 <= code < 600 else 502), {"error": error}
+
+
+def clean(text: str) -> str:
+    """A text with half surrogate pairs, which no file could hold, as replacement characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _json(body: bytes) -> object:
@@ -109,8 +136,8 @@ def _position(entry: dict[str, object]) -> TokenLogprob:
     for other in top if isinstance(top, list) else ():
         name = other.get("token") if isinstance(other, dict) else None
         if isinstance(name, str):
-            pairs.append((name, _finite(other.get("logprob"))))
-    return TokenLogprob(token=token, logprob=_finite(entry.get("logprob")), top=tuple(pairs))
+            pairs.append((clean(name), _finite(other.get("logprob"))))
+    return TokenLogprob(token=clean(token), logprob=_finite(entry.get("logprob")), top=tuple(pairs))
 
 
 def _finite(value: object) -> float:
@@ -140,6 +167,8 @@ class ErrorFacts:
 
     def __init__(self, status: int, headers: Mapping[str, str], body: object, blot: str = "") -> None:
         """`blot` is a secret that no text may repeat."""
+        if isinstance(body, list) and body:
+            body = body[0]
         error = body.get("error", body) if isinstance(body, dict) else body
         fields: dict[str, object] = error if isinstance(error, dict) else {}
         message = fields.get("message", error if isinstance(error, str) else body)
@@ -178,11 +207,11 @@ def blot_out(text: str, secret: str) -> str:
 def classify(facts: ErrorFacts) -> LlmError:
     """The error class of an HTTP error that no negotiation has settled."""
     status, message = facts.status, facts.message
-    if status == 402 or (status in (400, 403, 429) and facts.says(_QUOTA)):
+    if status == 402 or (status in (400, 403, 429) and facts.says(_QUOTA) and not facts.says(_SOON)):
         return QuotaExhaustedError(message)
     if status == 429:
         return RateLimitedError(message, facts.retry_after_s)
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and facts.says(_KEY)):
         return BadKeyError(message)
     if facts.is_too_long:
         return ContextTooLongError(message)

@@ -13,13 +13,16 @@ FEW_TOP_LOGPROBS = 5
 _REFUSED = re.compile(
     r"unsupported|not supported|does not support|unrecognized|unknown (parameter|field|name)|not allowed|not permitted"
     r"|extra (inputs|fields)|unexpected|must be|at most|less than|maximum value|invalid value|only the default"
-    r"|cannot (be )?(use|set)|not available|deprecated|not enabled",
+    r"|greater than|invalid schema|cannot (be )?(use|set)|not available|deprecated|not enabled",
     re.IGNORECASE,
 )
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("max_tokens", re.compile(r"\bmax_tokens\b", re.I)),
     ("temperature", re.compile(r"\btemperature\b", re.I)),
-    ("top_logprobs>5", re.compile(r"\btop_logprobs\b", re.I)),
+    (
+        "top_logprobs>5",
+        re.compile(r"\btop_logprobs\b|logprobs of \d|logprobs.{0,40}(greater|maximum|at most|between|less than)", re.I),
+    ),
     ("logprobs", re.compile(r"\blogprobs\b|\btop_logprobs\b|log probabilit", re.I)),
     (
         "response_format",

@@ -6,6 +6,7 @@ typed errors flow out. Keys come from the environment alone and appear in no tex
 
 import asyncio
 import os
+from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -14,8 +15,14 @@ import openai
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
-from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models
-from autointerp.llm.errors import ConnectionLostError, EndpointTimeoutError, LlmError, UnknownModelError
+from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error
+from autointerp.llm.errors import (
+    ConnectionLostError,
+    EndpointTimeoutError,
+    LlmError,
+    MalformedReplyError,
+    UnknownModelError,
+)
 from autointerp.llm.negotiate import Negotiation
 from autointerp.records import Usage
 
@@ -71,10 +78,10 @@ class OpenAICompatible:
         """
         while True:
             body = self._negotiation.body(request, self.endpoint.model)
-            try:
-                return decode_chat(await self._exchange("POST", "/chat/completions", body))
-            except openai.APIStatusError as error:
-                facts = ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
+            answer = await self._answer(body)
+            if isinstance(answer, ChatReply):
+                return answer
+            facts = answer
             if self._negotiation.settle(facts, body):
                 continue
             if facts.is_filter:
@@ -82,6 +89,24 @@ class OpenAICompatible:
             if facts.is_unknown_model:
                 raise UnknownModelError(self.endpoint.model, await self._served())
             raise classify(facts)
+
+    async def _answer(self, body: dict[str, object]) -> ChatReply | ErrorFacts:
+        """The reply to one body, or what the endpoint says against it."""
+        try:
+            received = await self._exchange("POST", "/chat/completions", body)
+        except openai.APIStatusError as error:
+            return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
+        try:
+            return decode_chat(received)
+        except MalformedReplyError:
+            embedded = embedded_error(received)
+            if embedded is None:
+                raise
+            return ErrorFacts(embedded[0], {}, embedded[1], blot=self._key)
+
+    def assume(self, rejected: Sequence[str]) -> None:
+        """Take as refused what the endpoint refused at an earlier time."""
+        self._negotiation.rejected += [form for form in rejected if form not in self._negotiation.rejected]
 
     def _filtered(self) -> ChatReply:
         """The endpoint's filter stopped the prompt before the model saw it."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-START = "import typer; from autointerp.cli.testserver import rehearse; typer.run(rehearse)"
+COMMAND = (sys.executable, "-c", "from autointerp.cli.main import main; main()", "testserver")
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def rehearsing(*options: str, errors: Path | None = None) -> Iterator[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(errors or os.devnull, "w") as stderr:
         server = subprocess.Popen(
-            [sys.executable, "-c", START, *options],
+            [*COMMAND, *options],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ For each simulator a true explanation scores high, a wrong one near zero, and no
 
 import asyncio
 import sqlite3
+import subprocess
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -26,7 +27,7 @@ from autointerp.llm.registry import LOOPBACK_ONLY, ConnectedModel, connect_model
 from autointerp.records import Explanation, Failed, FeatureRecord, Simulation
 from autointerp.store.replies import SqliteReplyCache
 from tests.flows.planted import N_FEATURES, explanation_of, feature_record
-from tests.flows.rehearsal import rehearsing
+from tests.flows.rehearsal import COMMAND, rehearsing
 from tests.unit.llm.servers import KEY, answering, refusal
 
 T = TypeVar("T")
@@ -268,9 +269,26 @@ def _unpacked(replies: Path) -> bytes:
     return b"".join(zlib.decompress(row[0]) for row in rows)
 
 
-def test_ctrl_c_and_a_taken_port() -> None:
-    """The server ends well (checked by `rehearsing`), and says so when its port is taken."""
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--profile", "strickt"], "strict"),
+        (["--answer", "nothing"], "MODULE:FUNCTION"),
+        (["--answer", "no/such.jsonl"], "no/such.jsonl"),
+        (["--answer", "no.such:thing"], "no.such"),
+        (["--faults", "2"], "--faults"),
+    ],
+)
+def test_a_rehearsal_that_cannot_start_says_why(options: list[str], said: str) -> None:
+    ended = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_port_is_said() -> None:
     with rehearsing("--answer", "lookup") as base_url:
         port = base_url.split(":")[2].removesuffix("/v1")
-        with pytest.raises(AssertionError), rehearsing("--port", port):
-            pass
+        ended = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"port {port}" in ended.stderr

@@ -198,3 +198,14 @@ def test_sure_levels_come_back_in_both_forms(levels: list[int], form: dict[str, 
     assert isinstance(value, Distributions)
     assert value.levels == tuple(levels)
     assert value.legal_mass == pytest.approx(1.0)
+
+
+def test_thoughts_before_the_answer_are_passed_over() -> None:
+    """Local servers leave a reasoning model's thoughts in the text, and a draft of the answer in them."""
+    thought = '<think>\nmaybe {"1": 9}\n1: 9\nExplanation: a draft\n</think>\n\n'
+    assert parse_structured(reply(thought + '{"1": 4}'), 1) == (4,)
+    assert parse_explanation(reply(thought + "Explanation: the answer")) == ParsedExplanation("the answer", False)
+    assert reason(parse_explanation(reply(thought))) == "empty"
+    value = parse_distributions(with_logprobs(*sure(thought, "1", ": ", "9")), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.levels == (9,)

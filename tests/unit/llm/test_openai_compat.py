@@ -194,6 +194,16 @@ def test_a_content_filter_is_a_refusal_not_an_error() -> None:
     assert reply.finish_reason == "content_filter"
 
 
+def test_an_error_behind_status_200_is_an_error() -> None:
+    """Routers answer 200 before they know; the reply then holds an error and no choices."""
+
+    async def handler(_: dict[str, object]) -> web.Response:
+        return web.json_response({"error": {"code": 429, "message": "upstream is busy"}})
+
+    with pytest.raises(RateLimitedError):
+        against(handler, ask)
+
+
 def test_a_refusal_field_is_a_refusal() -> None:
     async def handler(_: dict[str, object]) -> web.Response:
         return completion(message={"content": None, "refusal": "I will not."})

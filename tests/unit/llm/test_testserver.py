@@ -98,6 +98,22 @@ def test_the_probe_asks_at_most_four_requests() -> None:
     assert server.asked.total() <= 4
 
 
+def test_what_an_endpoint_refused_before_is_not_sent_again() -> None:
+    """Remembered from one run to the next through the stored capabilities."""
+    server = TestServer(obedient_answer, PROFILES["strict"])
+
+    async def use(client: OpenAICompatible) -> int:
+        found = await probe(client)
+        before = server.asked.total()
+        again = OpenAICompatible("any", client.endpoint.base_url)
+        again.assume(found.rejected)
+        await again.complete(question(temperature=0.0, top_logprobs=5))
+        await again.aclose()
+        return server.asked.total() - before
+
+    assert against(server, use) == 1
+
+
 def test_faults_are_seeded_and_end_by_the_third_asking() -> None:
     """At full share the first two askings of every request fail and the third one succeeds."""
 
