@@ -157,10 +157,9 @@ class GroupMax(Activation):
         return densify(self.sparse(pre), *pre.shape).to(pre.dtype)
 
     def sparse(self, pre: Float[Tensor, "n d_sae"]) -> SparseCode:
-        grouped = pre.relu().unflatten(1, (self.k, -1))
-        size = grouped.shape[2]
-        inside = top_indices(grouped.flatten(0, 1), 1).view(len(pre), self.k)
-        return select_indices(pre.relu(), inside + size * torch.arange(self.k, device=pre.device))
+        positive, size = pre.relu(), pre.shape[1] // self.k
+        inside = top_indices(positive.reshape(-1, size), 1).view(len(pre), self.k)
+        return select_indices(positive, inside + size * torch.arange(self.k, device=pre.device))
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def read(checkpoint: Checkpoint) -> SaeParts:
     if name == "AutoEncoder":
         norm = w_dec.norm(dim=1)
         w_enc, b_enc, w_dec = w_enc * norm, b_enc * norm, w_dec / norm[:, None]
-    notes = ("Decoder norms are folded into the encoder, as its library does.",) if name == "AutoEncoder" else ()
+        notes = ("Its activations carry the norms of its decoder directions, as its library has them.",)
+    notes: tuple[str, ...] = ()
     if not trainer.text("dict_class"):
         notes += (f"Its files do not name its class; its tensors are those of {name}.",)
     return SaeParts(

@@ -172,8 +172,8 @@ def _scaling(config: CheckpointConfig) -> tuple[Scaling, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     if name in ("expected_average_only_in", "covariance_whitening"):
         notes = (
-            f"Its inputs were rescaled in training ({name}) by figures that its files lack; it runs unscaled, as SAELens "
-            "runs it, which is right only if they were folded into the weights.",
+            f"Its inputs were rescaled in training ({name}) by figures that its files lack; it runs unscaled, as "
+            "SAELens runs it, which is right only if they were folded into the weights.",
         )
     return SCALINGS[name], notes
 

@@ -66,15 +66,15 @@ def find_format(checkpoint: Checkpoint) -> str:
         raise UsageError(f"{path} does not exist; a dictionary is a folder or file with weights, or neurons@HOOK")
     if path.name.endswith(PICKLES) or checkpoint.sole(".pkl", ".pickle", ".gz"):
         raise UsageError(
-            f"{path} is a pickle, and reading one can run any code, so it is refused; convert it with the tool that wrote "
-            "it to plain tensors (safetensors)"
+            f"{path} is a pickle, and reading one can run any code, so it is refused; convert it with the tool that "
+            "wrote it to plain tensors (safetensors)"
         )
     for name, loader in LOADERS.items():
         if loader.matches(checkpoint):
             return name
     raise UsageError(
-        f"{path} is no dictionary in a known format ({', '.join(LOADERS)}); give the path of its folder or file, or its "
-        "format"
+        f"{path} is no dictionary in a known format ({', '.join(LOADERS)}); give the path of its folder or file, or "
+        "its format"
     )
 
 

@@ -148,8 +148,8 @@ def _unreadable(path: Path, kind: str, error: Exception) -> UsageError:
 
 def _would_run_code(path: Path) -> UsageError:
     return UsageError(
-        f"{path} holds pickled Python objects, and reading those can run any code, so it is refused; convert it with the "
-        "tool that wrote it to plain tensors (safetensors, or a state dict)"
+        f"{path} holds pickled Python objects, and reading those can run any code, so it is refused; convert it with "
+        "the tool that wrote it to plain tensors (safetensors, or a state dict)"
     )
 
 
