@@ -53,11 +53,11 @@ def read(checkpoint: Checkpoint) -> SaeParts:
     if name not in CLASSES:
         raise UsageError(f"{config.path}: dict_class {name!r} is not supported; supported are {', '.join(CLASSES)}")
     w_enc, b_enc, w_dec, b_dec = _linear(name, weights)
+    notes: tuple[str, ...] = ()
     if name == "AutoEncoder":
         norm = w_dec.norm(dim=1)
         w_enc, b_enc, w_dec = w_enc * norm, b_enc * norm, w_dec / norm[:, None]
         notes = ("Its activations carry the norms of its decoder directions, as its library has them.",)
-    notes: tuple[str, ...] = ()
     if not trainer.text("dict_class"):
         notes += (f"Its files do not name its class; its tensors are those of {name}.",)
     return SaeParts(

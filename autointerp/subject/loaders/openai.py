@@ -51,7 +51,5 @@ def _activation(name: object, weights: Weights, d_sae: int) -> Activation:
         raise UsageError(f"{weights.path}: activation is {name!r}, expected ReLU, Identity, or TopK with its settings")
     k, after = settings.get("k"), settings.get("postact_fn", "ReLU")
     if not isinstance(k, int) or k < 1 or after not in ("ReLU", "Identity"):
-        raise UsageError(
-            f"{weights.path}: activation_state_dict has k {k!r} and postact_fn {after!r}, which is not known"
-        )
+        raise UsageError(f"{weights.path}: TopK with k {k!r} and postact_fn {after!r} is not known")
     return TopK(min(k, d_sae)) if after == "ReLU" else SignedTopK(min(k, d_sae))
