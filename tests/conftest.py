@@ -1,8 +1,15 @@
 """Fixtures shared by unit and flow tests: one tiny model with text and dictionaries, made once a session."""
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from tests.small_run import SmallRun, make_small_run
+
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
+settings.load_profile("steady")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
