@@ -120,6 +120,7 @@ def _panel(
     return {
         "dictionary": dictionary,
         "summary": dictionary.summary,
+        "scored": _count(dictionary.summary.scored, dictionary.summary.n_features),
         "figure": figures.distribution(features, dictionary.summary, axis, peak),
         "above_null": _count(
             sum((f.spearman.value or 0) > (f.spearman.null_threshold or 0) for f in tested), len(tested)
@@ -128,8 +129,9 @@ def _panel(
     }
 
 
-def _count(n: int, of: int) -> str:
-    return f"{n} of {of}" if of else "–"
+def _count(n: int, of: int) -> tuple[str, str]:
+    """A share in words and the counts under it."""
+    return (f"{100 * n / of:.0f} %", f"{n} of {of}") if of else ("–", "")
 
 
 def _outcomes(summaries: Sequence[DictionarySummary]) -> list[dict[str, object]]:
