@@ -3,7 +3,7 @@
 Plain validated data, no I/O and no torch. Bulk activations are arrays in shards (`harvest.events`), never these.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -325,3 +325,12 @@ class RunManifest(Record):
     closed: str | None = None
     host: str = ""
     seconds: float | None = None
+
+
+class Finding(NamedTuple):
+    """One thing a checkup looked at."""
+
+    state: Literal["ok", "warn", "fail"]
+    what: str
+    found: str
+    fix: str = ""

@@ -16,4 +16,4 @@ def bundled(name: str) -> Path:
     for folder in (package / "_bundled" / name, package.parent / _IN_CLONE[name]):
         if folder.is_dir():
             return folder
-    raise UsageError(f"this installation of autointerp lacks its {name} files; install it again from the wheel or a clone")
+    raise UsageError(f"this installation of autointerp lacks its {name} files; install it again")

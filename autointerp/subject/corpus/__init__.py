@@ -1,1 +1,0 @@
-"""Corpora: sources of text, and the documents that fit a model's context."""

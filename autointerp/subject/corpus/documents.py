@@ -45,9 +45,7 @@ def cut_into_documents(text: str, encode: Encode, max_tokens: int) -> list[list[
     return documents
 
 
-def _longest_run(
-    pieces: Sequence[_Piece], start: int, encode: Encode, max_tokens: int
-) -> tuple[int, Sequence[int]]:
+def _longest_run(pieces: Sequence[_Piece], start: int, encode: Encode, max_tokens: int) -> tuple[int, Sequence[int]]:
     """The end of the longest run from `start` whose joint encoding fits, and that encoding.
 
     Joining pieces can change their tokens at the seams, so the sum of their lengths is only a first guess.

@@ -1,0 +1,96 @@
+"""The public functions, plain: each runs its coroutine of `aio` on one background loop, so they work in a notebook too.
+
+Configurations and paths flow in; summaries flow out. Nothing is computed here.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from autointerp import aio
+from autointerp.aio import SILENT, Listener, Summaries
+from autointerp.bare import BareRecord
+from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
+from autointerp.config import RunConfig, SimulatorName
+from autointerp.records import FeatureScore, Finding
+
+T = TypeVar("T")
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="autointerp", daemon=True).start()
+    return loop
+
+
+def _wait(work: Coroutine[object, object, T]) -> T:
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
+    """Harvest, explain, score and report; see `aio.run`."""
+    return _wait(aio.run(config, listener))
+
+
+def run_harvest(config: RunConfig, listener: Listener = SILENT) -> None:
+    """The GPU side alone; see `aio.run_harvest`."""
+    _wait(aio.run_harvest(config, listener))
+
+
+def run_explain(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> int:
+    """Explain a finished harvest's features; see `aio.run_explain`."""
+    return _wait(aio.run_explain(path, changes or {}, listener))
+
+
+def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
+    """Score a run's features; see `aio.run_score`."""
+    return _wait(aio.run_score(path, changes or {}, listener))
+
+
+def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:
+    """Make a run of bare records; see `aio.import_records`."""
+    return _wait(aio.import_records(path, out, dictionary, seed))
+
+
+def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
+    """Write a run's records as text; see `aio.export_records`."""
+    return _wait(aio.export_records(path, dictionary, kind, out))
+
+
+def score(
+    explanation: str,
+    records: Path | str | Sequence[BareRecord | Mapping[str, object]],
+    *,
+    llm: str | None = None,
+    base_url: str | None = None,
+    simulator: SimulatorName | None = None,
+) -> FeatureScore:
+    """How well an explanation predicts the activations of records it was not made from; see `aio.score`."""
+    return _wait(aio.score(explanation, records, llm=llm, base_url=base_url, simulator=simulator))
+
+
+def write_report(path: Path, listener: Listener = SILENT) -> Path:
+    """Write a run's report anew from its store; see `aio.write_report`."""
+    return _wait(aio.write_report(path, listener))
+
+
+def doctor(config: RunConfig | None = None) -> list[Finding]:
+    """Versions, device, fit of model and dictionaries, disk: what is fine, doubtful or wrong, with the fix."""
+    findings = check_machine()
+    if config is None:
+        return findings
+    findings.append(check_folder(config))
+    if all(finding.state == "ok" for finding in findings if finding.what in NEEDED_FOR_HARVEST):
+        from autointerp.harvest.checkup import check_harvest
+
+        findings += check_harvest(config, aio.cache_folder())
+    return findings

@@ -1,0 +1,314 @@
+"""The command line: a command parses, calls, prints.
+
+Words flow in, one library call each; tables, JSON and an exit code flow out. Imports nothing heavy for `--help`.
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autointerp.cli.testserver import rehearse
+from autointerp.errors import AutointerpError, StoppedError, UsageError
+
+if TYPE_CHECKING:
+    from autointerp.config import RunConfig
+
+app = typer.Typer(
+    name="autointerp",
+    help="Explain the features of a sparse autoencoder, score the explanations, and trust the scores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command("testserver")(rehearse)
+
+Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
+Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
+HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
+Dictionaries = Annotated[
+    list[str] | None,
+    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, or neurons@HOOK; give it again for more."),
+]
+Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
+Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
+Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
+Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
+Simulator = Annotated[
+    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+]
+Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
+Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
+Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
+Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
+AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+
+
+@app.command()
+def run(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    features: Features = None,
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    out: Out = None,
+    seed: Seed = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    flags = {
+        "model": model,
+        "hook_point": hook_point,
+        "corpus": corpus,
+        "features": features,
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+        "out": out,
+        "seed": seed,
+    }
+    settings = _settings(config, flags, dictionary, demo=demo)
+    with listening() as listener:
+        summaries = api.run(settings, listener)
+    show_summaries(summaries)
+    for name in ("summary.json", "report.html"):
+        print(settings.out / name)
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+@app.command()
+def harvest(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    out: Out = None,
+    seed: Seed = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
+    settings = _settings(config, flags, dictionary, demo=demo)
+    with listening() as listener:
+        api.run_harvest(settings, listener)
+    print(settings.out / "harvest")
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})
+
+
+@app.command()
+def explain(
+    run: Run,
+    explainer: Explainer = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain the features of a harvested run that lack an explanation."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    with listening() as listener:
+        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        n = api.run_explain(run, changes, listener)
+    print(f"{n} features have an explanation")
+    if as_json:
+        _print_json({"out": str(run), "explained": n})
+
+
+@app.command()
+def score(
+    run: Run,
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the features of a run that lack a score; pays only for what is missing."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    changes = {
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "features": features,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+    }
+    with listening() as listener:
+        summaries = api.run_score(run, changes, listener)
+    show_summaries(summaries)
+    if as_json:
+        _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+@app.command("import")
+def import_records(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
+    from autointerp import api
+
+    n = api.import_records(path, out, dictionary, seed)
+    print(f"{n} features in {out}; next: autointerp score {out}")
+    if as_json:
+        _print_json({"out": str(out), "features": n})
+
+
+@app.command("export")
+def export_records(
+    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's records as text that `import` reads."""
+    from autointerp import api
+
+    if to not in ("tsv", "jsonl"):
+        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
+    path, dictionary = _reference(run)
+    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
+    print(f"{n} records in {out}")
+    if as_json:
+        _print_json({"out": str(out), "records": n})
+
+
+def _reference(text: str) -> tuple[Path, str | None]:
+    """`RUN` or `RUN:ID`."""
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists() or "/" in name:
+        return Path(text), None
+    return Path(path), name
+
+
+@app.command()
+def report(run: Run, as_json: AsJson = False) -> None:
+    """Write a run's report.html anew."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    with listening() as listener:
+        path = api.write_report(run, listener)
+    print(path)
+    if as_json:
+        _print_json({"report": str(path)})
+
+
+@app.command()
+def doctor(
+    config: Config = None,
+    model: Model = None,
+    hook_point: HookPoint = None,
+    dictionary: Dictionaries = None,
+    corpus: Corpus = None,
+    out: Out = None,
+    demo: Demo = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check versions, device, disk, and whether model and dictionaries fit; each trouble comes with its fix."""
+    from autointerp import api
+    from autointerp.cli.show import show_findings
+
+    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out}
+    given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
+    findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
+    show_findings(findings)
+    if as_json:
+        _print_json({"findings": [finding._asdict() for finding in findings]})
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(2)
+
+
+def _settings(
+    config: Path | None, flags: Mapping[str, object], dictionary: list[str] | None, *, demo: bool
+) -> "RunConfig":
+    from autointerp.config import make_config, parse_dictionary
+    from autointerp.resources import bundled
+
+    if demo and config is not None:
+        raise UsageError("give a configuration file or --demo, not both")
+    if demo:
+        config = bundled("demo") / "demo.toml"
+    values = dict(flags)
+    if dictionary:
+        values["dictionary"] = [parse_dictionary(spec) for spec in dictionary]
+    name = Path(str(values["corpus"])).stem if values.get("corpus") else None
+    default = f"runs/{'-'.join(filter(None, ['demo' if demo else None, name])) or 'run'}"
+    return make_config(config, values, default)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+class _InterruptedError(StoppedError):
+    """Ctrl-C; Typer would end a `KeyboardInterrupt` with exit code 130."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise _InterruptedError("stopped; the same command goes on where this one was")
+
+
+def main() -> None:
+    """Run the command line; an error on purpose becomes one sentence and its exit code."""
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        app()
+    except _InterruptedError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)  # the work's thread may be inside torch, which an orderly exit would abort
+    except AutointerpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or "the run"
+        print(f"error: the disk of {where} is full; free some and run the same again", file=sys.stderr)
+        sys.exit(2)

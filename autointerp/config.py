@@ -1,0 +1,284 @@
+"""What a run is asked to do: TOML, then environment, then flags, checked once into a `RunConfig`.
+
+Text flows in, a frozen configuration or a `UsageError` that names the key flows out. Knows no model and opens no
+file but the TOML.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from autointerp.errors import UsageError, near_matches
+from autointerp.records import Role
+
+ProtocolName = Literal["simulate"]
+ExplainerName = Literal["lookup", "tsv"]
+SimulatorName = Literal["lookup", "top-logprobs", "structured"]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+NEURONS_PREFIX = "neurons@"
+PYTHON_DOCS = "python-docs"
+ENVIRONMENT_PREFIX = "AUTOINTERP_"
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_PATHS = ("model", "corpus")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DictionaryConfig(_Section):
+    """One dictionary to harvest."""
+
+    id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    path: Annotated[str, Field(min_length=1)]
+    """A folder or file with weights, or `neurons@HOOK`."""
+    hook_point: str | None = None
+    """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
+    role: Role
+    """`basis` for neurons and `trained` for everything else, where absent."""
+    rerandomise_seed: int | None = None
+    """For a control: the model under it is redrawn from this seed when it is harvested."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_role(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "role" not in values:
+            neurons = str(values.get("path", "")).startswith(NEURONS_PREFIX)
+            return {**values, "role": "basis" if neurons else "trained"}
+        return values
+
+    @model_validator(mode="after")
+    def _only_controls_redraw(self) -> Self:
+        if self.rerandomise_seed is not None and self.role != "control":
+            raise ValueError(f'dictionary {self.id}: rerandomise_seed belongs to role = "control"')
+        return self
+
+
+class HarvestConfig(_Section):
+    """How the corpus is run through the model."""
+
+    context: Annotated[int, Field(ge=8)] | None = None
+    """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
+    prepend_bos: bool | None = None
+    """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows a forward pass."""
+    shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
+    """Token slots a shard; a pass resumes at the last finished shard."""
+    device: DeviceName = "auto"
+    dtype: DtypeName = "float32"
+    """Of the model; dictionaries stay in float32."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 leaves torch's own choice."""
+
+
+class EndpointConfig(_Section):
+    """How an endpoint is asked."""
+
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Requests at the same time, at most."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Of one request; longer for a local server that queues."""
+
+
+class ExplainConfig(_Section):
+    """How explanations are made."""
+
+    candidates: Annotated[int, Field(ge=1, le=50)] = 1
+    """Explanations asked for; the best on the select part is kept."""
+
+
+class RunConfig(_Section):
+    """Everything one run does; a run folder holds its copy."""
+
+    model: str = ""
+    """A Hugging Face folder, or a name that TransformerLens knows."""
+    hook_point: str | None = None
+    """Where dictionaries that name no hook point read."""
+    dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
+    corpus: str = ""
+    """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    records: Path | None = None
+    """Bare records in the place of model and corpus; set by `autointerp import`."""
+    features: str = "sample:500"
+    """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
+    protocol: ProtocolName = "simulate"
+    explainer: ExplainerName | None = None
+    """`tsv` with a language model and `lookup` without, where absent."""
+    simulator: SimulatorName | None = None
+    """What the endpoint can do with a language model and `lookup` without, where absent."""
+    llm: str | None = None
+    """`provider:name` or `name` of the model that explains and simulates; none for the look-up path."""
+    base_url: str | None = None
+    """The OpenAI-compatible endpoint; `OPENAI_BASE_URL`, else the provider's own, where absent."""
+    cache: Path | None = None
+    """The reply cache; one per user where absent."""
+    out: Path
+    """The run's folder."""
+    seed: int = 0
+    harvest: HarvestConfig = HarvestConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    explain: ExplainConfig = ExplainConfig()
+
+    @property
+    def explainer_name(self) -> ExplainerName:
+        """The explainer in force."""
+        return self.explainer or ("tsv" if self.llm else "lookup")
+
+    @property
+    def simulator_name(self) -> str:
+        """The simulator in force, or that the endpoint decides."""
+        return self.simulator or ("as the endpoint can" if self.llm else "lookup")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        for key in ("model", "corpus"):
+            if not getattr(self, key) and self.records is None:
+                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
+        ids = [d.id for d in self.dictionary]
+        twice = {i for i in ids if ids.count(i) > 1}
+        if twice:
+            raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
+        if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
+            raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
+        if not _FEATURES.fullmatch(self.features):
+            raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
+        return self
+
+
+def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str | None = None) -> RunConfig:
+    """The configuration from a TOML file (or none), the environment, and flags, later ones winning.
+
+    Relative `model`, `corpus` and dictionary paths in the TOML are relative to its folder, where they exist there.
+    Dictionaries given as flags replace the file's.
+    """
+    values: dict[str, Any] = _read_toml(toml) if toml else {}
+    environment = _from_environment(os.environ)
+    _merge(values, environment)
+    _merge(values, {key: value for key, value in flags.items() if value is not None})
+    if isinstance(values.get("dictionary"), list):
+        values["dictionary"] = _with_ids(values["dictionary"])
+    if "out" not in values and default_out is not None:
+        values["out"] = default_out
+    variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
+    return check_config(values, (str(toml) if toml else "the command line") + variables)
+
+
+def check_config(values: Mapping[str, object], where: str) -> RunConfig:
+    """Validate plain values; the first trouble becomes one sentence."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_explain(error)}") from None
+
+
+def parse_dictionary(spec: str) -> dict[str, object]:
+    """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`."""
+    name, equals, path = spec.partition("=")
+    if not equals or not _ID.fullmatch(name) or Path(spec).exists():
+        name, path = "", spec
+    values: dict[str, object] = {"path": path}
+    if name:
+        values["id"] = name
+    return values
+
+
+def choices(literal: object) -> tuple[str, ...]:
+    """The names in one of this module's Literals."""
+    return get_args(literal)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the configuration file {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
+        value = holder.get(key)
+        if isinstance(value, str) and (path.parent / value).exists():
+            holder[key] = str((path.parent / value).resolve())
+    return values
+
+
+def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tables = values.get("dictionary", [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise UsageError("dictionaries are written as [[dictionary]] tables, each with a path")
+    return tables
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
+    values: dict[str, Any] = {}
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+            holder = values
+            for section in sections:
+                holder = holder.setdefault(section, {})
+                if not isinstance(holder, dict):
+                    raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
+            holder[key] = text
+    return values
+
+
+def _merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:
+    for key, value in later.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _with_ids(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Name every dictionary that has no id after the last part of its path, `-2` where taken."""
+    taken = {str(table["id"]) for table in tables if "id" in table}
+    named = []
+    for table in tables:
+        if "id" in table or not isinstance(table.get("path"), str):
+            named.append(table)
+            continue
+        path = str(table["path"])
+        last = "neurons" if path.startswith(NEURONS_PREFIX) else Path(path).name
+        base = re.sub(r"[^a-z0-9._-]", "-", last.lower()).lstrip("._-")[:60] or "dictionary"
+        name, n = base, 1
+        while name in taken:
+            n += 1
+            name = f"{base}-{n}"
+        taken.add(name)
+        named.append({"id": name, **table})
+    return named
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {place!r}; did you mean one of: {near_matches(str(first['loc'][-1]), _keys(first['loc']))}"
+    if first["type"] == "missing":
+        return f"{place!r} is missing; give --{place.replace('_', '-')} or set it in the configuration file"
+    if first["type"] == "value_error":
+        return str(first["msg"]).removeprefix("Value error, ")
+    return f"{place!r}: {first['msg']}"
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "dictionary": DictionaryConfig,
+        "harvest": HarvestConfig,
+        "endpoint": EndpointConfig,
+        "explain": ExplainConfig,
+    }
+    return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

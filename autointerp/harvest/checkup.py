@@ -1,0 +1,67 @@
+"""What `doctor` looks at with torch: the device, and whether model, dictionaries and corpus go together.
+
+A configuration flows in; findings with fixes flow out. Encodes one sample of text, writes nothing.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from autointerp.config import RunConfig
+from autointerp.errors import AutointerpError, UsageError
+from autointerp.harvest.events import free_bytes
+from autointerp.harvest.run import BYTES_AN_EVENT
+from autointerp.records import Finding
+from autointerp.subject.corpus.files import open_sources
+from autointerp.subject.dictionaries import load_dictionary
+from autointerp.subject.fit import check_fit
+from autointerp.subject.model import Subject, load_model
+
+SAMPLE_TOKENS = 64
+N_SAMPLES = 16
+
+
+def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
+    """Device, model, corpus, and each dictionary's fit with a forecast of its events on disk."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    findings = [Finding("ok", "device", gpu)]
+    try:
+        subject = load_model(config.model, dtype=config.harvest.dtype, device="auto")
+        findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
+        sample, n_tokens = _sample(config, subject, cache)
+        if not n_tokens:
+            raise UsageError(f"the corpus {config.corpus} holds no text; point --corpus at files with some")
+        findings.append(Finding("ok", "corpus", f"{config.corpus}, about {n_tokens:,} tokens"))
+    except AutointerpError as error:
+        return [*findings, Finding("fail", "model or corpus", str(error), "mend that first")]
+    need = 0.0
+    for asked in config.dictionary:
+        try:
+            dictionary = load_dictionary(
+                asked.path, hook_point=asked.hook_point or config.hook_point, width_at=subject.width_at
+            ).to(subject.device)
+            remarks = check_fit(subject, dictionary)
+            x = subject.capture(sample, [dictionary.hook_point])[dictionary.hook_point][:, 1:].flatten(0, 1)
+            l0 = len(dictionary.encode_sparse(x.float()).value) / len(x)
+            need += l0 * n_tokens * BYTES_AN_EVENT
+            found = f"{dictionary.kind} at {dictionary.hook_point}, {dictionary.d_sae} features, about {l0:.0f} a token"
+            findings.append(Finding("warn" if remarks else "ok", asked.id, found, "; ".join(remarks)))
+        except AutointerpError as error:
+            findings.append(Finding("fail", asked.id, str(error), "mend that first"))
+    free = free_bytes(config.out)
+    state, fix = ("fail", "take a smaller corpus or another --out") if need > free else ("ok", "")
+    forecast = f"the harvest needs about {need / 1e6:,.0f} MB of {free / 1e9:,.1f} GB free"
+    return [*findings, Finding("fail" if state == "fail" else "ok", "disk forecast", forecast, fix)]
+
+
+def _sample(config: RunConfig, subject: Subject, cache: Path) -> tuple[torch.Tensor, int]:
+    """A few rows of the corpus's tokens, and how many it has by their share of its text."""
+    head = list(islice(open_sources(config.corpus, cache), 200))
+    ids = [i for source in head for i in subject.encode_text([source.text])[0]]
+    characters = sum(len(source.text) for source in open_sources(config.corpus, cache))
+    shown = max(sum(len(source.text) for source in head), 1)
+    wanted = SAMPLE_TOKENS * N_SAMPLES
+    ids = (ids * (wanted // max(len(ids), 1) + 1))[:wanted] if ids else [0] * wanted
+    rows = torch.tensor(ids).reshape(N_SAMPLES, SAMPLE_TOKENS)
+    return rows, round(characters / shown * sum(len(subject.encode_text([s.text])[0]) for s in head))

@@ -1,0 +1,172 @@
+"""The GPU side from names to finished harvests: load the model, tokenise the corpus, run each pass.
+
+A configuration flows in; finished dictionary folders come out. Dictionaries on the same weights share one pass; a
+control whose model is redrawn has its own.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
+from autointerp.errors import UsageError
+from autointerp.harvest.events import Corpus
+from autointerp.harvest.run import PassSettings, Reader, run_pass
+from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
+from autointerp.provenance import package_versions
+from autointerp.records import DictionarySpec
+from autointerp.resources import bundled
+from autointerp.subject.corpus.files import corpus_name, open_sources
+from autointerp.subject.dictionaries import Dictionary, load_dictionary
+from autointerp.subject.fit import check_fit
+from autointerp.subject.model import Subject, load_model
+
+MOST_CONTEXT = 1024
+
+
+def harvest_dictionaries(
+    harvest: Path,
+    config: RunConfig,
+    missing: Sequence[DictionaryConfig],
+    cache: Path,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> None:
+    """Harvest the missing dictionaries of a run.
+
+    Raises:
+        UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
+        RunError: an activation is NaN or infinite.
+    """
+    device = _device(config.harvest.device)
+    for seed in dict.fromkeys(d.rerandomise_seed for d in missing):
+        progress(f"load {Path(config.model).name}", 0, 0)
+        with _threads(config.harvest.threads):
+            subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
+            loaded = [(d, _load(config, d, subject)) for d in missing]
+            remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
+            group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
+            corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
+            readers = []
+            for d, dictionary in group:
+                for remark in remarks[d.id]:
+                    note(f"{d.id}: {remark}")
+                readers.append(_reader(harvest, config, d, dictionary, subject))
+            run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
+
+
+def _load(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
+    hook_point = asked.hook_point or config.hook_point
+    return load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    there = torch.backends.mps.is_available() if name == "mps" else True
+    if name.startswith("cuda"):
+        there = int(name.partition(":")[2] or 0) < torch.cuda.device_count()
+    if not there:
+        raise UsageError(f"device {name} was asked for, but torch sees none; set [harvest] device to cpu or auto")
+    return name
+
+
+@contextlib.contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
+    return PassSettings(
+        batch_size=config.harvest.batch_size,
+        shard_rows=max(1, config.harvest.shard_tokens // corpus.context),
+        device=device,
+        dtype=config.harvest.dtype,
+        threads=config.harvest.threads or torch.get_num_threads(),
+    )
+
+
+def _reader(
+    harvest: Path, config: RunConfig, asked: DictionaryConfig, dictionary: Dictionary, subject: Subject
+) -> Reader:
+    spec = DictionarySpec(
+        id=asked.id,
+        role=asked.role,
+        model=subject.digest,
+        hook_point=dictionary.hook_point,
+        d_in=dictionary.d_in,
+        d_sae=dictionary.d_sae,
+        kind=dictionary.kind,
+        source=asked.path if asked.path.startswith("neurons@") else Path(asked.path).name,
+        weights_digest=dictionary.weights_digest,
+        rerandomise_seed=asked.rerandomise_seed,
+    )
+    return Reader(spec, dictionary.to(subject.device), harvest / asked.id)
+
+
+def _corpus(
+    harvest: Path,
+    config: RunConfig,
+    subject: Subject,
+    dictionaries: Sequence[Dictionary],
+    cache: Path,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> Corpus:
+    """The run's tokens, written once; every later pass must tokenise alike."""
+    bos = _bos(config, subject, dictionaries)
+    encoding = Encoding(
+        encode=lambda text: subject.encode_text([text])[0],
+        vocabulary=tuple(subject.vocabulary()),
+        bos=bos,
+        pad=bos if bos is not None else 0,
+        context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
+    )
+    if encoding.context > subject.n_ctx:
+        raise UsageError(
+            f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
+        )
+    corpus = write_corpus(harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress)
+    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+        raise UsageError(
+            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
+            f"these dictionaries do not want; choose another --out for them"
+        )
+    if config.corpus == PYTHON_DOCS:
+        _compare_with_demo(corpus, note)
+    return corpus
+
+
+def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]) -> int | None:
+    """The id that starts every row, or None: as configured, else as the dictionaries' files say, else BOS if any."""
+    asked = {d.prepend_bos for d in dictionaries if d.prepend_bos is not None}
+    wanted = config.harvest.prepend_bos
+    if wanted is None and len(asked) > 1:
+        raise UsageError(
+            "some dictionaries were trained with BOS and others without; set [harvest] prepend_bos, or run them apart"
+        )
+    if wanted is None:
+        wanted = asked.pop() if asked else subject.bos_token_id is not None
+    if wanted and subject.bos_token_id is None:
+        raise UsageError(
+            f"rows should start with BOS but the tokenizer of {config.model} has none; set prepend_bos = false"
+        )
+    return subject.bos_token_id if wanted else None
+
+
+def _compare_with_demo(corpus: Corpus, note: Callable[[str], None]) -> None:
+    path = bundled("demo") / "corpus.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known and known["digest"] != corpus.digest:
+        note(
+            f"python-docs of Python {package_versions()['python']} is {corpus.digest}, not the text behind the figures "
+            f"in data/README.md (Python {known['python']}): figures will differ a little"
+        )

@@ -1,0 +1,215 @@
+"""What choosing examples needs to know of a corpus, computed once for all features: parts, shared text, candidates.
+
+Token rows flow in; arrays over rows, slots and candidate windows flow out. Knows no feature. A slot is
+row * context + place in the row.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple, Protocol, get_args
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Bool, Float, Int
+
+from autointerp.provenance import generator, seed_of
+from autointerp.records import Part
+
+PARTS: tuple[Part, ...] = get_args(Part)
+_LAST_OF_20 = (7, 10, 11, 19)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class TokenRows(Protocol):
+    """A tokenised corpus, one document a row."""
+
+    @property
+    def tokens(self) -> Int[np.ndarray, "n_row context"]: ...
+    @property
+    def length(self) -> Int[np.ndarray, " n_row"]: ...
+    @property
+    def source(self) -> Int[np.ndarray, " n_row"]: ...
+    @property
+    def sources(self) -> Sequence[str]: ...
+    @property
+    def vocabulary(self) -> Sequence[str]: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+
+
+class Windows(NamedTuple):
+    """Windows of the corpus as parallel arrays."""
+
+    row: Int[np.ndarray, " n"]
+    start: Int[np.ndarray, " n"]
+    """Place of the first token in its row."""
+    length: Int[np.ndarray, " n"]
+
+    def slots(self, context: int) -> Int[np.ndarray, " n"]:
+        """Slot of each window's first token."""
+        return np.asarray(self.row * context + self.start)
+
+    def take(self, index: Int[np.ndarray, " m"]) -> "Windows":
+        """The windows at these places."""
+        return Windows(self.row[index], self.start[index], self.length[index])
+
+
+class Candidates(NamedTuple):
+    """Windows of one part that do not overlap, stand in no other part, and differ from each other."""
+
+    windows: Windows
+    """By slot."""
+    words: scipy.sparse.csr_matrix
+    """Unit TF-IDF rows [n, d_vocab] of the windows' tokens."""
+
+
+class PairCounts(NamedTuple):
+    """How often each (previous token, token) stands in the explain part."""
+
+    key: Int[np.ndarray, " n"]
+    """previous * d_vocab + token, ascending."""
+    times: Int[np.ndarray, " n"]
+
+
+def part_of(source: str, seed: int) -> Part:
+    """The part of a source, by hash: 8 of 20 explain, 3 select, 1 calibrate, 8 score."""
+    return PARTS[int(np.searchsorted(_LAST_OF_20, seed_of(seed, source) % 20))]
+
+
+class CorpusIndex:
+    """Parts and candidate windows of one corpus under one seed."""
+
+    def __init__(self, corpus: TokenRows, seed: int) -> None:
+        self.corpus = corpus
+        self.seed = seed
+        self.d_vocab = len(corpus.vocabulary)
+        self.tokens = np.asarray(corpus.tokens).reshape(-1)
+        by_source = np.array([PARTS.index(part_of(s, seed)) for s in corpus.sources], dtype=np.int8)
+        self.row_part: Int[np.ndarray, " n_row"] = by_source[corpus.source]
+        self._candidates: dict[tuple[Part, int], Candidates] = {}
+        self._shared: dict[int, Bool[np.ndarray, " n_slot"]] = {}
+        self._by_token: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def text(self) -> Bool[np.ndarray, " n_slot"]:
+        """True where a slot holds a token of text: neither BOS nor padding."""
+        place = np.arange(self.corpus.context)
+        return ((place >= self.corpus.first) & (place < self.corpus.length[:, None])).reshape(-1)
+
+    def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
+        """Slots of a part's text."""
+        rows = np.repeat(self.row_part == PARTS.index(part), self.corpus.context)
+        return np.flatnonzero(rows & self.text)
+
+    @cached_property
+    def explain_counts(self) -> Int[np.ndarray, " d_vocab"]:
+        """Occurrences of each token in the explain part."""
+        return np.bincount(self.tokens[self.part_text("explain")], minlength=self.d_vocab)
+
+    @cached_property
+    def explain_pairs(self) -> PairCounts:
+        """Occurrences of each pair of neighbouring tokens in the explain part; BOS counts as a previous token."""
+        slots = self.part_text("explain")
+        slots = slots[slots % self.corpus.context > 0]
+        return PairCounts(*np.unique(self.pair_keys(slots), return_counts=True))
+
+    def pair_keys(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """previous * d_vocab + token at slots that are not the first of their row."""
+        return np.asarray(self.tokens[slots - 1].astype(np.int64) * self.d_vocab + self.tokens[slots])
+
+    def with_token(self, part: Part, token: int) -> Int[np.ndarray, " n"]:
+        """Slots of a part's text that hold a token."""
+        if part not in self._by_token:
+            slots = self.part_text(part)
+            order = np.argsort(self.tokens[slots], kind="stable")
+            starts = np.searchsorted(self.tokens[slots][order], np.arange(self.d_vocab + 1))
+            self._by_token[part] = (slots[order], starts)
+        slots, starts = self._by_token[part]
+        return slots[starts[token] : starts[token + 1]]
+
+    def shared(self, width: int) -> Bool[np.ndarray, " n_slot"]:
+        """True where the window of `width` tokens that starts at a slot stands in more than one part.
+
+        Windows that run past their document count the missing tokens as equal.
+        """
+        if width not in self._shared:
+            valid = np.flatnonzero(self.text)
+            hashes = self._window_hashes(width)[valid]
+            part = np.repeat(self.row_part, self.corpus.context)[valid]
+            order = np.argsort(hashes, kind="stable")
+            starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0]) if len(order) else order
+            several = np.zeros(0, bool)
+            if len(order):
+                low = np.minimum.reduceat(part[order], starts)
+                high = np.maximum.reduceat(part[order], starts)
+                several = np.repeat(low != high, np.diff(np.r_[starts, len(order)]))
+            shared = np.zeros(len(self.tokens), bool)
+            shared[valid[order]] = several
+            self._shared[width] = shared
+        return self._shared[width]
+
+    def _window_hashes(self, width: int) -> Int[np.ndarray, " n_slot"]:
+        """A polynomial hash of the `width` tokens from each slot on, padding as zero."""
+        grid = np.where(self.text, self.tokens.astype(np.uint64) + np.uint64(1), np.uint64(0))
+        grid = grid.reshape(-1, self.corpus.context)
+        hashes = np.zeros_like(grid)
+        for offset in reversed(range(width)):
+            hashes *= _MULTIPLIER
+            hashes[:, : self.corpus.context - offset] += grid[:, offset:]
+        return hashes.reshape(-1)
+
+    def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:
+        """Windows of `width` tokens, fewer in shorter documents, that hold the slots `jitter` places from the start."""
+        row, place = np.divmod(slots, self.corpus.context)
+        length = np.minimum(width, self.corpus.length[row] - self.corpus.first)
+        start = np.clip(place - jitter, self.corpus.first, self.corpus.length[row] - length)
+        return Windows(row, start, length)
+
+    def candidates(self, part: Part, width: int) -> Candidates:
+        """The part's candidate windows: a grid with a random offset in each document, repeated text left out."""
+        key = (part, width)
+        if key not in self._candidates:
+            windows = self._grid(part, width)
+            slots = windows.slots(self.corpus.context)
+            hashes = self._window_hashes(width)[slots]
+            _, first_of = np.unique(hashes, return_index=True)
+            keep = np.sort(first_of)
+            keep = keep[~self.shared(width)[slots[keep]]]
+            windows = windows.take(keep)
+            self._candidates[key] = Candidates(windows, self.word_rows(windows))
+        return self._candidates[key]
+
+    def _grid(self, part: Part, width: int) -> Windows:
+        rng = generator(self.seed, "grid", part, width)
+        rows = np.flatnonzero(self.row_part == PARTS.index(part))
+        room = self.corpus.length[rows] - self.corpus.first
+        rows, room = rows[room > 0], room[room > 0]
+        offset = (rng.random(len(rows)) * (np.clip(room - width, 0, width - 1) + 1)).astype(np.int64)
+        number = np.maximum((room - offset) // width, 1)
+        row = np.repeat(rows, number)
+        index = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
+        start = self.corpus.first + np.repeat(offset, number) + index * width
+        return Windows(row, start, np.minimum(width, np.repeat(room, number)))
+
+    @cached_property
+    def rarity(self) -> Float[np.ndarray, " d_vocab"]:
+        """Inverse document frequency of each token, over rows."""
+        rows = np.repeat(np.arange(len(self.row_part), dtype=np.int64), self.corpus.context)[self.text]
+        pairs = np.unique(rows * self.d_vocab + self.tokens[self.text])
+        frequency = np.bincount(pairs % self.d_vocab, minlength=self.d_vocab)
+        return np.log((1 + len(self.row_part)) / (1 + frequency)).astype(np.float32)
+
+    def word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
+        """Unit TF-IDF rows of windows."""
+        ends = np.cumsum(windows.length)
+        index = np.arange(ends[-1] if len(ends) else 0)
+        inside = index - np.repeat(ends - windows.length, windows.length)
+        token = self.tokens[np.repeat(windows.slots(self.corpus.context), windows.length) + inside]
+        rows = scipy.sparse.csr_matrix(
+            (self.rarity[token], token.astype(np.int32), np.r_[0, ends]), shape=(len(windows.row), self.d_vocab)
+        )
+        rows.sum_duplicates()
+        norm = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).reshape(-1)
+        return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float32)

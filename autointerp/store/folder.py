@@ -1,0 +1,248 @@
+"""A run's folder: its lock, its configuration, its manifest, and where everything else lies.
+
+    manifest.json  config.toml  store.sqlite  summary.json  report.html  harvest/
+
+Configurations and manifests flow in and out. One writer at a time; a killed writer's lock is free again.
+"""
+
+import datetime
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config
+from autointerp.errors import RunError, UsageError
+from autointerp.provenance import package_versions, write_atomically
+from autointerp.records import DictionarySpec, RunManifest, Usage
+
+FORMAT_VERSION = 1
+_FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
+"""What a run's harvest depends on; a run folder keeps one value of each."""
+
+
+class RunFolder:
+    """Paths and bookkeeping of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.harvest = path / "harvest"
+        self.store = path / "store.sqlite"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+        self.records = path / "records.jsonl"
+        """Bare records, where the run was made of them."""
+        self._config = path / "config.toml"
+        self._manifest = path / "manifest.json"
+
+    @classmethod
+    def existing(cls, path: Path) -> "RunFolder":
+        """A folder that holds a run.
+
+        Raises:
+            UsageError: it holds none.
+        """
+        folder = cls(path)
+        if not folder._config.is_file():
+            raise UsageError(f"{path} holds no run; `autointerp run --out {path}` makes one")
+        return folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer; the system frees the lock of a process that died.
+
+        A `UsageError` inside leaves no trace, so that the mended command finds the folder as it was before.
+
+        Raises:
+            UsageError: another process writes here, or the folder cannot be written.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path} ({error.strerror}); choose another --out") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                writer = file.read().strip() or "another process"
+                raise UsageError(f"{self.path} is being written by {writer}; wait for it or stop it") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            before = {path: path.read_bytes() if path.is_file() else None for path in self._bookkeeping}
+            try:
+                yield
+            except UsageError:
+                self._restore(before, made)
+                raise
+
+    @property
+    def _bookkeeping(self) -> tuple[Path, ...]:
+        return self._config, self._manifest, self.harvest / "inputs.json"
+
+    def _restore(self, before: Mapping[Path, bytes | None], made: Sequence[Path]) -> None:
+        """Bring the bookkeeping back, or remove a run that had only begun; finished shards are never removed."""
+        if before[self._config] is not None:
+            for path, content in before.items():
+                if content is not None:
+                    write_atomically(path, content)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not any(self.harvest.glob("*/shard-*.safetensors")):
+            shutil.rmtree(self.harvest, ignore_errors=True)
+            for path in (self._config, self._manifest, self.path / "lock"):
+                path.unlink(missing_ok=True)
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def config(self) -> RunConfig:
+        """The run's configuration as last asked for."""
+        try:
+            values = tomllib.loads(self._config.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise RunError(f"{self._config} is damaged ({error}); run again with the same settings") from None
+        return check_config({**values, "out": str(self.path)}, str(self._config))
+
+    def begin(self, config: RunConfig) -> None:
+        """Keep the configuration; an earlier one must agree in all that the harvest depends on.
+
+        Raises:
+            UsageError: the folder holds a run of another model, corpus, seed or dictionary.
+        """
+        if self._config.is_file():
+            earlier = self.config()
+            for key in _FIXED:
+                self._agree(key, getattr(earlier, key), getattr(config, key))
+            known = {d.id: d for d in earlier.dictionary}
+            for dictionary in config.dictionary:
+                if dictionary.id in known:
+                    self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
+        values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
+        write_atomically(self._config, tomli_w.dumps(values))
+
+    def _agree(self, key: str, earlier: object, asked: object) -> None:
+        if earlier != asked:
+            raise UsageError(
+                f"{self.path} holds a run with {key} = {_say(earlier)}, not {_say(asked)}; "
+                f"ask for that again or choose another --out"
+            )
+
+    def manifest(self) -> RunManifest | None:
+        """The manifest, where one was written."""
+        if not self._manifest.is_file():
+            return None
+        try:
+            return RunManifest.model_validate_json(self._manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
+
+    def write_records(self, text: str) -> None:
+        """Keep the bare records the run is made of.
+
+        Raises:
+            UsageError: the folder holds others.
+        """
+        if self.records.is_file() and self.records.read_text(encoding="utf-8") != text:
+            raise UsageError(f"{self.path} holds a run of other records; choose another --out")
+        write_atomically(self.records, text)
+
+    def read_note(self, name: str) -> dict[str, Any]:
+        """A small JSON object kept with the run; empty where none was."""
+        path = self.path / f"{name}.json"
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(values)
+
+    def write_note(self, name: str, values: Mapping[str, object]) -> None:
+        """Keep a small JSON object with the run."""
+        write_atomically(self.path / f"{name}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+    def check_inputs(self, config: RunConfig) -> None:
+        """Refuse weights or text that changed on disk since they were harvested.
+
+        Raises:
+            UsageError: a file of the model, a dictionary or the corpus has another size or time than at the harvest.
+        """
+        path = self.harvest / "inputs.json"
+        now = {name: _stamp(Path(name)) for name in _input_paths(config)}
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for name, stamp in now.items():
+            if name in earlier and earlier[name] != stamp:
+                raise UsageError(
+                    f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
+                )
+        write_atomically(path, json.dumps({**earlier, **now}, indent=1, sort_keys=True))
+
+    def write_manifest(
+        self,
+        config: RunConfig,
+        dictionaries: Sequence[DictionarySpec],
+        *,
+        corpus_digest: str | None,
+        n_tokens: int,
+        prompts: Mapping[str, str],
+        usage: Usage,
+        closed: bool,
+    ) -> None:
+        """Write the manifest: first at the start of a run, last at its end."""
+        earlier = self.manifest()
+        now = datetime.datetime.now(datetime.UTC)
+        started = earlier.started if earlier else now.isoformat(timespec="seconds")
+        seconds = (now - datetime.datetime.fromisoformat(started)).total_seconds()
+        manifest = RunManifest(
+            format_version=FORMAT_VERSION,
+            config=config.model_dump(mode="json"),
+            packages=package_versions(),
+            commit=_commit(),
+            dictionaries=tuple(dictionaries),
+            corpus=config.corpus,
+            corpus_digest=corpus_digest,
+            prompts=dict(prompts),
+            seed=config.seed,
+            n_tokens=n_tokens,
+            usage=usage,
+            started=started,
+            closed=now.isoformat(timespec="seconds") if closed else None,
+            host=platform.node(),
+            seconds=round(seconds, 1) if closed else None,
+        )
+        write_atomically(self._manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _say(value: Any) -> str:
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json", exclude_none=True)
+    return json.dumps(value)
+
+
+def _input_paths(config: RunConfig) -> list[str]:
+    specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
+    if config.corpus != PYTHON_DOCS:
+        specs.append(config.corpus)
+    return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
+
+
+def _stamp(path: Path) -> list[list[object]]:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+
+
+def _commit() -> str | None:
+    """The commit of the clone this package runs from, where it does."""
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None

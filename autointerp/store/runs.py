@@ -1,0 +1,236 @@
+"""What a run leaves behind, feature by feature: the only SQL of the package.
+
+Records flow in and out; nothing here computes. A step's rows and its outcome commit together, so a killed run holds
+whole steps only. Knows no corpus, no model and no LLM.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from autointerp.errors import RunError
+from autointerp.provenance import digest
+from autointerp.records import (
+    Done,
+    Explanation,
+    Failed,
+    FeatureId,
+    FeatureRecord,
+    FeatureScore,
+    Outcome,
+    Record,
+    Simulation,
+    Skipped,
+)
+from autointerp.store import schema
+from autointerp.store.migrate import migrate
+
+R = TypeVar("R", bound=Record)
+
+
+class StoredExplanation(NamedTuple):
+    """An explanation and its key in the store."""
+
+    id: int
+    explanation: Explanation
+
+
+class ScoreKey(NamedTuple):
+    """Which way of scoring a row belongs to."""
+
+    protocol: str
+    explainer: str
+    simulator: str
+
+
+class RunStore:
+    """One run's database; a single writer, guarded by the run's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+        sa.event.listen(self._engine, "connect", _on_connect)
+        sa.event.listen(self._engine, "begin", _on_begin)
+        try:
+            self._connection = self._engine.connect()
+            migrate(self._connection, path)
+        except sa.exc.DatabaseError as error:
+            raise RunError(f"{path} is not a readable store ({error.orig}); move it away and run again") from None
+
+    def close(self) -> None:
+        """Release the file."""
+        self._connection.close()
+        self._engine.dispose()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Everything written inside commits together or not at all."""
+        with self._connection.begin():
+            yield
+
+    def put_record(self, record: FeatureRecord) -> None:
+        """Keep a feature's examples."""
+        values = {**_feature(record.feature), "design": record.design, "body": _pack(record)}
+        self._put(schema.records, {**values, "digest": digest(record.model_dump(mode="json"))})
+
+    def record(self, feature: FeatureId, design: str) -> FeatureRecord | None:
+        """A feature's examples under a design."""
+        t = schema.records
+        body = self._first(sa.select(t.c.body).where(*_is(t, feature), t.c.design == design))
+        return _unpack(FeatureRecord, body) if body else None
+
+    def records(self, dictionary: str, design: str) -> list[FeatureRecord]:
+        """All examples of a dictionary under a design, by feature."""
+        t = schema.records
+        query = sa.select(t.c.body).where(t.c.dictionary == dictionary, t.c.design == design).order_by(t.c.feature)
+        return [_unpack(FeatureRecord, body) for body in self._scalars(query)]
+
+    def put_explanation(self, explanation: Explanation, design: str, explainer: str) -> None:
+        """Keep an explanation under the explainer's key."""
+        self._put(
+            schema.explanations,
+            {
+                **_feature(explanation.feature),
+                "design": design,
+                "explainer": explainer,
+                "author": explanation.author,
+                "text": explanation.text,
+                "prompt_digest": explanation.prompt_digest,
+                "examples_digest": explanation.examples_digest,
+                "body": _pack(explanation),
+            },
+        )
+
+    def explanation(self, feature: FeatureId, design: str, explainer: str) -> StoredExplanation | None:
+        """The explanation of a feature under an explainer's key."""
+        t = schema.explanations
+        query = sa.select(t.c.id, t.c.body).where(*_is(t, feature), t.c.design == design, t.c.explainer == explainer)
+        rows = self._rows(query)
+        return StoredExplanation(rows[0].id, _unpack(Explanation, rows[0].body)) if rows else None
+
+    def explained(self, dictionary: str, design: str, explainer: str) -> list[int]:
+        """Features of a dictionary that have an explanation, ascending."""
+        t = schema.explanations
+        query = sa.select(t.c.feature).where(
+            t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == explainer
+        )
+        return sorted(self._scalars(query))
+
+    def put_score(
+        self, score: FeatureScore, explanation: int, key: ScoreKey, simulations: dict[str, Simulation]
+    ) -> None:
+        """Keep a score and the simulations behind it (`explanation`, `shuffled`)."""
+        names = {**_feature(score.feature), **key._asdict()}
+        self._put(
+            schema.scores,
+            {
+                **names,
+                "explanation": explanation,
+                "spearman": score.spearman.value,
+                "undefined": score.spearman.undefined,
+                "low": score.spearman.low,
+                "high": score.spearman.high,
+                "lookup": score.lookup.value,
+                "shuffled": score.shuffled.value,
+                "body": _pack(score),
+            },
+        )
+        for control, simulation in simulations.items():
+            self._put(schema.simulations, {**names, "control": control, "body": _pack(simulation)})
+
+    def scores(self, dictionary: str, key: ScoreKey) -> list[FeatureScore]:
+        """All scores of a dictionary under a key, by feature."""
+        t = schema.scores
+        query = sa.select(t.c.body).where(t.c.dictionary == dictionary, *_has(t, key)).order_by(t.c.feature)
+        return [_unpack(FeatureScore, body) for body in self._scalars(query)]
+
+    def simulation(self, feature: FeatureId, key: ScoreKey, control: str) -> Simulation | None:
+        """The simulation behind a score: of the `explanation`, or of the `shuffled` one."""
+        t = schema.simulations
+        body = self._first(sa.select(t.c.body).where(*_is(t, feature), *_has(t, key), t.c.control == control))
+        return _unpack(Simulation, body) if body else None
+
+    def put_outcome(self, feature: FeatureId, step: str, outcome: Outcome) -> None:
+        """How a step ended for a feature; a later end replaces an earlier one."""
+        failed = outcome if isinstance(outcome, Failed) else None
+        self._put(
+            schema.outcomes,
+            {
+                **_feature(feature),
+                "step": step,
+                "kind": outcome.kind,
+                "stage": failed.stage if failed else None,
+                "reason": None if isinstance(outcome, Done) else outcome.reason,
+                "message": failed.message if failed else None,
+                "attempts": failed.attempts if failed else 1,
+            },
+        )
+
+    def outcomes(self, dictionary: str, step: str) -> dict[int, Outcome]:
+        """How a step ended, by feature."""
+        t = schema.outcomes
+        query = sa.select(t).where(t.c.dictionary == dictionary, t.c.step == step)
+        return {row.feature: _outcome(row) for row in self._rows(query)}
+
+    def _put(self, table: sa.Table, values: dict[str, object]) -> None:
+        statement = insert(table).values(values)
+        keys = [c.name for c in table.primary_key] if table is not schema.explanations else _EXPLANATION_KEY
+        rest = {name: value for name, value in values.items() if name not in keys}
+        self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        if self._connection.in_transaction():
+            return self._connection.execute(query).all()
+        with self._connection.begin():
+            return self._connection.execute(query).all()
+
+    def _scalars(self, query: sa.Select[Any]) -> list[Any]:
+        return [row[0] for row in self._rows(query)]
+
+    def _first(self, query: sa.Select[Any]) -> Any:
+        values = self._scalars(query)
+        return values[0] if values else None
+
+
+_EXPLANATION_KEY = ["dictionary", "feature", "design", "explainer"]
+
+
+def _feature(feature: FeatureId) -> dict[str, object]:
+    return {"dictionary": feature.dictionary, "feature": feature.index}
+
+
+def _is(table: sa.Table, feature: FeatureId) -> tuple[sa.ColumnElement[bool], ...]:
+    return table.c.dictionary == feature.dictionary, table.c.feature == feature.index
+
+
+def _has(table: sa.Table, key: ScoreKey) -> tuple[sa.ColumnElement[bool], ...]:
+    return tuple(table.c[name] == value for name, value in key._asdict().items())
+
+
+def _pack(record: Record) -> bytes:
+    return zlib.compress(record.model_dump_json().encode(), 1)
+
+
+def _unpack(kind: type[R], body: bytes) -> R:
+    return kind.model_validate_json(zlib.decompress(body))
+
+
+def _outcome(row: sa.Row[Any]) -> Outcome:
+    if row.kind == "failed":
+        return Failed(stage=row.stage, reason=row.reason, message=row.message, attempts=row.attempts)
+    return Skipped(reason=row.reason) if row.kind == "skipped" else Done()
+
+
+def _on_connect(connection: Any, _: object) -> None:
+    """Leave transactions to SQLAlchemy (sqlite3 would commit around DDL), and sync every commit to disk."""
+    connection.isolation_level = None
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("begin")

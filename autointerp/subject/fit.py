@@ -1,0 +1,30 @@
+"""Whether a dictionary fits a model, before anything runs.
+
+A `Subject` and a `Dictionary` flow in; an error, or remarks on what will differ from the dictionary's training, flow
+out. Runs a few tokens through the model, nothing more.
+"""
+
+from autointerp.errors import UsageError
+from autointerp.subject.dictionaries import Dictionary
+from autointerp.subject.model import Subject
+
+
+def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
+    """Remarks, each one sentence with its consequence; none where all is well.
+
+    Raises:
+        UsageError: the hook point does not exist, or its width is not the dictionary's.
+    """
+    width = subject.width_at(dictionary.hook_point)
+    if width != dictionary.d_in:
+        raise UsageError(
+            f"the dictionary reads width {dictionary.d_in}, but {dictionary.hook_point} of {subject.name} has width "
+            f"{width}; it was trained on another model or hook point, so give the right one"
+        )
+    remarks = list(dictionary.notes)
+    if dictionary.prepend_bos and subject.bos_token_id is None:
+        remarks.append(
+            "the dictionary was trained with a beginning-of-sequence token, which the tokenizer of "
+            f"{subject.name} lacks, so activations near the start of a document differ from its training"
+        )
+    return remarks

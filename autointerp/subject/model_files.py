@@ -1,0 +1,77 @@
+"""A model's folder, checked before anything loads it: a Hugging Face folder with config, safetensors and tokenizer.
+
+A path flows in; a `UsageError` that names the missing or damaged file, or nothing, flows out. Knows no library that
+loads models.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from autointerp.errors import UsageError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+INDEX = "model.safetensors.index.json"
+
+
+def check_model_folder(folder: Path) -> None:
+    """All that would else fail late, silently, or with another library's traceback.
+
+    Without a tokenizer file `transformers` hands out a one-token tokenizer and every text becomes zeros.
+
+    Raises:
+        UsageError: the folder, its config, weights or tokenizer is missing or unreadable.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"the model {folder} is no folder; give a Hugging Face folder or a name TransformerLens knows")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UsageError(f"the model folder {folder} has no config.json; save the model there with save_pretrained")
+    _read_json(config)
+    for file in _weight_files(folder):
+        _check_safetensors(file)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UsageError(
+            f"the model folder {folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:3])}, ...), so text would become "
+            "nonsense; save the model's tokenizer there with save_pretrained"
+        )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        mapped = _read_json(index).get("weight_map")
+        names = sorted(set(mapped.values())) if isinstance(mapped, dict) else []
+        files = [folder / str(name) for name in names]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise UsageError(f"the model folder {folder} lacks {', '.join(missing)}; copy or download them again")
+    if not files:
+        raise UsageError(
+            f"the model folder {folder} has no *.safetensors weights; pickled weights are not read, so save the model "
+            "there again with save_pretrained"
+        )
+    return files
+
+
+def _check_safetensors(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise UsageError(
+            f"{file} cannot be read ({error}); it is truncated or no safetensors file, so copy or download it again"
+        ) from error
+
+
+def _read_json(file: Path) -> dict[str, object]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as JSON ({error}); copy or download it again") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} holds no JSON object; copy or download it again")
+    return values
