@@ -58,7 +58,12 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        fixed=text.fixed, visible=text.visible, share=text.share, words=text.words, thousands=lambda n: f"{n:,}"
+        fixed=text.fixed,
+        visible=text.visible,
+        one_line=text.one_line,
+        share=text.share,
+        words=text.words,
+        thousands=lambda n: f"{n:,}",
     )
     environment.globals.update(interval=text.interval)
     return environment
