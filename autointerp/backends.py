@@ -47,8 +47,8 @@ class _Endpoint:
 
 
 @asynccontextmanager
-async def open_backends(config: RunConfig, folder: RunFolder) -> AsyncIterator[Backends]:
-    """The configured explainer and simulator, connected until the block ends.
+async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIterator[Backends]:
+    """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -72,14 +72,15 @@ async def open_backends(config: RunConfig, folder: RunFolder) -> AsyncIterator[B
             await connected.aclose()
 
 
-async def _capabilities(connected: ConnectedModel, folder: RunFolder) -> Capabilities:
+async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
-    kept = folder.read_note("endpoints")
+    kept = folder.read_note("endpoints") if folder else {}
     name = digest(connected.endpoint.model_dump())
     if name in kept:
         return Capabilities.model_validate(kept[name])
     seen = await probe(connected.provider, connected.meter)
-    folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
+    if folder:
+        folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
     return seen
 
 

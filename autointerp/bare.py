@@ -12,12 +12,22 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from autointerp.examples import Chooser
-from autointerp.format import MIN_DISTINCT_FOR_DECILES, level_edges, weighted_quantiles
-from autointerp.records import FeatureFacts, FeatureRecord, FeatureStats, Record
+from autointerp.format import MIN_DISTINCT_FOR_DECILES, level_edges, to_levels, weighted_quantiles
+from autointerp.records import (
+    ActivationRecord,
+    Example,
+    ExampleSplit,
+    FeatureFacts,
+    FeatureId,
+    FeatureRecord,
+    FeatureStats,
+    Record,
+)
 from autointerp.splits import CorpusIndex
 from autointerp.strata import Design
 
 N_BINS = 24
+MOST_WIDTH = 64
 
 
 class BareRecord(Record):
@@ -95,6 +105,37 @@ class BareReader:
     def feature_facts(self, feature: int) -> FeatureFacts:
         """Nothing: there are no weights."""
         return FeatureFacts()
+
+
+def make_scored_record(records: Sequence[BareRecord]) -> FeatureRecord:
+    """Bare records of one feature as nothing but score windows, for an explanation that was not made from them.
+
+    A record longer than 64 tokens is cut into windows of that width.
+    """
+    rows = BareRows(records)
+    reader = BareReader(rows, records)
+    edges, by_rank = reader.level_rule(0)
+    examples = []
+    for row, record in enumerate(records):
+        for start in range(0, len(record.tokens), MOST_WIDTH):
+            values = tuple(max(value, 0.0) for value in record.activations[start : start + MOST_WIDTH])
+            window = ActivationRecord(
+                tokens=record.tokens[start : start + MOST_WIDTH],
+                activations=values,
+                document=rows.sources[int(rows.source[row])],
+                start=start,
+                row=row,
+            )
+            levels = tuple(to_levels(np.array(values), edges).tolist())
+            examples.append(Example(record=window, levels=levels, stratum="record", probability=1.0, verified=False))
+    return FeatureRecord(
+        feature=FeatureId(dictionary="records", index=records[0].feature),
+        design="records",
+        level_rule="rank" if by_rank else "decile",
+        level_edges=tuple(edges.tolist()),
+        stats=reader.feature_stats(0),
+        splits=ExampleSplit(explain=(), select=(), calibrate=(), score=tuple(examples), seed=0),
+    )
 
 
 def make_feature_record(

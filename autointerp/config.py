@@ -23,9 +23,10 @@ DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NEURONS_PREFIX = "neurons@"
+PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FEATURES = re.compile(r"all|@.+|sample:[1-9]\d*|\d+(-\d+)?(,\d+(-\d+)?)*")
+_FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _PATHS = ("model", "corpus")
 
 
@@ -37,6 +38,7 @@ class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
@@ -73,6 +75,7 @@ class HarvestConfig(_Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
     device: DeviceName = "auto"
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"
     """Of the model; dictionaries stay in float32."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -98,16 +101,19 @@ class ExplainConfig(_Section):
 class RunConfig(_Section):
     """Everything one run does; a run folder holds its copy."""
 
-    model: str
+    model: str = ""
     """A Hugging Face folder, or a name that TransformerLens knows."""
     hook_point: str | None = None
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
-    corpus: str
+    corpus: str = ""
     """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    records: Path | None = None
+    """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
     protocol: ProtocolName = "simulate"
+    """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
     """`tsv` with a language model and `lookup` without, where absent."""
     simulator: SimulatorName | None = None
@@ -121,6 +127,7 @@ class RunConfig(_Section):
     out: Path
     """The run's folder."""
     seed: int = 0
+    """Of every random draw."""
     harvest: HarvestConfig = HarvestConfig()
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()
@@ -137,6 +144,9 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        for key in ("model", "corpus"):
+            if not getattr(self, key) and self.records is None:
+                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
         ids = [d.id for d in self.dictionary]
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
@@ -155,13 +165,15 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
     Dictionaries given as flags replace the file's.
     """
     values: dict[str, Any] = _read_toml(toml) if toml else {}
-    _merge(values, _from_environment(os.environ))
+    environment = _from_environment(os.environ)
+    _merge(values, environment)
     _merge(values, {key: value for key, value in flags.items() if value is not None})
     if isinstance(values.get("dictionary"), list):
         values["dictionary"] = _with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
-    return check_config(values, str(toml) if toml else "the command line")
+    variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
+    return check_config(values, (str(toml) if toml else "the command line") + variables)
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
@@ -220,6 +232,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             holder = values
             for section in sections:
                 holder = holder.setdefault(section, {})
+                if not isinstance(holder, dict):
+                    raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
             holder[key] = text
     return values
 

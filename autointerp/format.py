@@ -126,7 +126,8 @@ def weighted_quantiles(
     low = np.floor(position)
     left = distinct[np.searchsorted(ends, low, side="right")]
     right = distinct[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
-    return np.asarray(left + (right - left) * (position - low))
+    share, step = position - low, right - left
+    return np.asarray(np.where(share < 0.5, left + step * share, right - step * (1 - share)))
 
 
 def to_levels(activations: Float[np.ndarray, "*shape"], edges: Float[np.ndarray, "9"]) -> Int[np.ndarray, "*shape"]:

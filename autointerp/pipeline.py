@@ -262,17 +262,30 @@ def select_features(spec: str, n_active: Int[np.ndarray, " d_sae"], dictionary: 
             return sorted(order.tolist())
         places = (np.arange(size) + rng.random()) * (len(order) / size)
         return sorted(order[places.astype(np.int64)].tolist())
-    text = _read_feature_file(Path(spec[1:])) if spec.startswith("@") else spec
     chosen: set[int] = set()
-    for item in re.split(r"[\s,]+", text.strip()):
-        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
-        if not bounds:
-            raise UsageError(f"features: {item!r} is neither a number nor a range such as 0-999")
-        low, high = int(bounds[1]), int(bounds[2] or bounds[1])
-        if low > high or high >= d_sae:
-            raise UsageError(f"features: {item} does not fit dictionary {dictionary}, which has 0 to {d_sae - 1}")
+    for low, high in read_ranges(spec):
+        if high >= d_sae:
+            raise UsageError(f"features: dictionary {dictionary} has 0 to {d_sae - 1}, not {high}")
         chosen.update(range(low, high + 1))
     return sorted(chosen)
+
+
+def read_ranges(spec: str) -> list[tuple[int, int]]:
+    """First and last feature of each range that `0-999,7` or the file of `@file` names; none for `all` and a sample.
+
+    Raises:
+        UsageError: the file cannot be read, or names something else.
+    """
+    if spec == "all" or spec.startswith("sample:"):
+        return []
+    text = _read_feature_file(Path(spec[1:])) if spec.startswith("@") else spec
+    ranges = []
+    for item in re.split(r"[\s,]+", text.strip()):
+        bounds = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", item)
+        if not bounds or int(bounds[1]) > int(bounds[2] or bounds[1]):
+            raise UsageError(f"features: {item!r} is neither a number nor a range such as 0-999")
+        ranges.append((int(bounds[1]), int(bounds[2] or bounds[1])))
+    return ranges
 
 
 def _read_feature_file(path: Path) -> str:

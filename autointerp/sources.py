@@ -4,10 +4,8 @@ A run's folder and configuration flow in; for each dictionary a source of featur
 Knows no LLM and no torch.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +13,11 @@ from jaxtyping import Int
 
 from autointerp.bare import BareReader, BareRecord, BareRows, make_feature_record
 from autointerp.config import RunConfig
-from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Corpus, Harvest
-from autointerp.provenance import digest_file, generator
+from autointerp.interop.bare_records import parse_json_lines
+from autointerp.pipeline import select_features
+from autointerp.provenance import digest_file
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureRecord, FeatureStats
 from autointerp.splits import CorpusIndex
 from autointerp.store.folder import RunFolder
@@ -31,15 +30,11 @@ class FeatureSource(Protocol):
     """The features of one dictionary."""
 
     spec: DictionarySpec
+    corpus_digest: str
 
     @property
-    def features(self) -> Int[np.ndarray, " n"]:
-        """Indices of all features, ascending."""
-        ...
-
-    @property
-    def n_active(self) -> Int[np.ndarray, " n"]:
-        """Tokens on which each of `features` is active."""
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
+        """Tokens on which each feature is active."""
         ...
 
     @property
@@ -48,6 +43,10 @@ class FeatureSource(Protocol):
     @property
     def l0(self) -> float | None:
         """Mean number of active features a token; None where only single features' text is known."""
+        ...
+
+    def select(self, spec: str, seed: int) -> list[int]:
+        """The features that `all`, `0-999,7`, `@file` or `sample:N` name, ascending."""
         ...
 
     def maker(self, design: Design, seed: int) -> MakeRecord:
@@ -69,14 +68,10 @@ class HarvestSource:
         self.feature_stats = harvest.feature_stats
         self.feature_facts = harvest.feature_facts
         self.n_tokens = harvest.corpus.n_tokens
+        self.corpus_digest = harvest.corpus.digest
 
     @property
-    def features(self) -> Int[np.ndarray, " n"]:
-        """Every index of the dictionary."""
-        return np.arange(self.spec.d_sae)
-
-    @property
-    def n_active(self) -> Int[np.ndarray, " n"]:
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
         """As harvested."""
         return np.asarray(self._harvest.stats.n_active)
 
@@ -84,6 +79,10 @@ class HarvestSource:
     def l0(self) -> float | None:
         """Over the whole harvest."""
         return float(self.n_active.sum() / self.n_tokens)
+
+    def select(self, spec: str, seed: int) -> list[int]:
+        """As `pipeline.select_features`."""
+        return select_features(spec, self.n_active, self.spec.id, seed)
 
     def maker(self, design: Design, seed: int) -> MakeRecord:
         """Chooses windows of the corpus."""
@@ -101,16 +100,19 @@ class BareSource:
         for record in records:
             self._records.setdefault(record.feature, []).append(record)
         self.n_tokens = sum(len(record.tokens) for record in records)
+        self.corpus_digest = spec.weights_digest
 
     @cached_property
-    def features(self) -> Int[np.ndarray, " n"]:
-        """The features that records name."""
-        return np.array(sorted(self._records))
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
+        """Tokens above zero in each feature's own records; 0 for numbers that no record names."""
+        counts = np.zeros(max(self._records) + 1, dtype=np.int64)
+        for index, records in self._records.items():
+            counts[index] = sum(activation > 0 for record in records for activation in record.activations)
+        return counts
 
-    @cached_property
-    def n_active(self) -> Int[np.ndarray, " n"]:
-        """Tokens above zero in each feature's own records."""
-        return np.array([sum(a > 0 for r in self._records[i] for a in r.activations) for i in self.features.tolist()])
+    def select(self, spec: str, seed: int) -> list[int]:
+        """As `pipeline.select_features`, of the features that records name."""
+        return [i for i in select_features(spec, self.n_active, self.spec.id, seed) if i in self._records]
 
     def maker(self, design: Design, seed: int) -> MakeRecord:
         """Chooses windows of the feature's own records."""
@@ -123,6 +125,24 @@ class BareSource:
     def feature_facts(self, index: int) -> FeatureFacts:
         """Nothing: there are no weights."""
         return FeatureFacts()
+
+
+def bare_records_of(records: Sequence[FeatureRecord]) -> list[BareRecord]:
+    """The windows of feature records as bare records, in corpus order."""
+    bare = []
+    for record in records:
+        s = record.splits
+        examples = {(e.record.row, e.record.start): e.record for e in (*s.explain, *s.select, *s.calibrate, *s.score)}
+        for _, window in sorted(examples.items()):
+            bare.append(
+                BareRecord(
+                    feature=record.feature.index,
+                    tokens=window.tokens,
+                    activations=window.activations,
+                    document=window.document,
+                )
+            )
+    return bare
 
 
 def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
@@ -139,7 +159,7 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
             source=config.records.name,
             weights_digest=digest_file(folder.records),
         )
-        return [BareSource(spec, folder.read_records())]
+        return [BareSource(spec, parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records)))]
     opened: list[CorpusIndex] = []
 
     def index() -> CorpusIndex:
@@ -148,42 +168,3 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
         return opened[0]
 
     return [HarvestSource(Harvest(folder.harvest, d.id), index) for d in config.dictionary]
-
-
-def select_features(spec: str, source: FeatureSource, seed: int) -> list[int]:
-    """The features that `all`, `0-999,7`, `@file` or `sample:N` name, ascending.
-
-    A sample is systematic over live features in order of density, from a seeded start, so every density has its share.
-    """
-    if spec == "all":
-        return [int(i) for i in source.features]
-    if spec.startswith("sample:"):
-        size = int(spec.removeprefix("sample:"))
-        alive = np.flatnonzero(source.n_active)
-        rng = generator(seed, source.spec.id, "sample")
-        order = source.features[alive[np.lexsort((rng.permutation(len(alive)), source.n_active[alive]))]]
-        if size >= len(order):
-            return sorted(order.tolist())
-        places = (np.arange(size) + rng.random()) * (len(order) / size)
-        return sorted(order[places.astype(np.int64)].tolist())
-    text = _read_feature_file(Path(spec[1:])) if spec.startswith("@") else spec
-    known = set(source.features.tolist())
-    chosen: set[int] = set()
-    for item in re.split(r"[\s,]+", text.strip()):
-        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
-        if not bounds:
-            raise UsageError(f"features: {item!r} is neither a number nor a range such as 0-999")
-        low, high = int(bounds[1]), int(bounds[2] or bounds[1])
-        if low > high or low not in known or high not in known:
-            raise UsageError(
-                f"features: {item} does not fit {source.spec.id}, which has {min(known)} to {max(known)}"
-            )
-        chosen.update(known.intersection(range(low, high + 1)))
-    return sorted(chosen)
-
-
-def _read_feature_file(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the feature list {path}: {error}") from None

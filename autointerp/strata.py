@@ -125,7 +125,8 @@ class Picker:
         shown = [self.index.word_rows(choice.windows) for choice in explain if len(choice.probability)]
         query = sum((np.asarray(rows.sum(axis=0)).reshape(-1) for rows in shown), np.zeros(self.index.d_vocab))
         alike = (candidates.words @ query)[quiet]
-        pool = quiet[np.argsort(-alike, kind="stable")[: TEXT_POOL * n]]
+        near = np.argsort(-alike, kind="stable")[: TEXT_POOL * n]
+        pool = quiet[near[alike[near] > 0]]
         return self._claim_first("hard-text", candidates.windows.take(rng.permutation(pool)), n, len(pool))
 
     def _hard_neighbour(
@@ -160,17 +161,19 @@ class Picker:
     ) -> Choice:
         """At most n windows around events, spread evenly over the deciles of the part's events."""
         order = mine[np.argsort(self.events.value[mine], kind="stable")]
-        deciles = [piece for piece in np.array_split(order, 10) if len(piece)]
+        decile_of_rank = -(-10 * np.arange(1, len(order) + 1) // max(len(order), 1))
+        deciles = np.unique(decile_of_rank)
         quota = np.full(len(deciles), n // max(len(deciles), 1))
         quota[rng.permutation(len(deciles))[: n - quota.sum()]] += 1
-        events, windows, probability = [_NONE], [Windows(_NONE, _NONE, _NONE)], [np.zeros(0)]
-        for piece, k in zip(deciles, quota, strict=True):
+        chosen, windows, probability = [_NONE], [Windows(_NONE, _NONE, _NONE)], [np.zeros(0)]
+        for decile, k in zip(deciles, quota, strict=True):
+            piece = order[decile_of_rank == decile]
             fit, fit_windows = self._fit(rng.permutation(piece), width, int(k), rng, jitter, apart=apart)
-            events.append(fit)
+            chosen.append(np.full(len(fit), decile))
             windows.append(fit_windows)
             probability.append(np.full(len(fit), len(fit) / len(piece)))
         joined = Windows(*(np.concatenate(field) for field in zip(*windows, strict=True)))
-        return Choice("decile", joined, np.concatenate(probability), self._decile_of(np.concatenate(events), mine))
+        return Choice("decile", joined, np.concatenate(probability), np.concatenate(chosen))
 
     def _fit(
         self,

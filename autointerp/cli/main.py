@@ -5,6 +5,8 @@ Words flow in, one library call each; tables, JSON and an exit code flow out. Im
 
 import errno
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autointerp.cli.testserver import rehearse
-from autointerp.errors import AutointerpError, UsageError
+from autointerp.errors import AutointerpError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
@@ -25,8 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-app.command("testserver")(rehearse)
 
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
@@ -180,6 +180,50 @@ def score(
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
+@app.command("import")
+def import_records(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
+    from autointerp import api
+
+    n = api.import_records(path, out, dictionary, seed)
+    print(f"{n} features in {out}; next: autointerp score {out}")
+    if as_json:
+        _print_json({"out": str(out), "features": n})
+
+
+@app.command("export")
+def export_records(
+    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's records as text that `import` reads."""
+    from autointerp import api
+
+    if to not in ("tsv", "jsonl"):
+        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
+    path, dictionary = _reference(run)
+    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
+    print(f"{n} records in {out}")
+    if as_json:
+        _print_json({"out": str(out), "records": n})
+
+
+def _reference(text: str) -> tuple[Path, str | None]:
+    """`RUN` or `RUN:ID`."""
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists() or "/" in name:
+        return Path(text), None
+    return Path(path), name
+
+
 @app.command()
 def report(run: Run, as_json: AsJson = False) -> None:
     """Write a run's report.html anew."""
@@ -218,6 +262,9 @@ def doctor(
         raise typer.Exit(2)
 
 
+app.command("testserver")(rehearse)
+
+
 def _settings(
     config: Path | None, flags: Mapping[str, object], dictionary: list[str] | None, *, demo: bool
 ) -> "RunConfig":
@@ -240,16 +287,26 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
+class _InterruptedError(StoppedError):
+    """Ctrl-C; Typer would end a `KeyboardInterrupt` with exit code 130."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise _InterruptedError("stopped; the same command goes on where this one was")
+
+
 def main() -> None:
     """Run the command line; an error on purpose becomes one sentence and its exit code."""
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
+    except _InterruptedError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)  # the work's thread may be inside torch, which an orderly exit would abort
     except AutointerpError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where this one was", file=sys.stderr)
-        sys.exit(3)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

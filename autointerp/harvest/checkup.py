@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from autointerp.config import RunConfig
-from autointerp.errors import AutointerpError
+from autointerp.errors import AutointerpError, UsageError
 from autointerp.harvest.events import free_bytes
 from autointerp.harvest.run import BYTES_AN_EVENT
 from autointerp.records import Finding
@@ -30,6 +30,8 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
         subject = load_model(config.model, dtype=config.harvest.dtype, device="auto")
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
         sample, n_tokens = _sample(config, subject, cache)
+        if not n_tokens:
+            raise UsageError(f"the corpus {config.corpus} holds no text; point --corpus at files with some")
         findings.append(Finding("ok", "corpus", f"{config.corpus}, about {n_tokens:,} tokens"))
     except AutointerpError as error:
         return [*findings, Finding("fail", "model or corpus", str(error), "mend that first")]

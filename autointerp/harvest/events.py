@@ -32,6 +32,8 @@ from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
 FORMAT_VERSION = 1
 CORPUS_FOLDER = "_corpus"
 _TARGET_EXPONENT = 15
+_LEAST_EXPONENT = -125
+"""Below it the scale, or the smallest stored value times it, would be 0 in float32."""
 _SMALLEST = np.float16(2.0**-24)
 
 
@@ -115,15 +117,18 @@ def map_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
         raise RunError(f"{damaged} ({error})") from None
     if not isinstance(header, dict):
         raise RunError(damaged)
-    meta = json.loads(header.pop("__metadata__", {}).get("autointerp", "{}"))
-    start = 8 + header_size
-    if start + max((entry["data_offsets"][1] for entry in header.values()), default=0) != size:
-        raise RunError(damaged)
-    whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0) if size > start else np.zeros(0, np.uint8)
-    arrays = {}
-    for name, entry in header.items():
-        low, high = entry["data_offsets"]
-        arrays[name] = whole[start + low : start + high].view(kinds[entry["dtype"]]).reshape(entry["shape"])
+    try:
+        meta = json.loads(header.pop("__metadata__", {}).get("autointerp", "{}"))
+        start = 8 + header_size
+        if start + max((entry["data_offsets"][1] for entry in header.values()), default=0) != size:
+            raise RunError(damaged)
+        whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0) if size > start else np.zeros(0, np.uint8)
+        arrays = {}
+        for name, entry in header.items():
+            low, high = entry["data_offsets"]
+            arrays[name] = whole[start + low : start + high].view(kinds[entry["dtype"]]).reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise RunError(f"{damaged} ({error})") from None
     return arrays, meta
 
 
@@ -141,7 +146,7 @@ def write_shard(path: Path, shard: ShardArrays, meta: dict[str, object]) -> None
             f"{path.stem}; check the model's and the dictionary's weights and dtype"
         )
     largest = float(np.abs(shard.value).max(initial=0.0))
-    exponent = math.frexp(largest)[1] - _TARGET_EXPONENT if largest else 0
+    exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
     stored = np.ldexp(shard.value, -exponent).astype(np.float16)
     stored = np.where(stored == 0, np.copysign(_SMALLEST, shard.value).astype(np.float16), stored)
     index_type = np.int32 if len(stored) < 2**31 else np.int64
@@ -220,9 +225,12 @@ class Shard:
 
     def __init__(self, path: Path, context: int) -> None:
         arrays, meta = map_arrays(path)
-        self.indptr, self._position, self._value = arrays["indptr"], arrays["position"], arrays["value"]
-        self.first_slot = int(str(meta["first_row"])) * context
-        self._scale = np.float32(2.0 ** int(str(meta["scale_exponent"])))
+        try:
+            self.indptr, self._position, self._value = arrays["indptr"], arrays["position"], arrays["value"]
+            self.first_slot = int(str(meta["first_row"])) * context
+            self._scale = np.float32(2.0 ** int(str(meta["scale_exponent"])))
+        except KeyError as error:
+            raise RunError(f"{path} lacks {error}; delete it and run the harvest again, which redoes it") from None
 
     def read(self, feature: int) -> FeatureEvents:
         """One feature's events in this shard."""
@@ -232,19 +240,47 @@ class Shard:
         )
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a dictionary's folder holds its manifest and every file that it speaks of."""
+    if not (folder / "manifest.json").is_file():
+        return False
+    names = [*_shard_names(folder), "stats.safetensors", "facts.safetensors"]
+    return all((folder / name).is_file() for name in names)
+
+
+def _shard_names(folder: Path) -> list[str]:
+    try:
+        return [str(shard["name"]) for shard in _read_manifest(folder)["shards"]]
+    except (KeyError, TypeError):
+        raise RunError(_damaged_manifest(folder)) from None
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except ValueError:
+        raise RunError(_damaged_manifest(folder)) from None
+    return values
+
+
+def _damaged_manifest(folder: Path) -> str:
+    return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps finished shards"
+
+
 class Harvest:
     """A finished harvest of one dictionary, open for reading."""
 
     def __init__(self, harvest: Path, dictionary: str) -> None:
         self.folder = harvest / dictionary
-        manifest = self.folder / "manifest.json"
-        if not manifest.is_file():
+        if not is_finished(self.folder):
             raise UsageError(f"{self.folder} holds no finished harvest; run `autointerp harvest` again to finish it")
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        self.spec = DictionarySpec.model_validate(self.manifest["dictionary"])
+        self.manifest = _read_manifest(self.folder)
+        try:
+            self.spec = DictionarySpec.model_validate(self.manifest["dictionary"])
+        except (KeyError, ValueError):
+            raise RunError(_damaged_manifest(self.folder)) from None
         self.corpus = Corpus.open(harvest)
-        names = [str(shard["name"]) for shard in self.manifest["shards"]]
-        self._shards = [Shard(self.folder / name, self.corpus.context) for name in names]
+        self._shards = [Shard(self.folder / name, self.corpus.context) for name in _shard_names(self.folder)]
 
     def read(self, feature: int) -> FeatureEvents:
         """All events of one feature, by slot."""

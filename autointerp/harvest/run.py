@@ -12,18 +12,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
 
-from autointerp.errors import UsageError
+from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import (
     FORMAT_VERSION,
     Corpus,
     Shard,
     ShardArrays,
     free_bytes,
+    is_finished,
     save_arrays,
     shard_name,
     write_shard,
@@ -64,7 +66,7 @@ class Reader:
     @property
     def done(self) -> bool:
         """The whole pass was finished before."""
-        return (self.folder / "manifest.json").is_file()
+        return is_finished(self.folder)
 
     def shard(self, index: int) -> Path:
         """Path of one shard."""
@@ -88,7 +90,7 @@ def run_pass(
     settings = _open_plans(readers, corpus, settings)
     n_shard = -(-corpus.n_row // settings.shard_rows)
     torch.set_num_threads(settings.threads)
-    _check_disk(subject, readers, corpus, settings)
+    settings = _check_disk(subject, readers, corpus, settings)
     for index in range(n_shard):
         missing = [reader for reader in readers if not reader.shard(index).is_file()]
         if missing:
@@ -106,7 +108,7 @@ def _open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSetting
         if not path.is_file():
             write_atomically(path, canonical_json(plan))
             continue
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = _read_plan(path)
         asked = earlier.pop("batch_size_asked", earlier["batch_size"])
         if asked == settings.batch_size:
             settings = replace(settings, batch_size=earlier["batch_size"])
@@ -118,6 +120,15 @@ def _open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSetting
                     f"start it with that again, or choose another --out"
                 )
     return settings
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan["batch_size"] = int(plan["batch_size"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{path} is damaged; delete the folder {path.parent} and run the harvest again") from None
+    return plan
 
 
 def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, object]:
@@ -138,11 +149,16 @@ def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, o
     }
 
 
-def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> None:
-    """Refuse before the pass what the disk cannot hold, from the events of one batch."""
-    rows = np.arange(min(settings.batch_size, corpus.n_row))
+def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
+    """Refuse before the pass what the disk cannot hold, from the events of one batch; may halve the batch."""
+    while True:
+        rows = np.arange(min(settings.batch_size, corpus.n_row))
+        try:
+            events = _encode_rows(subject, readers, corpus, rows, int(rows[0]))
+            break
+        except torch.cuda.OutOfMemoryError:
+            settings = _halve_batch(readers, corpus, settings)
     n_tokens = int(corpus.length[rows].sum()) - len(rows) * corpus.first
-    events = _encode_rows(subject, readers, corpus, rows, int(rows[0]))
     n_shard = -(-corpus.n_row // settings.shard_rows)
     need = 0.0
     for reader, (_, feature, _) in zip(readers, events, strict=True):
@@ -154,28 +170,37 @@ def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, set
             f"the harvest needs about {need / 1e9:.2f} GB and the disk of {readers[0].folder.parent} has "
             f"{free / 1e9:.2f} GB free; free some, take a smaller corpus, or choose another --out"
         )
+    return settings
+
+
+def _halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
+    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard was made with the whole."""
+    smaller = max(settings.batch_size // 2, 1)
+    if settings.batch_size == 1 or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers):
+        raise UsageError(
+            f"the GPU has too little memory for batches of {settings.batch_size} rows; "
+            f"set [harvest] batch_size to {smaller} or context lower"
+        ) from None
+    log.warning("GPU out of memory: batches of %d rows instead of %d", smaller, settings.batch_size)
+    torch.cuda.empty_cache()
+    for reader in readers:
+        path = reader.folder / "plan.json"
+        asked = _read_plan(path).get("batch_size_asked", settings.batch_size)
+        plan = {**_plan(reader, corpus, replace(settings, batch_size=smaller)), "batch_size_asked": asked}
+        write_atomically(path, canonical_json(plan))
+    return replace(settings, batch_size=smaller)
 
 
 def _harvest_shard(
     subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, index: int
 ) -> PassSettings:
-    """One shard of every reader that lacks it; in the first shard a GPU out of memory halves the batch."""
+    """One shard of every reader that lacks it; before any shard is finished a GPU out of memory halves the batch."""
     while True:
         try:
             shards = _shard_events(subject, readers, corpus, settings, index)
             break
         except torch.cuda.OutOfMemoryError:
-            if index > 0 or settings.batch_size == 1:
-                raise UsageError(
-                    f"the GPU has too little memory for batches of {settings.batch_size} rows; "
-                    f"set [harvest] batch_size to {max(settings.batch_size // 2, 1)} or context lower"
-                ) from None
-            asked, settings = settings.batch_size, replace(settings, batch_size=settings.batch_size // 2)
-            log.warning("GPU out of memory: batches of %d rows instead of %d", settings.batch_size, asked)
-            torch.cuda.empty_cache()
-            for reader in readers:
-                plan = {**_plan(reader, corpus, settings), "batch_size_asked": asked}
-                write_atomically(reader.folder / "plan.json", canonical_json(plan))
+            settings = _halve_batch(readers, corpus, settings)
     first_row = index * settings.shard_rows
     meta: dict[str, object] = {
         "format_version": FORMAT_VERSION,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from autointerp.config import DictionaryConfig, RunConfig
+from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.events import Corpus
 from autointerp.harvest.run import PassSettings, Reader, run_pass
@@ -19,7 +19,7 @@ from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
-from autointerp.subject.corpus.files import PYTHON_DOCS, corpus_name, open_sources
+from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
@@ -47,11 +47,12 @@ def harvest_dictionaries(
         with _threads(config.harvest.threads):
             subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
             loaded = [(d, _load(config, d, subject)) for d in missing]
+            remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
             corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
             readers = []
             for d, dictionary in group:
-                for remark in check_fit(subject, dictionary):
+                for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
                 readers.append(_reader(harvest, config, d, dictionary, subject))
             run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
@@ -65,8 +66,11 @@ def _load(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dicti
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {name} was asked for, but torch sees no GPU; set [harvest] device to cpu or auto")
+    there = torch.backends.mps.is_available() if name == "mps" else True
+    if name.startswith("cuda"):
+        there = int(name.partition(":")[2] or 0) < torch.cuda.device_count()
+    if not there:
+        raise UsageError(f"device {name} was asked for, but torch sees none; set [harvest] device to cpu or auto")
     return name
 
 

@@ -35,8 +35,7 @@ def read_bare_records(path: Path) -> list[BareRecord]:
         raise UsageError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise UsageError(f"cannot read the records {path}: {error.strerror}") from None
-    read = _read_json_lines if path.suffix == ".jsonl" else _read_tsv
-    records = list(read(text, str(path)))
+    records = parse_json_lines(text, str(path)) if path.suffix == ".jsonl" else list(_read_tsv(text, str(path)))
     if not records:
         raise UsageError(f"{path} holds no record")
     return records
@@ -92,6 +91,11 @@ def _canonical(token: str) -> str:
     return escape_special(plain) if isinstance(plain, SpecialToken) else escape_bytes(plain)
 
 
+def parse_json_lines(text: str, path: str) -> list[BareRecord]:
+    """The inverse of `write_json_lines`; `path` is named in errors."""
+    return list(_read_json_lines(text, path))
+
+
 def _read_json_lines(text: str, path: str) -> Iterator[BareRecord]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -103,16 +107,21 @@ def _read_json_lines(text: str, path: str) -> Iterator[BareRecord]:
             raise UsageError(f"{where} is not JSON: {error}") from None
         if not isinstance(row, dict) or not {"tokens", "activations"} <= set(row):
             raise UsageError(f'{where} lacks "tokens" or "activations"; a record is an object with both')
-        yield as_bare_record(row, where)
+        yield _from_values(row, where)
 
 
-def as_bare_record(row: Mapping[str, Any], where: str) -> BareRecord:
+def as_bare(record: BareRecord | Mapping[str, Any]) -> BareRecord:
+    """A record as it is, or from plain values."""
+    return record if isinstance(record, BareRecord) else _from_values(record, "a record")
+
+
+def _from_values(row: Mapping[str, Any], where: str) -> BareRecord:
     """A record from plain values: `tokens`, `activations`, and optionally `feature` and `document`.
 
     Raises:
         UsageError: tokens and activations that do not go together, or a value that is no finite number.
     """
-    tokens, activations = row["tokens"], row["activations"]
+    tokens, activations = row.get("tokens"), row.get("activations")
     if not isinstance(tokens, list | tuple) or not isinstance(activations, list | tuple) or not tokens:
         raise UsageError(f"{where}: tokens and activations are lists with at least one entry")
     feature, document = row.get("feature", 0), row.get("document")

@@ -22,9 +22,10 @@ MASS_SHARE = 0.98
 """The explainer stops once its entries carry this share of what a full table could."""
 NO_PATTERN = "no clear pattern"
 _QUOTED = r'"([^"]*)"'
-_ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|\d)\)")
+_ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|[0-9])\)")
 _TEXT = re.compile(rf"fires ({_ENTRY.pattern}(?:; {_ENTRY.pattern})*); else 0")
 _QUOTE = "\\u{22}"
+_QUOTE_OR_BACKSLASH = re.compile(r"\\\\|\\u\{22\}")
 
 
 class Entry(NamedTuple):
@@ -49,6 +50,10 @@ def _quote(token: str) -> str:
     return token.replace('"', _QUOTE)
 
 
+def _unquote(quoted: str) -> str:
+    return _QUOTE_OR_BACKSLASH.sub(lambda match: '"' if match[0] == _QUOTE else match[0], quoted)
+
+
 def parse_entries(text: str) -> list[Entry] | None:
     """The inverse of `format_entries`; None for a text outside the grammar."""
     whole = _TEXT.fullmatch(text)
@@ -56,8 +61,8 @@ def parse_entries(text: str) -> list[Entry] | None:
         return None
     return [
         Entry(
-            match[1].replace(_QUOTE, '"'),
-            match[2].replace(_QUOTE, '"') if match[2] is not None else None,
+            _unquote(match[1]),
+            _unquote(match[2]) if match[2] is not None else None,
             int(match[3]),
         )
         for match in _ENTRY.finditer(whole[1])

@@ -59,7 +59,11 @@ def score_feature(
     """
     examples = record.splits.score
     grid = _grid(examples)
+    for answers in (None if no_pattern else predicted, lookup, shuffled):
+        _check_aligned(examples, answers)
     main = _measure(examples, grid, predicted, "spearman", no_pattern=no_pattern)
+    if lookup is not None and main.statistic:
+        lookup = [levels if own is not None else None for levels, own in zip(lookup, predicted, strict=True)]
     table = _control(examples, grid, lookup, "no_table")
     other = _control(examples, grid, shuffled, "no_other_explanation")
     return FeatureScore(
@@ -84,6 +88,16 @@ def select_value(examples: Sequence[Example], predicted: Predicted) -> float:
     kept = [i for i, p in enumerate(predicted) if p is not None]
     value = statistics.spearman(grid.truth[kept], _predictions(grid, predicted, kept), grid.mask[kept]).value
     return value if np.isfinite(value) else 0.0
+
+
+def _check_aligned(examples: Sequence[Example], predicted: Predicted | None) -> None:
+    """A simulator that answers other windows or tokens than asked is a bug, never a low score."""
+    if predicted is None:
+        return
+    asked = [len(example.levels) for example in examples]
+    answered = [len(e.levels) if p is None else len(p) for e, p in zip(examples, predicted, strict=True)]
+    if asked != answered:
+        raise ValueError(f"windows of {asked} tokens were answered by {answered} levels")
 
 
 def _grid(examples: Sequence[Example]) -> _Grid:

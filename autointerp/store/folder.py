@@ -10,22 +10,23 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from autointerp.config import NEURONS_PREFIX, RunConfig, check_config
+from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
 
 FORMAT_VERSION = 1
-_FIXED = ("model", "hook_point", "corpus", "seed", "harvest")
+_FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
 """What a run's harvest depends on; a run folder keeps one value of each."""
 
 
@@ -38,6 +39,8 @@ class RunFolder:
         self.store = path / "store.sqlite"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.records = path / "records.jsonl"
+        """Bare records, where the run was made of them."""
         self._config = path / "config.toml"
         self._manifest = path / "manifest.json"
 
@@ -57,9 +60,12 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Be the only writer; the system frees the lock of a process that died.
 
+        A `UsageError` inside leaves no trace, so that the mended command finds the folder as it was before.
+
         Raises:
             UsageError: another process writes here, or the folder cannot be written.
         """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+")
@@ -75,7 +81,32 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()
-            yield
+            before = {path: path.read_bytes() if path.is_file() else None for path in self._bookkeeping}
+            try:
+                yield
+            except UsageError:
+                self._restore(before, made)
+                raise
+
+    @property
+    def _bookkeeping(self) -> tuple[Path, ...]:
+        return self._config, self._manifest, self.harvest / "inputs.json"
+
+    def _restore(self, before: Mapping[Path, bytes | None], made: Sequence[Path]) -> None:
+        """Bring the bookkeeping back, or remove a run that had only begun; finished shards are never removed."""
+        if before[self._config] is not None:
+            for path, content in before.items():
+                if content is not None:
+                    write_atomically(path, content)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not any(self.harvest.glob("*/shard-*.safetensors")):
+            shutil.rmtree(self.harvest, ignore_errors=True)
+            for path in (self._config, self._manifest, self.path / "lock"):
+                path.unlink(missing_ok=True)
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
     def config(self) -> RunConfig:
         """The run's configuration as last asked for."""
@@ -118,6 +149,16 @@ class RunFolder:
         except ValueError as error:
             raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
 
+    def write_records(self, text: str) -> None:
+        """Keep the bare records the run is made of.
+
+        Raises:
+            UsageError: the folder holds others.
+        """
+        if self.records.is_file() and self.records.read_text(encoding="utf-8") != text:
+            raise UsageError(f"{self.path} holds a run of other records; choose another --out")
+        write_atomically(self.records, text)
+
     def read_note(self, name: str) -> dict[str, Any]:
         """A small JSON object kept with the run; empty where none was."""
         path = self.path / f"{name}.json"
@@ -129,10 +170,10 @@ class RunFolder:
         write_atomically(self.path / f"{name}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def check_inputs(self, config: RunConfig) -> None:
-        """Refuse weights that changed on disk since they were harvested.
+        """Refuse weights or text that changed on disk since they were harvested.
 
         Raises:
-            UsageError: a file of the model or of a dictionary has another size or time than at the harvest.
+            UsageError: a file of the model, a dictionary or the corpus has another size or time than at the harvest.
         """
         path = self.harvest / "inputs.json"
         now = {name: _stamp(Path(name)) for name in _input_paths(config)}
@@ -140,7 +181,7 @@ class RunFolder:
         for name, stamp in now.items():
             if name in earlier and earlier[name] != stamp:
                 raise UsageError(
-                    f"{name} changed since {self.path} was harvested; choose another --out for the new weights"
+                    f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
                 )
         write_atomically(path, json.dumps({**earlier, **now}, indent=1, sort_keys=True))
 
@@ -188,6 +229,8 @@ def _say(value: Any) -> str:
 
 def _input_paths(config: RunConfig) -> list[str]:
     specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
+    if config.corpus != PYTHON_DOCS:
+        specs.append(config.corpus)
     return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
 
 

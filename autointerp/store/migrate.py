@@ -28,7 +28,7 @@ def migrate(connection: sa.Connection, path: Path) -> None:
     if version is not None and str(version) > NEWEST:
         raise UsageError(f"{path} was made by a newer autointerp (store revision {version}); upgrade to open it")
     settings = Config()
-    settings.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    settings.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")

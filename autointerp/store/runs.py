@@ -52,7 +52,7 @@ class RunStore:
     """One run's database; a single writer, guarded by the run's lock."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = sa.create_engine(f"sqlite:///{path}")
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
         try:
@@ -82,6 +82,12 @@ class RunStore:
         t = schema.records
         body = self._first(sa.select(t.c.body).where(*_is(t, feature), t.c.design == design))
         return _unpack(FeatureRecord, body) if body else None
+
+    def records(self, dictionary: str, design: str) -> list[FeatureRecord]:
+        """All examples of a dictionary under a design, by feature."""
+        t = schema.records
+        query = sa.select(t.c.body).where(t.c.dictionary == dictionary, t.c.design == design).order_by(t.c.feature)
+        return [_unpack(FeatureRecord, body) for body in self._scalars(query)]
 
     def put_explanation(self, explanation: Explanation, design: str, explainer: str) -> None:
         """Keep an explanation under the explainer's key."""

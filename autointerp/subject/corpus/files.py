@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from autointerp.config import PYTHON_DOCS
 from autointerp.errors import UsageError, near_matches
 from autointerp.subject.corpus.python_docs import read_python_docs
 from autointerp.subject.corpus.sources import Source
 
-PYTHON_DOCS = "python-docs"
 FEW_FILES = 100
 """Below this many text files the split goes by page, else one file would be one part."""
 PAGE_CHARACTERS = 2_000
@@ -75,7 +75,13 @@ def _read_lines(file: Path, name: str) -> Iterator[Source]:
                 raise UsageError(f"{file} line {number} is not JSON: {error}") from None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
                 raise UsageError(f'{file} line {number} has no "text"; each line is an object like {{"text": "…"}}')
-            yield Source(str(row["id"]) if "id" in row else f"{name}:{number}", row["text"])
+            source = str(row["id"]) if "id" in row else f"{name}:{number}"
+            yield Source(_encodable(source), _encodable(row["text"]))
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which JSON can spell and UTF-8 cannot hold, replaced by question marks."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _pages(lines: Iterator[str]) -> Iterator[str]:
