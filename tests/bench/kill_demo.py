@@ -38,7 +38,8 @@ def main() -> int:
     draw = random.Random(asked.seed)
     ahead = seconds / (asked.kills + 1)
     for number in range(1, asked.kills + 1):
-        print(f"kill {number}: {_run_and_kill([*COMMAND, *asked.flags, '--out', str(killed)], draw, ahead)}", flush=True)
+        told = _run_and_kill([*COMMAND, *asked.flags, "--out", str(killed)], draw, ahead)
+        print(f"kill {number}: {told}", flush=True)
     subprocess.run([*COMMAND, *asked.flags, "--out", str(killed)], check=True, capture_output=True)
     differing = [name for name in _kept(whole) if _digest(whole / name) != _digest(killed / name)]
     print(f"{len(_kept(whole))} files compared, differing: {differing or 'none'}")
