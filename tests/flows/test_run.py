@@ -239,8 +239,8 @@ def test_help(call: Call, words: list[str]) -> None:
     if not words:
         assert all(name in ended.out for name in ("run", "harvest", "explain", "score", "report", "doctor"))
     if words == ["run"]:
-        flags = "model hook-point dictionary corpus features protocol explainer simulator out seed json demo".split()
-        assert all(f"--{flag}" in ended.out for flag in flags)
+        flags = ("model", "hook-point", "dictionary", "corpus", "features", "protocol", "explainer", "simulator", "out")
+        assert all(f"--{flag}" in ended.out for flag in (*flags, "seed", "json", "demo"))
 
 
 def test_doctor(small: SmallRun, call: Call, tmp_path: Path) -> None:
