@@ -59,7 +59,7 @@ def test_what_rounds_to_zero_stays_an_event_with_its_sign(tmp_path: Path) -> Non
 def test_nan_stops_with_feature_and_position(tmp_path: Path, bad: float) -> None:
     """A NaN that is stored poisons every statistic; the position says where to look."""
     path = tmp_path / "shard-00002.safetensors"
-    with pytest.raises(RunError, match="feature 1 has the activation .* at position 2 of shard-00002"):
+    with pytest.raises(RunError, match=r"feature 1 has the activation .* at position 2 of shard-00002"):
         write_shard(path, shard([1.0, 2.0, bad]), {"first_row": 0})
     assert not list(tmp_path.iterdir())
 

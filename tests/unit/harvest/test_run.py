@@ -209,7 +209,7 @@ def test_too_little_disk_is_refused_before_the_pass(
 ) -> None:
     """A disk that fills after hours leaves nothing to show; the forecast is from one batch."""
     monkeypatch.setattr(harvest_run, "free_bytes", lambda folder: 50_000)
-    with pytest.raises(UsageError, match="needs about .* GB and the disk of .* free"):
+    with pytest.raises(UsageError, match=r"needs about .* GB and the disk of .* free"):
         run_harvest(small_config(small, tmp_path))
     assert not list((tmp_path / "harvest").glob("*/shard-*"))
 
@@ -270,7 +270,7 @@ def test_out_of_memory_halves_the_batch_and_records_it(
 def test_out_of_memory_later_says_what_to_set(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a finished shard another batch size would break the rule that a shard depends on its index alone."""
     _SmallGpu(rows=7, spare=10).install(monkeypatch)
-    with pytest.raises(UsageError, match="batches of 8 rows; set .* batch_size to 4"):
+    with pytest.raises(UsageError, match=r"batches of 8 rows; set .* batch_size to 4"):
         run_harvest(small_config(small, tmp_path))
 
 

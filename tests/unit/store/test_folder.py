@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,22 @@ from autointerp.records import Usage
 from autointerp.store.folder import RunFolder
 
 
+def refused(match: str = "") -> AbstractContextManager[object]:
+    """A `UsageError` whose text holds `match`."""
+    return pytest.raises(UsageError, match=match)
+
+
 def config(out: Path, **changes: object) -> RunConfig:
     values: dict[str, object] = {"model": "m", "corpus": "c", "dictionary": [{"id": "a", "path": "p"}], "out": out}
     return check_config({**values, **changes}, "here")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[RunFolder]:
+def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path / "deep" / "run")
     with made.lock():
         made.begin(config(made.path))
-    yield made
+    return made
 
 
 def test_a_configuration_comes_back_with_the_folder_it_lies_in(folder: RunFolder, tmp_path: Path) -> None:
@@ -47,7 +52,7 @@ def test_a_configuration_comes_back_with_the_folder_it_lies_in(folder: RunFolder
 )
 def test_what_the_harvest_depends_on_cannot_change(folder: RunFolder, changes: dict[str, object], named: str) -> None:
     """Scores of two models in one folder would be compared as one run's."""
-    with pytest.raises(UsageError, match=f"holds a run with {named} = "), folder.lock():
+    with refused(f"holds a run with {named} = "), folder.lock():
         folder.begin(config(folder.path, **changes))
     assert folder.config() == config(folder.path)
 
@@ -62,7 +67,10 @@ def test_what_comes_after_the_harvest_can_change(folder: RunFolder) -> None:
 
 def test_a_second_writer_is_told_who_writes(folder: RunFolder) -> None:
     """Two writers would interleave steps in one store."""
-    code = f"import pathlib; from autointerp.store.folder import RunFolder\nwith RunFolder(pathlib.Path({str(folder.path)!r})).lock(): pass"
+    code = (
+        f"import pathlib; from autointerp.store.folder import RunFolder\n"
+        f"with RunFolder(pathlib.Path({str(folder.path)!r})).lock(): pass"
+    )
     with folder.lock():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert f"is being written by process {os.getpid()} on " in done.stderr.splitlines()[-1]
@@ -84,14 +92,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """A file where the folder should be, or a read-only system: one sentence."""
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for path in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
-        with pytest.raises(UsageError, match="cannot write to"), RunFolder(path).lock():
+        with refused("cannot write to"), RunFolder(path).lock():
             pass
 
 
 def test_a_bad_first_start_leaves_nothing(tmp_path: Path) -> None:
     """The mended command was refused, since the folder 'held a run' of the misspelt model."""
     made = RunFolder(tmp_path / "runs" / "deep" / "x")
-    with pytest.raises(UsageError, match="misspelt"), made.lock():
+    with refused("misspelt"), made.lock():
         made.begin(config(made.path, model="typo"))
         made.check_inputs(config(made.path))
         (made.harvest / "_corpus").mkdir(parents=True)
@@ -104,11 +112,11 @@ def test_a_bad_start_keeps_finished_shards_and_foreign_files(tmp_path: Path) -> 
     made = RunFolder(tmp_path / "x")
     made.path.mkdir()
     (made.path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UsageError), made.lock():
+    with refused(), made.lock():
         made.begin(config(made.path))
         raise UsageError("bad")
     assert [p.name for p in made.path.iterdir()] == ["notes.txt"]
-    with pytest.raises(UsageError), made.lock():
+    with refused(), made.lock():
         made.begin(config(made.path))
         (made.harvest / "a").mkdir(parents=True)
         (made.harvest / "a" / "shard-00000.safetensors").write_bytes(b"work")
@@ -119,7 +127,7 @@ def test_a_bad_start_keeps_finished_shards_and_foreign_files(tmp_path: Path) -> 
 
 def test_a_bad_change_keeps_the_earlier_configuration(folder: RunFolder) -> None:
     """`score --features 99999` once broke every later `report` of the run."""
-    with pytest.raises(UsageError), folder.lock():
+    with refused(), folder.lock():
         folder.begin(config(folder.path, features="99999"))
         raise UsageError("no such feature")
     assert folder.config().features == "sample:500"

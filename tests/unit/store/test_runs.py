@@ -107,10 +107,14 @@ def test_a_step_that_fails_leaves_nothing(store: RunStore) -> None:
     class PowerCut(Exception):  # noqa: N818 - a signal, not an error
         pass
 
-    with pytest.raises(PowerCut), store.step():
-        store.put_score(feature_score(3, 0.5), 1, KEY, {"explanation": Simulation(levels=((1,),))})
-        store.put_outcome(FEATURE, "s", Done())
-        raise PowerCut
+    def cut() -> None:
+        with store.step():
+            store.put_score(feature_score(3, 0.5), 1, KEY, {"explanation": Simulation(levels=((1,),))})
+            store.put_outcome(FEATURE, "s", Done())
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        cut()
     assert store.scores("d", KEY) == []
     assert store.outcomes("d", "s") == {}
     assert store.simulation(FEATURE, KEY, "explanation") is None
