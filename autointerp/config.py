@@ -25,6 +25,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 NEURONS_PREFIX = "neurons@"
 PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
+NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
+"""Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _PATHS = ("model", "corpus")
@@ -227,7 +229,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
     values: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
             *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             holder = values
             for section in sections:
