@@ -144,11 +144,17 @@ class RunConfig(_Section):
         """The simulator in force, or that the endpoint decides."""
         return self.simulator or ("as the endpoint can" if self.llm else "lookup")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        missing = [key for key in ("model", "dictionary", "corpus") if isinstance(values, dict) and not values.get(key)]
+        if missing and not values.get("records"):
+            flags = " and ".join(f"--{key}" for key in missing)
+            raise ValueError(f"{', '.join(missing)} missing; give {flags}, or set them in a configuration file")
+        return values
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for key in ("model", "corpus"):
-            if not getattr(self, key) and self.records is None:
-                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
         ids = [d.id for d in self.dictionary]
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
