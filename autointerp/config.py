@@ -38,6 +38,7 @@ class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
@@ -74,6 +75,7 @@ class HarvestConfig(_Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
     device: DeviceName = "auto"
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"
     """Of the model; dictionaries stay in float32."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -111,6 +113,7 @@ class RunConfig(_Section):
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
     protocol: ProtocolName = "simulate"
+    """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
     """`tsv` with a language model and `lookup` without, where absent."""
     simulator: SimulatorName | None = None
@@ -124,6 +127,7 @@ class RunConfig(_Section):
     out: Path
     """The run's folder."""
     seed: int = 0
+    """Of every random draw."""
     harvest: HarvestConfig = HarvestConfig()
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()

@@ -28,8 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command("testserver")(rehearse)
-
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
@@ -262,6 +260,9 @@ def doctor(
         _print_json({"findings": [finding._asdict() for finding in findings]})
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(2)
+
+
+app.command("testserver")(rehearse)
 
 
 def _settings(

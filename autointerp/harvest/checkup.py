@@ -57,7 +57,7 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
 
 def _sample(config: RunConfig, subject: Subject, cache: Path) -> tuple[torch.Tensor, int]:
     """A few rows of the corpus's tokens, and how many it has by their share of its text."""
-    head = list(islice(open_sources(config.corpus, cache), 200))
+    head = list(islice((source for source in open_sources(config.corpus, cache) if source.text.strip()), 200))
     ids = [i for source in head for i in subject.encode_text([source.text])[0]]
     characters = sum(len(source.text) for source in open_sources(config.corpus, cache))
     shown = max(sum(len(source.text) for source in head), 1)

@@ -21,6 +21,8 @@ MOST_TOKENS = 256
 MASS_SHARE = 0.98
 """The explainer stops once its entries carry this share of what a full table could."""
 NO_PATTERN = "no clear pattern"
+DOUBT = 4
+"""An entry seen n times counts n / (n + DOUBT) of what it explains there: rare pairs are mostly chance."""
 _QUOTED = r'"([^"]*)"'
 _ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|[0-9])\)")
 _TEXT = re.compile(rf"fires ({_ENTRY.pattern}(?:; {_ENTRY.pattern})*); else 0")
@@ -121,7 +123,7 @@ def _read_levels(
 
 
 def choose_entries(table: TokenTable) -> list[Entry]:
-    """At most 20 entries, each the one that explains most squared level beyond those before it.
+    """At most 20 entries, most telling first: each explains most squared level beyond those before it.
 
     An entry's level is the mean over the occurrences that no more specific entry covers, rounded; entries that round
     to 0 are left out.
@@ -141,7 +143,7 @@ def choose_entries(table: TokenTable) -> list[Entry]:
         level = min(10, int(weights.mean(token, previous) + 0.5))
         if level:
             entries.append(Entry(token, previous, level))
-    return sorted(entries, key=lambda e: (-e.level, e.previous is not None))
+    return entries
 
 
 _Key = tuple[str, str | None]
@@ -192,7 +194,9 @@ class _Weights:
         else:
             n, total = self._pair_count[token, previous], self._pair_total[token, previous]
             now = self.mean(token, None) if token in self._alone else 0.0
-        return n * (total / n - now) ** 2 if n and total >= n / 2 else 0.0
+        if not n or total < n / 2:
+            return 0.0
+        return n * (total / n - now) ** 2 * n / (n + DOUBT)
 
 
 def baseline_levels(table: TokenTable, windows: Sequence[Tokens]) -> tuple[tuple[Level, ...], ...]:

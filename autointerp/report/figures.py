@@ -63,13 +63,13 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
     return Markup(
         f'<svg class="panel" role="img" aria-label="{_describe(summary)}">{lines}'
         f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>'
-        f'<svg width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
+        f'<svg class="clip" width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
         f"{_marks(summary, axis)}</svg>"
     )
 
 
 def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
-    """The tallest bin of any explanation distribution: all panels share one height scale; controls are cut at it."""
+    """The tallest bin of any explanation distribution: all panels share one height scale; what is taller leaves at the top."""
     shares = [
         max(histogram([f.spearman.value for f in group if f.spearman.value is not None], axis)) for group in groups
     ]
@@ -86,7 +86,7 @@ def _outline(shares: Sequence[float], peak: float) -> str:
         if drawing and not share:
             points.append(f"L{x} 100")
         if share:
-            y = round(100 - 96 * min(1.0, share / peak), 1)
+            y = round(100 - 96 * share / peak, 1)
             points.append(f"{'' if drawing else f'M{x} 100'}L{x} {y}L{round(x + width, 2)} {y}")
         drawing = bool(share)
     return "".join(points)

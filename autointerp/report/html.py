@@ -58,7 +58,12 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        fixed=text.fixed, visible=text.visible, share=text.share, words=text.words, thousands=lambda n: f"{n:,}"
+        fixed=text.fixed,
+        visible=text.visible,
+        one_line=text.one_line,
+        share=text.share,
+        words=text.words,
+        thousands=lambda n: f"{n:,}",
     )
     environment.globals.update(interval=text.interval)
     return environment
@@ -120,6 +125,7 @@ def _panel(
     return {
         "dictionary": dictionary,
         "summary": dictionary.summary,
+        "scored": _count(dictionary.summary.scored, dictionary.summary.n_features),
         "figure": figures.distribution(features, dictionary.summary, axis, peak),
         "above_null": _count(
             sum((f.spearman.value or 0) > (f.spearman.null_threshold or 0) for f in tested), len(tested)
@@ -128,8 +134,9 @@ def _panel(
     }
 
 
-def _count(n: int, of: int) -> str:
-    return f"{n} of {of}" if of else "–"
+def _count(n: int, of: int) -> tuple[str, str]:
+    """A share in words and the counts under it."""
+    return (f"{100 * n / of:.0f} %", f"{n} of {of}") if of else ("–", "")
 
 
 def _outcomes(summaries: Sequence[DictionarySummary]) -> list[dict[str, object]]:

@@ -162,7 +162,7 @@ def test_address_opens_the_feature(browser: Any, report: Path, data: ReportData)
 def test_values_on_hover(watched: Watched, data: ReportData) -> None:
     watched.page.click(".row >> nth=0")
     watched.page.wait_for_selector("#card .track")
-    watched.page.locator("#card .k.t10").first.hover()
+    watched.page.locator("#card .window .k.t10").first.hover()
     tip = watched.page.inner_text("#tip")
     assert all(word in tip for word in ("activation", "true level", "10", "simulated"))
 
@@ -172,7 +172,7 @@ def test_values_on_tap(browser: Any, report: Path) -> None:
     watched = Watched(browser, report, width=700, has_touch=True)
     watched.page.tap(".row >> nth=0")
     watched.page.wait_for_selector("#card .track")
-    watched.page.locator("#card .k.t10").first.tap()
+    watched.page.locator("#card .window .k.t10").first.tap()
     watched.page.wait_for_timeout(100)
     assert "true level" in watched.page.inner_text("#tip")
     assert watched.trouble == []
@@ -291,4 +291,28 @@ def test_large_report_paints_and_answers_quickly(browser: Any, tmp_path: Path) -
     assert watched.page.locator(".row").count() < 60
     watched.page.keyboard.press("j")
     watched.page.wait_for_selector("#card .track")
+    assert watched.trouble == []
+
+
+def strip(raw: dict[str, Any]) -> dict[str, Any]:
+    """A run in which every feature failed before it had anything to show."""
+    for feature in raw["features"]:
+        for key in ("spearman", "lookup", "lift", "shuffled", "more", "facts", "windows", "explanation"):
+            feature.pop(key, None)
+        feature.update(state="failed", reason="refused", why=None, density=0.0, n_active=0, max=0.0, histogram=[])
+    return raw
+
+
+@pytest.mark.parametrize("raw", [make_report(0), make_report(3, n_dictionaries=1), strip(make_report(6))])
+def test_poor_runs_show_what_they_have(browser: Any, tmp_path: Path, raw: dict[str, Any]) -> None:
+    """Nothing scored, one dictionary, or no features at all: still a page, and still no error on it."""
+    path = tmp_path / "report.html"
+    path.write_text(render_report(ReportData.model_validate(raw)), encoding="utf-8")
+    watched = Watched(browser, path)
+    watched.page.wait_for_function("document.querySelector('#scatter').childNodes.length > 0")
+    watched.page.keyboard.press("j")
+    if raw["features"]:
+        watched.page.wait_for_selector("#card .card-body")
+        assert "never active" in watched.page.inner_text("#card") or watched.page.locator("#card .histogram").count()
+    assert count_shown(watched.page) == f"{len(raw['features'])} features"
     assert watched.trouble == []

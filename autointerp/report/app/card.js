@@ -21,7 +21,11 @@ function scoreRows(row, detail) {
     `<tr><th scope="row">${label}<small>${note}</small></th><td>${plot(inner, 40)}</td><td class="v">${value}</td></tr>`;
   const rows = [];
   const said = row.value === null ? stateHtml(row) : `<b>${fixed(row.value)}</b> <small>${interval(row.score)}</small>`;
-  const note = nul === null ? "Spearman" : `Spearman; null threshold ${fixed(nul)}`;
+  const under = nul !== null && row.value !== null && row.value <= nul;
+  const note =
+    nul === null
+      ? "Spearman"
+      : `${under ? '<b class="warn">not above</b> the' : "Spearman;"} null threshold ${fixed(nul)}`;
   rows.push(line("Explanation", note, row.value === null ? "" : intervalSvg(row.score, 20, SPAN), said));
   if (row.lookup !== null)
     rows.push(line("Look-up baseline", "mean level per token", diamond(percent(row.lookup), 20), fixed(row.lookup)));
@@ -77,7 +81,7 @@ function cardHtml(row, detail, place, total) {
       <span class="place">${place >= 0 ? `${place + 1} of ${total}` : ""}</span>
       <button type="button" id="previous" title="Previous (k)" aria-label="Previous feature">↑</button><button type="button" id="next" title="Next (j)" aria-label="Next feature">↓</button>
       <button type="button" id="close" title="Close (Esc)" aria-label="Close">✕</button></div>
-    <div class="card-body">${said}${row.value !== null || row.lookup !== null || row.shuffled !== null ? scoreRows(row, detail) : ""}${why}
+    <div class="card-body" tabindex="-1">${said}${row.value !== null || row.lookup !== null || row.shuffled !== null ? scoreRows(row, detail) : ""}${why}
       <div class="grid-2"><section><h3>Activations <small>tokens per bin, log scale; shade is the level</small></h3>${histogramSvg(detail, row.max)}</section><section><h3>Facts</h3>${factsHtml(row, detail)}</section></div>
       <div class="grid-3"><section><h3>Raises output tokens</h3>${weightsHtml(detail.top.slice(0, 10), "up")}</section>
       <section><h3>Lowers output tokens</h3>${weightsHtml(detail.bottom.slice(0, 10), "down")}</section>
@@ -93,22 +97,26 @@ async function openCard(row) {
   } catch (error) {
     detail = null;
     cardBox.innerHTML = `<div class="card-head"><h2>${escapeHtml(row.id)}</h2><span class="place"></span><button type="button" id="close" aria-label="Close">✕</button></div>
-      <div class="card-body"><p>This browser cannot unpack the evidence in this file: ${escapeHtml(error)}. Chrome from 80, Firefox from 113 and Safari from 16.4 can.</p></div>`;
+      <div class="card-body" tabindex="-1"><p>This browser cannot unpack the evidence in this file: ${escapeHtml(error)}. Chrome from 80, Firefox from 113 and Safari from 16.4 can.</p></div>`;
   }
   if (card.row !== row) return;
   card.detail = detail;
   if (detail) cardBox.innerHTML = cardHtml(row, detail, placeOf(row), shownRows().length);
   cardBox.hidden = false;
   document.body.classList.add("has-card");
-  cardBox.querySelector(".card-body").scrollTop = 0;
+  const body = cardBox.querySelector(".card-body");
+  body.scrollTop = 0;
+  if (document.activeElement !== byId("rows")) body.focus({ preventScroll: true });
   markCurrent(row);
 }
 
 function closeCard() {
-  card.row = null;
+  card.row = card.detail = null;
+  const focused = cardBox.contains(document.activeElement);
   cardBox.hidden = true;
   document.body.classList.remove("has-card");
   hideTip();
+  if (focused) byId("rows").focus({ preventScroll: true });
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
 }
 

@@ -15,6 +15,7 @@ function hideTip() {
 }
 
 function showTip(cell) {
+  if (!cell.dataset.i) return;
   const w = card.detail.windows[Number(cell.closest(".track").dataset.w)];
   const i = Number(cell.dataset.i);
   const lines = [
@@ -22,7 +23,7 @@ function showTip(cell) {
     ["true level", w.levels[i]],
   ];
   if (w.simulated) lines.push(["simulated", w.simulated[i]], ["error", fixed(w.simulated[i] - w.levels[i], 0, true)]);
-  tip.innerHTML = `<code><bdi>${escapeHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
+  tip.innerHTML = `<code><bdi>${tokenHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
   tip.hidden = false;
   const at = cell.getBoundingClientRect();
   const box = tip.getBoundingClientRect();
@@ -76,12 +77,12 @@ const ACTIONS = {
   t: nextTheme,
   "?": toggleHelp,
   w: () => {
-    if (!card.row) return;
+    if (!card.detail) return;
     view.order = view.order === "worst" ? "stratum" : "worst";
     redrawWindows();
   },
   n: () => {
-    if (!card.row) return;
+    if (!card.detail) return;
     view.numbers = !view.numbers;
     redrawWindows();
   },

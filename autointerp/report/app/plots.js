@@ -55,9 +55,11 @@ function histogramSvg(detail, max) {
   const high = (count) => (full * Math.log10(count + 1)) / top;
   const width = 100 / counts.length;
   let svg = "";
+  let labels = "";
   for (let power = 0; 10 ** power <= Math.max(...counts); power++) {
     const y = (base - high(10 ** power)).toFixed(1);
-    svg += `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/><text x="100%" y="${y - 3}" text-anchor="end">${thousands(10 ** power)}</text>`;
+    svg += `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/>`;
+    labels += `<text class="halo" x="100%" y="${y - 3}" text-anchor="end">${thousands(10 ** power)}</text>`;
   }
   counts.forEach((count, k) => {
     if (!count) return;
@@ -73,7 +75,7 @@ function histogramSvg(detail, max) {
     [1, "end"],
   ])
     svg += `<text x="${100 * x}%" y="${base + 14}" text-anchor="${anchor}">${quantity(x * max)}</text>`;
-  return `<svg class="histogram" height="${base + 18}" role="img" aria-label="Histogram of activations, 0 to ${quantity(max)}">${svg}</svg>`;
+  return `<svg class="histogram" height="${base + 18}" role="img" aria-label="Histogram of activations, 0 to ${quantity(max)}">${svg}${labels}</svg>`;
 }
 
 // Tokens with weights as bars, the largest first.

@@ -161,6 +161,10 @@ let drawn = 0;
 
 async function drawScatter() {
   const turn = ++drawn;
+  if (!points().length) {
+    byId("scatter").textContent = "No feature has a score to show here.";
+    return;
+  }
   await loadCharts();
   if (turn !== drawn) return;
   chart?.finalize();

@@ -60,6 +60,9 @@ function buildTable() {
     <label><span class="sr">Dictionary</span><select id="dictionary"><option value="">all dictionaries</option>${dictionaries.join("")}</select></label>
     <label><span class="sr">Show</span><select id="show">${shows.join("")}</select></label>
     <button type="button" id="chosen" hidden></button><output id="count"></output></div>
+    <ul class="legend"><li><svg width="26" height="12"><line class="mark-interval" x1="1" x2="25" y1="6" y2="6"/><circle class="mark-score" cx="13" cy="6" r="4"/></svg> score, 95 % interval over windows</li>
+      <li><svg width="12" height="12">${diamond(6, 6)}</svg> look-up baseline; the difference is bold where its interval leaves out 0</li>
+      <li><svg width="6" height="14"><line class="null" x1="3" x2="3" y1="0" y2="14"/></svg> null threshold</li></ul>
     <div role="table" aria-label="Features" class="grid-table"><div role="row" class="head">${heads.join("")}</div><div id="rows" role="rowgroup" tabindex="0"><div id="spacer"></div></div></div>`;
   explorer.hidden = false;
 }

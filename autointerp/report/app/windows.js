@@ -84,10 +84,25 @@ function windowHtml(w, place) {
   const label = w.stratum === "decile" ? `decile ${w.decile}` : view.order === "stratum" ? "" : SHORT[w.stratum];
   const parts = [
     label && `<b>${label}</b>`,
-    error === null ? "" : `<span title="mean difference between true and simulated level">error ${fixed(error)}</span>`,
+    error === null
+      ? w.part === "s"
+        ? "<span>no answer</span>"
+        : ""
+      : `<span title="mean difference between true and simulated level">error ${fixed(error)}</span>`,
   ];
   const name = escapeHtml(w.document);
   return `<li class="window"><div class="about">${parts.filter(Boolean).join(" ")}<span class="doc" title="${name}"><bdi>${escapeHtml(w.document.split("/").pop() || w.document)}</bdi></span></div>${trackHtml(w, place)}</li>`;
+}
+
+// How levels look: the same tokens as below, with levels for text.
+function keyHtml() {
+  const levels = [0, 2, 4, 6, 8, 10];
+  const isScored = view.part === "s";
+  const sides = isScored
+    ? '<b class="t">above</b> what the feature did, <b class="s">below</b> what the explanation predicted'
+    : '<b class="t">above</b> what the feature did';
+  const cells = levels.map((n) => `<span class="k t${n} s${n}"><bdi>${n}</bdi></span>`);
+  return `<div class="key"><div class="track${isScored ? " both" : ""}">${cells.join("")}</div><span>levels 0 to 10: ${sides}</span></div>`;
 }
 
 // The part of the card below the facts; `windows` are the feature's, in stored order.
@@ -113,6 +128,6 @@ function windowsHtml(windows) {
     <label>Order <select id="order">${orders.join("")}</select></label>
     <label class="check"><input type="checkbox" id="numbers"${view.numbers ? " checked" : ""}> levels as numbers</label></div>
     ${view.part === "s" ? strataHtml(mine) : ""}
-    <p class="key">${view.part === "s" ? '<span class="swatch t"></span> above: what the feature did <span class="swatch s"></span> below: what the explanation predicted. ' : '<span class="swatch t"></span> what the feature did. '}Height is the level, 0 to 10; a token's shade is its true level.</p>
+    ${keyHtml()}
     <ol class="windows${view.numbers ? " numbers" : ""}">${items.join("") || '<li class="none">no windows</li>'}</ol>`;
 }
