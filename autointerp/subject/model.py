@@ -50,6 +50,11 @@ class Subject:
         """Of its weights and activations."""
         return self._bridge.W_U.dtype  # type: ignore[no-any-return]
 
+    @property
+    def centres(self) -> bool:
+        """Whether its norms subtract the mean, so that a constant added to the residual stream changes nothing."""
+        return not self._bridge.cfg.uses_rms_norm
+
     def vocabulary(self) -> list[str]:
         """Escaped token text by id; length `d_vocab`."""
         return escaped_vocabulary(self._tokenizer, self.d_vocab)
