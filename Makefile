@@ -5,13 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench clean setup
+.PHONY: demo test test-browser check bench clean setup
 
 demo: setup
 	$(BIN)/autointerp run --demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+# Needs a Chromium on the path (Debian: apt-get install chromium), or one named in AUTOINTERP_CHROMIUM.
+test-browser: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 check: setup
 	$(BIN)/ruff check .

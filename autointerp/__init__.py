@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autointerp.aio import Listener as Listener
     from autointerp.api import doctor as doctor
+    from autointerp.api import export_records as export_records
+    from autointerp.api import import_records as import_records
     from autointerp.api import run as run
     from autointerp.api import run_explain as run_explain
     from autointerp.api import run_harvest as run_harvest
     from autointerp.api import run_score as run_score
+    from autointerp.api import score as score
     from autointerp.api import write_report as write_report
     from autointerp.config import RunConfig as RunConfig
     from autointerp.config import make_config as make_config
@@ -25,12 +28,15 @@ _HOME = {
     "RunError": "errors",
     "UsageError": "errors",
     "doctor": "api",
+    "export_records": "api",
+    "import_records": "api",
     "load_dictionary": "subject.dictionaries",
     "make_config": "config",
     "run": "api",
     "run_explain": "api",
     "run_harvest": "api",
     "run_score": "api",
+    "score": "api",
     "write_report": "api",
 }
 __all__ = sorted(_HOME)

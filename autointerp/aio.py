@@ -6,28 +6,34 @@ missing, so that everything after it works on a machine without torch.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from autointerp import pipeline
-from autointerp.config import RunConfig, check_config
-from autointerp.errors import UsageError
-from autointerp.examples import Chooser
-from autointerp.harvest.events import Corpus, Harvest, is_finished
-from autointerp.interpret.explain import Explainer
-from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
+from autointerp.backends import Backends, open_backends
+from autointerp.bare import BareRecord, make_scored_record
+from autointerp.config import RunConfig, SimulatorName, check_config
+from autointerp.errors import RunError, UsageError
+from autointerp.harvest.events import is_finished
+from autointerp.interop.bare_records import (
+    as_bare,
+    parse_json_lines,
+    read_bare_records,
+    write_json_lines,
+    write_tsv,
+)
 from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.simulate import Simulator
+from autointerp.interpret.score import score_feature
 from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.pipeline import Interpretation
+from autointerp.pipeline import Interpretation, Results
 from autointerp.provenance import write_atomically
-from autointerp.records import Usage
+from autointerp.records import Explanation, FeatureScore, Usage
 from autointerp.report.collect import collect_report
 from autointerp.report.html import render_report
-from autointerp.splits import CorpusIndex
+from autointerp.sources import FeatureSource, bare_records_of, open_sources
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
 
@@ -80,8 +86,11 @@ async def run_explain(path: Path, changes: Mapping[str, object], listener: Liste
         store = RunStore(folder.store)
         try:
             n = 0
-            for plan in _plans(folder, config, store, listener):
-                await pipeline.explain_features(plan)
+            async with open_backends(config, folder) as backends:
+                plans = _plans(open_sources(folder, config), config, store, backends, listener)
+                for plan in plans:
+                    await pipeline.explain_features(plan)
+            for plan in plans:
                 n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
             return n
         finally:
@@ -122,16 +131,26 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
     try:
         summaries: Summaries = {}
         usage = Usage()
-        for plan in _plans(folder, config, store, listener):
-            await pipeline.explain_features(plan)
-            await pipeline.score_features(plan)
-            summaries[plan.dictionary] = _summary(folder, config, plan)
+        sources = open_sources(folder, config)
+        async with open_backends(config, folder) as backends:
+            plans = _plans(sources, config, store, backends, listener)
+            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+            folder.write_note("backends", keys)
+            n_new = 0
+            for plan in plans:
+                n_new += await pipeline.explain_features(plan)
+                n_new += await pipeline.score_features(plan)
+        for source, plan in zip(sources, plans, strict=True):
+            summaries[plan.dictionary] = _summary(source, config, plan)
             for score in store.scores(plan.dictionary, plan.key):
                 usage = usage + score.usage
-        text = json.dumps({"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}, indent=2, sort_keys=True)
-        write_atomically(folder.summary, text + "\n")
-        _close_manifest(folder, config, usage)
-        _write_report(folder, config, store, listener)
+        values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
+            return summaries
+        _close_manifest(folder, config, sources, backends, usage)
+        _write_report(folder, config, sources, plans, listener)
+        write_atomically(folder.summary, text)  # last: it says that all the rest is there
         return summaries
     finally:
         store.close()
@@ -147,94 +166,197 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
     with folder.lock():
         store = RunStore(folder.store)
         try:
-            _write_report(folder, folder.config(), store, listener)
+            config, keys = folder.config(), folder.read_note("backends")
+            if not keys:
+                raise UsageError(f"{path} has no scores yet; run `autointerp score {path}` first")
+            sources = open_sources(folder, config)
+            results = [
+                Results(
+                    store=store,
+                    dictionary=source.spec.id,
+                    features=source.select(config.features, config.seed),
+                    protocol=PROTOCOLS[config.protocol],
+                    **keys,
+                )
+                for source in sources
+            ]
+            _write_report(folder, config, sources, results, listener)
         finally:
             store.close()
     return folder.report
 
 
-def _write_report(folder: RunFolder, config: RunConfig, store: RunStore, listener: Listener) -> None:
+def _write_report(
+    folder: RunFolder,
+    config: RunConfig,
+    sources: Sequence[FeatureSource],
+    results: Sequence[Results],
+    listener: Listener,
+) -> None:
     manifest = folder.manifest()
-    if manifest is None or not folder.summary.is_file():
-        raise UsageError(f"{folder.path} has no scores yet; run `autointerp score {folder.path}` first")
-    plans = _plans(folder, config, store, listener)
-    data = collect_report(
-        config,
-        manifest,
-        {plan.dictionary: Harvest(folder.harvest, plan.dictionary) for plan in plans},
-        plans,
-        {plan.dictionary: _summary(folder, config, plan) for plan in plans},
-        listener.progress,
-    )
+    assert manifest is not None, "a scored run has a manifest"
+    summaries = {r.dictionary: _summary(source, config, r) for source, r in zip(sources, results, strict=True)}
+    data = collect_report(config, manifest, sources, results, summaries, listener.progress)
     write_atomically(folder.report, render_report(data))
 
 
-def _plans(folder: RunFolder, config: RunConfig, store: RunStore, listener: Listener) -> list[Interpretation]:
-    """One interpretation per dictionary, over one index of the corpus."""
+def _plans(
+    sources: Sequence[FeatureSource], config: RunConfig, store: RunStore, backends: Backends, listener: Listener
+) -> list[Interpretation]:
+    """One interpretation per dictionary."""
     protocol = PROTOCOLS[config.protocol]
-    index: CorpusIndex | None = None
-    plans = []
-    for dictionary in config.dictionary:
-        harvest = Harvest(folder.harvest, dictionary.id)
-        index = index or CorpusIndex(harvest.corpus, config.seed)
-        chooser = Chooser(harvest, index, dictionary.id, protocol.design)
-        plans.append(
-            Interpretation(
-                store=store,
-                dictionary=dictionary.id,
-                features=pipeline.select_features(config.features, harvest.stats.n_active, dictionary.id, config.seed),
-                make_record=chooser.feature_record,
-                protocol=protocol,
-                explainer=EXPLAINERS[config.explainer](),
-                explainer_key=config.explainer,
-                simulator=SIMULATORS[config.simulator](),
-                seed=config.seed,
-                concurrency=1,
-                progress=listener.progress,
-            )
+    return [
+        Interpretation(
+            store=store,
+            dictionary=source.spec.id,
+            features=source.select(config.features, config.seed),
+            make_record=source.maker(protocol.design, config.seed),
+            protocol=protocol,
+            explainer=backends.explainer,
+            explainer_key=backends.explainer_key,
+            simulator=backends.simulator,
+            simulator_key=backends.simulator_key,
+            candidates=config.explain.candidates,
+            seed=config.seed,
+            concurrency=backends.concurrency,
+            progress=listener.progress,
         )
-    return plans
+        for source in sources
+    ]
 
 
-def _summary(folder: RunFolder, config: RunConfig, plan: Interpretation) -> DictionarySummary:
-    harvest = Harvest(folder.harvest, plan.dictionary)
-    n_active = np.asarray(harvest.stats.n_active)
-    alive = n_active[n_active > 0]
-    n_tokens = harvest.corpus.n_tokens
+def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> DictionarySummary:
+    alive = source.n_active[source.n_active > 0]
     explained = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
     return summarise(
-        harvest.spec.role,
+        source.spec.role,
         plan.features,
         plan.store.scores(plan.dictionary, plan.key),
         pipeline.final_outcomes(plan),
         explained=len(explained & set(plan.features)),
         protocol=plan.protocol.name,
         n_windows=plan.protocol.n_windows,
-        n_tokens=n_tokens,
-        l0=float(n_active.sum() / n_tokens),
-        density=float(np.median(alive) / n_tokens) if len(alive) else None,
+        n_tokens=source.n_tokens,
+        l0=source.l0,
+        density=float(np.median(alive) / source.n_tokens) if len(alive) else None,
         n_alive=len(alive),
         seed=config.seed,
     )
 
 
-def _close_manifest(folder: RunFolder, config: RunConfig, usage: Usage) -> None:
-    corpus = Corpus.open(folder.harvest)
+def _close_manifest(
+    folder: RunFolder, config: RunConfig, sources: Sequence[FeatureSource], backends: Backends, usage: Usage
+) -> None:
     folder.write_manifest(
         config,
-        [Harvest(folder.harvest, d.id).spec for d in config.dictionary],
-        corpus_digest=corpus.digest,
-        n_tokens=corpus.n_tokens,
-        prompts={},
+        [source.spec for source in sources],
+        corpus_digest=sources[0].corpus_digest,
+        n_tokens=sources[0].n_tokens,
+        prompts=backends.prompts,
         usage=usage,
         closed=True,
+    )
+
+
+async def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:
+    """Make a run of bare records, ready for `run_explain` and `run_score`; no model and no torch.
+
+    Returns:
+        How many features the records name.
+
+    Raises:
+        UsageError: the file cannot be read, or the folder holds another run.
+    """
+    records = read_bare_records(path)
+    values = {"dictionary": [{"id": dictionary, "path": path.name}], "records": path.name, "features": "all"}
+    folder = RunFolder(out)
+    with folder.lock():
+        folder.begin(check_config({**values, "out": out, "seed": seed}, str(path)))
+        folder.write_records(write_json_lines(records))
+    return len({record.feature for record in records})
+
+
+async def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
+    """Write a run's records as text that `import_records` reads: those it was made of, else its features' windows.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        UsageError: several dictionaries and none named, or nothing to write.
+    """
+    folder = RunFolder.existing(path)
+    config = folder.config()
+    names = [d.id for d in config.dictionary]
+    if dictionary is None and len(names) > 1:
+        raise UsageError(f"{path} holds several dictionaries; name one as {path}:ID, of {', '.join(names)}")
+    if dictionary is not None and dictionary not in names:
+        raise UsageError(f"{path} holds no dictionary {dictionary}; it holds {', '.join(names)}")
+    if config.records is not None:
+        records = parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records))
+    else:
+        store = RunStore(folder.store)
+        try:
+            records = bare_records_of(store.records(dictionary or names[0], PROTOCOLS[config.protocol].design.name))
+        finally:
+            store.close()
+    if not records:
+        raise UsageError(f"{path} has chosen no examples yet; run `autointerp explain {path}` first")
+    write_atomically(out, (write_tsv if kind == "tsv" else write_json_lines)(records))
+    return len(records)
+
+
+async def score(
+    explanation: str,
+    records: Path | str | Sequence[BareRecord | Mapping[str, object]],
+    *,
+    llm: str | None = None,
+    base_url: str | None = None,
+    simulator: SimulatorName | None = None,
+) -> FeatureScore:
+    """How well an explanation that was not made from these records predicts their activations.
+
+    Args:
+        explanation: one or two sentences, or a look-up text where there is no `llm`.
+        records: a file as `import_records` reads it, or values with `tokens`, `activations` and maybe `document`.
+
+    Returns:
+        Its score with an interval; undefined with a reason where the records are too few.
+    """
+    bare = read_bare_records(Path(records)) if isinstance(records, Path | str) else [as_bare(r) for r in records]
+    if not bare or len({record.feature for record in bare}) > 1:
+        raise UsageError("score takes the records of one feature; give those of one, at least one record")
+    record = make_scored_record(bare)
+    config = check_config(
+        {
+            "dictionary": [{"id": "records", "path": "records"}],
+            "records": "records",
+            "llm": llm,
+            "base_url": base_url,
+            "simulator": simulator,
+            "out": ".",
+        },
+        "score",
+    )
+    said = Explanation(feature=record.feature, text=explanation, author="human", method="given", examples_digest="none")
+    windows = [example.record.tokens for example in record.splits.score]
+    async with open_backends(config, None) as backends:
+        simulation = await backends.simulator.simulate(said, windows)
+    if not any(simulation.levels):
+        raise RunError(f"no window was answered: {simulation.failures[0][1]}")
+    return score_feature(
+        record,
+        simulation.levels,
+        no_pattern=False,
+        lookup=None,
+        shuffled=None,
+        shuffled_from=None,
+        protocol="records",
+        simulator=backends.simulator.name,
+        usage=simulation.usage,
     )
 
 
 def cache_folder() -> Path:
     """The user's cache: `$XDG_CACHE_HOME/autointerp`, `~/.cache/autointerp` by default."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autointerp"
-
-
-EXPLAINERS: dict[str, Callable[[], Explainer]] = {"lookup": LookupExplainer}
-SIMULATORS: dict[str, Callable[[], Simulator]] = {"lookup": LookupSimulator}

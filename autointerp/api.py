@@ -5,16 +5,17 @@ Configurations and paths flow in; summaries flow out. Nothing is computed here.
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from autointerp import aio
 from autointerp.aio import SILENT, Listener, Summaries
+from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
-from autointerp.config import RunConfig
-from autointerp.records import Finding
+from autointerp.config import RunConfig, SimulatorName
+from autointerp.records import FeatureScore, Finding
 
 T = TypeVar("T")
 
@@ -53,6 +54,28 @@ def run_explain(path: Path, changes: Mapping[str, object] | None = None, listene
 def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
     """Score a run's features; see `aio.run_score`."""
     return _wait(aio.run_score(path, changes or {}, listener))
+
+
+def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:
+    """Make a run of bare records; see `aio.import_records`."""
+    return _wait(aio.import_records(path, out, dictionary, seed))
+
+
+def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
+    """Write a run's records as text; see `aio.export_records`."""
+    return _wait(aio.export_records(path, dictionary, kind, out))
+
+
+def score(
+    explanation: str,
+    records: Path | str | Sequence[BareRecord | Mapping[str, object]],
+    *,
+    llm: str | None = None,
+    base_url: str | None = None,
+    simulator: SimulatorName | None = None,
+) -> FeatureScore:
+    """How well an explanation predicts the activations of records it was not made from; see `aio.score`."""
+    return _wait(aio.score(explanation, records, llm=llm, base_url=base_url, simulator=simulator))
 
 
 def write_report(path: Path, listener: Listener = SILENT) -> Path:

@@ -17,8 +17,8 @@ from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
 
 ProtocolName = Literal["simulate"]
-ExplainerName = Literal["lookup"]
-SimulatorName = Literal["lookup"]
+ExplainerName = Literal["lookup", "tsv"]
+SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -38,6 +38,7 @@ class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
@@ -74,38 +75,84 @@ class HarvestConfig(_Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
     device: DeviceName = "auto"
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"
     """Of the model; dictionaries stay in float32."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads; 0 leaves torch's own choice."""
 
 
+class EndpointConfig(_Section):
+    """How an endpoint is asked."""
+
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Requests at the same time, at most."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Of one request; longer for a local server that queues."""
+
+
+class ExplainConfig(_Section):
+    """How explanations are made."""
+
+    candidates: Annotated[int, Field(ge=1, le=50)] = 1
+    """Explanations asked for; the best on the select part is kept."""
+
+
 class RunConfig(_Section):
     """Everything one run does; a run folder holds its copy."""
 
-    model: str
+    model: str = ""
     """A Hugging Face folder, or a name that TransformerLens knows."""
     hook_point: str | None = None
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
-    corpus: str
+    corpus: str = ""
     """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    records: Path | None = None
+    """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
     protocol: ProtocolName = "simulate"
-    explainer: ExplainerName = "lookup"
-    simulator: SimulatorName = "lookup"
+    """How windows are chosen, shown, asked and scored."""
+    explainer: ExplainerName | None = None
+    """`tsv` with a language model and `lookup` without, where absent."""
+    simulator: SimulatorName | None = None
+    """What the endpoint can do with a language model and `lookup` without, where absent."""
+    llm: str | None = None
+    """`provider:name` or `name` of the model that explains and simulates; none for the look-up path."""
+    base_url: str | None = None
+    """The OpenAI-compatible endpoint; `OPENAI_BASE_URL`, else the provider's own, where absent."""
+    cache: Path | None = None
+    """The reply cache; one per user where absent."""
     out: Path
     """The run's folder."""
     seed: int = 0
+    """Of every random draw."""
     harvest: HarvestConfig = HarvestConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    explain: ExplainConfig = ExplainConfig()
+
+    @property
+    def explainer_name(self) -> ExplainerName:
+        """The explainer in force."""
+        return self.explainer or ("tsv" if self.llm else "lookup")
+
+    @property
+    def simulator_name(self) -> str:
+        """The simulator in force, or that the endpoint decides."""
+        return self.simulator or ("as the endpoint can" if self.llm else "lookup")
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        for key in ("model", "corpus"):
+            if not getattr(self, key) and self.records is None:
+                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
         ids = [d.id for d in self.dictionary]
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
+        if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
+            raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if not _FEATURES.fullmatch(self.features):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
@@ -232,5 +279,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"dictionary": DictionaryConfig, "harvest": HarvestConfig}
+    sections: dict[str, type[BaseModel]] = {
+        "dictionary": DictionaryConfig,
+        "harvest": HarvestConfig,
+        "endpoint": EndpointConfig,
+        "explain": ExplainConfig,
+    }
     return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

@@ -17,7 +17,7 @@ from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.lookup import baseline_levels
 from autointerp.interpret.protocols import Protocol
-from autointerp.interpret.score import score_feature
+from autointerp.interpret.score import score_feature, select_value
 from autointerp.interpret.simulate import Simulator
 from autointerp.provenance import generator
 from autointerp.records import (
@@ -39,22 +39,16 @@ COMMIT_EVERY = 32
 """Features whose finished steps share one transaction."""
 
 
-@dataclass(frozen=True)
-class Interpretation:
-    """How the features of one dictionary are explained and scored."""
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Where the results of one dictionary stand in a store."""
 
     store: RunStore
     dictionary: str
     features: Sequence[int]
-    make_record: Callable[[int], FeatureRecord] | None
-    """Chooses a feature's examples; None where the store holds all records there are."""
     protocol: Protocol
-    explainer: Explainer
     explainer_key: str
-    simulator: Simulator
-    seed: int
-    concurrency: int
-    progress: Progress
+    simulator_key: str
 
     @property
     def design(self) -> str:
@@ -64,7 +58,7 @@ class Interpretation:
     @property
     def key(self) -> ScoreKey:
         """Where the scores stand in the store."""
-        return ScoreKey(self.protocol.name, self.explainer_key, self.simulator.name)
+        return ScoreKey(self.protocol.name, self.explainer_key, self.simulator_key)
 
     @property
     def steps(self) -> tuple[str, str, str]:
@@ -80,8 +74,23 @@ class Interpretation:
         return FeatureId(dictionary=self.dictionary, index=index)
 
 
-async def explain_features(plan: Interpretation) -> None:
-    """Examples and an explanation for every feature that lacks them."""
+@dataclass(frozen=True, kw_only=True)
+class Interpretation(Results):
+    """How the features of one dictionary are explained and scored."""
+
+    make_record: Callable[[int], FeatureRecord] | None
+    """Chooses a feature's examples; None where the store holds all records there are."""
+    explainer: Explainer
+    simulator: Simulator
+    candidates: int
+    """Explanations asked for; the best on the select part is kept."""
+    seed: int
+    concurrency: int
+    progress: Progress
+
+
+async def explain_features(plan: Interpretation) -> int:
+    """Examples and an explanation for every feature that lacks them; how many features that were."""
     examples_step, explain_step, _ = plan.steps
     chosen = plan.store.outcomes(plan.dictionary, examples_step)
     ended = plan.store.outcomes(plan.dictionary, explain_step)
@@ -95,7 +104,7 @@ async def explain_features(plan: Interpretation) -> None:
         if record is None or not _has_activations(record):
             reason = "dead" if record is not None and record.stats.n_active == 0 else "no_activation_to_explain"
             return lambda: plan.store.put_outcome(feature, examples_step, Skipped(reason=reason))
-        answer = await plan.explainer.explain(record, 1)
+        answer = await _explain(plan, record)
 
         def commit() -> None:
             if new:
@@ -104,21 +113,45 @@ async def explain_features(plan: Interpretation) -> None:
             if isinstance(answer, Failed):
                 plan.store.put_outcome(feature, explain_step, answer)
             else:
-                plan.store.put_explanation(answer[0], plan.design, plan.explainer_key)
+                plan.store.put_explanation(answer, plan.design, plan.explainer_key)
                 plan.store.put_outcome(feature, explain_step, Done())
 
         return commit
 
     todo = [i for i in plan.features if i not in ended and not isinstance(chosen.get(i), Skipped)]
     await _run(plan, f"explain {plan.dictionary}", todo, work)
+    return len(todo)
+
+
+async def _explain(plan: Interpretation, record: FeatureRecord) -> Explanation | Failed:
+    """The candidate that scores best on the select part; the first where that part is empty."""
+    candidates = await plan.explainer.explain(record, plan.candidates)
+    examples = record.splits.select
+    if isinstance(candidates, Failed) or len(candidates) == 1 or not examples:
+        return candidates if isinstance(candidates, Failed) else candidates[0]
+    windows = [example.record.tokens for example in examples]
+    best: tuple[float, Explanation] | None = None
+    usage, reason = Usage(), ""
+    for candidate in candidates:
+        simulation = await _simulate(plan.simulator, candidate, windows)
+        usage += candidate.usage + simulation.usage
+        if not any(simulation.levels):
+            reason = simulation.failures[0][1]
+            continue
+        value = select_value(examples, simulation.levels)
+        if best is None or value > best[0]:
+            best = (value, candidate)
+    if best is None:
+        return Failed(stage="select", reason=reason, message="no candidate's simulation was answered")
+    return best[1].model_copy(update={"usage": usage})
 
 
 def _has_activations(record: FeatureRecord) -> bool:
     return any(level > 0 for example in record.splits.explain for level in example.levels)
 
 
-async def score_features(plan: Interpretation) -> None:
-    """A simulation and a score for every explained feature that lacks them."""
+async def score_features(plan: Interpretation) -> int:
+    """A simulation and a score for every explained feature that lacks them; how many features that were."""
     score_step = plan.steps[2]
     explained = plan.store.explained(plan.dictionary, plan.design, plan.explainer_key)
     partner = shuffled_partners(explained, plan.dictionary, plan.seed)
@@ -160,6 +193,7 @@ async def score_features(plan: Interpretation) -> None:
 
     todo = [index for index in explained if index in wanted and index not in ended]
     await _run(plan, f"score {plan.dictionary}", todo, work)
+    return len(todo)
 
 
 async def _simulate(simulator: Simulator, explanation: Explanation, windows: Sequence[Sequence[str]]) -> Simulation:
@@ -200,7 +234,7 @@ async def _run(plan: Interpretation, stage: str, todo: Sequence[int], work: Call
         plan.progress(stage, min(low + COMMIT_EVERY, len(todo)), len(todo))
 
 
-def final_outcomes(plan: Interpretation) -> dict[int, Outcome]:
+def final_outcomes(plan: Results) -> dict[int, Outcome]:
     """How the last step that was reached ended, for every asked feature."""
     reached: list[Mapping[int, Outcome]] = [plan.store.outcomes(plan.dictionary, step) for step in plan.steps]
     pending = Failed(stage="score", reason="not_reached", message="the run stopped before this feature's turn")

@@ -61,12 +61,12 @@ def test_no_public_name_hides_a_submodule() -> None:
 
 def test_tables_hold_exactly_their_choices() -> None:
     """A choice that the configuration accepts has an implementation, and no other."""
-    from autointerp import aio
+    from autointerp import backends
     from autointerp.interpret.protocols import PROTOCOLS
 
     assert tuple(PROTOCOLS) == config.choices(config.ProtocolName)
-    assert tuple(aio.EXPLAINERS) == config.choices(config.ExplainerName)
-    assert tuple(aio.SIMULATORS) == config.choices(config.SimulatorName)
+    assert tuple(backends.EXPLAINERS) == config.choices(config.ExplainerName)
+    assert tuple(backends.SIMULATORS) == config.choices(config.SimulatorName)
 
 
 HEAVY = ("torch", "transformer_lens", "transformers", "openai", "aiohttp", "scipy", "sqlalchemy", "numpy")

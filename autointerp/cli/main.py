@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +38,13 @@ Dictionaries = Annotated[
 Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
-Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup.")]
-Simulator = Annotated[str | None, typer.Option(help="Who predicts levels from an explanation: lookup.")]
+Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
+Simulator = Annotated[
+    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+]
+Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
+Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
@@ -57,6 +63,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -75,6 +84,9 @@ def run(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
         "out": out,
         "seed": seed,
     }
@@ -114,13 +126,22 @@ def harvest(
 
 
 @app.command()
-def explain(run: Run, explainer: Explainer = None, features: Features = None, as_json: AsJson = False) -> None:
+def explain(
+    run: Run,
+    explainer: Explainer = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        n = api.run_explain(run, {"explainer": explainer, "features": features}, listener)
+        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        n = api.run_explain(run, changes, listener)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -133,6 +154,9 @@ def score(
     explainer: Explainer = None,
     simulator: Simulator = None,
     features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -140,12 +164,64 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    changes = {"protocol": protocol, "explainer": explainer, "simulator": simulator, "features": features}
+    changes = {
+        "protocol": protocol,
+        "explainer": explainer,
+        "simulator": simulator,
+        "features": features,
+        "llm": llm,
+        "base_url": base_url,
+        "cache": cache,
+    }
     with listening() as listener:
         summaries = api.run_score(run, changes, listener)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+@app.command("import")
+def import_records(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
+    from autointerp import api
+
+    n = api.import_records(path, out, dictionary, seed)
+    print(f"{n} features in {out}; next: autointerp score {out}")
+    if as_json:
+        _print_json({"out": str(out), "features": n})
+
+
+@app.command("export")
+def export_records(
+    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's records as text that `import` reads."""
+    from autointerp import api
+
+    if to not in ("tsv", "jsonl"):
+        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
+    path, dictionary = _reference(run)
+    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
+    print(f"{n} records in {out}")
+    if as_json:
+        _print_json({"out": str(out), "records": n})
+
+
+def _reference(text: str) -> tuple[Path, str | None]:
+    """`RUN` or `RUN:ID`."""
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists() or "/" in name:
+        return Path(text), None
+    return Path(path), name
 
 
 @app.command()
@@ -184,6 +260,9 @@ def doctor(
         _print_json({"findings": [finding._asdict() for finding in findings]})
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(2)
+
+
+app.command("testserver")(rehearse)
 
 
 def _settings(

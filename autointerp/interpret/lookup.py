@@ -21,6 +21,8 @@ MOST_TOKENS = 256
 MASS_SHARE = 0.98
 """The explainer stops once its entries carry this share of what a full table could."""
 NO_PATTERN = "no clear pattern"
+DOUBT = 4
+"""An entry seen n times counts n / (n + DOUBT) of what it explains there: rare pairs are mostly chance."""
 _QUOTED = r'"([^"]*)"'
 _ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|[0-9])\)")
 _TEXT = re.compile(rf"fires ({_ENTRY.pattern}(?:; {_ENTRY.pattern})*); else 0")
@@ -34,14 +36,6 @@ class Entry(NamedTuple):
     token: str
     previous: str | None
     level: int
-
-
-class _Gain(NamedTuple):
-    """What a candidate entry would explain."""
-
-    gain: float
-    token: str
-    previous: str | None
 
 
 def format_entries(entries: Sequence[Entry]) -> str:
@@ -129,64 +123,80 @@ def _read_levels(
 
 
 def choose_entries(table: TokenTable) -> list[Entry]:
-    """At most 20 entries, each the one that explains most squared level beyond those before it.
+    """At most 20 entries, most telling first: each explains most squared level beyond those before it.
 
     An entry's level is the mean over the occurrences that no more specific entry covers, rounded; entries that round
     to 0 are left out.
     """
-    count = dict(zip(table.tokens, table.counts, strict=True))
-    total = dict(zip(table.tokens, table.level_sums, strict=True))
-    pair_count = dict(zip(table.pairs, table.pair_counts, strict=True))
-    pair_total = dict(zip(table.pairs, table.pair_level_sums, strict=True))
-    heaviest = sorted(table.tokens, key=lambda token: -total[token])[:MOST_TOKENS]
-    chosen: list[tuple[str, str | None]] = []
-    target = MASS_SHARE * sum(total.values())
-    covered = 0.0
+    weights = _Weights(table)
+    target = MASS_SHARE * sum(table.level_sums)
+    chosen: list[_Key] = []
+    covered = 0
     while len(chosen) < MOST_ENTRIES and covered < target:
-        gains = _gains(heaviest, count, total, pair_count, pair_total, chosen)
-        best = max(gains, key=lambda candidate: candidate.gain, default=None)
-        if best is None or best.gain <= 0:
+        key = max(weights.gains, key=weights.gains.__getitem__, default=None)
+        if key is None or weights.gains[key] <= 0:
             break
-        chosen.append((best.token, best.previous))
-        if best.previous is not None:
-            pair = (best.previous, best.token)
-            covered += pair_total[pair] if (best.token, None) not in chosen else 0
-            count[best.token] -= pair_count[pair]
-            total[best.token] -= pair_total[pair]
-        else:
-            covered += total[best.token]
+        chosen.append(key)
+        covered += weights.choose(key)
     entries = []
     for token, previous in chosen:
-        if previous is None:
-            n, s = count[token], total[token]
-        else:
-            n, s = pair_count[previous, token], pair_total[previous, token]
-        level = min(10, int(s / n + 0.5)) if n else 0
+        level = min(10, int(weights.mean(token, previous) + 0.5))
         if level:
             entries.append(Entry(token, previous, level))
-    return sorted(entries, key=lambda e: (-e.level, e.previous is not None))
+    return entries
 
 
-def _gains(
-    heaviest: Sequence[str],
-    count: dict[str, int],
-    total: dict[str, int],
-    pair_count: dict[tuple[str, str], int],
-    pair_total: dict[tuple[str, str], int],
-    chosen: Sequence[tuple[str, str | None]],
-) -> list[_Gain]:
-    """Squared level that each entry not yet chosen would explain beyond what the chosen ones predict there."""
-    gains = []
-    for token in heaviest:
-        n = count[token]
-        if n > 0 and (token, None) not in chosen and total[token] >= n / 2:
-            gains.append(_Gain(total[token] ** 2 / n, token, None))
-    for (previous, token), n in pair_count.items():
-        if n > 0 and (token, previous) not in chosen:
-            now = total[token] / count[token] if (token, None) in chosen and count[token] > 0 else 0.0
-            if pair_total[previous, token] >= n / 2:
-                gains.append(_Gain(n * (pair_total[previous, token] / n - now) ** 2, token, previous))
-    return gains
+_Key = tuple[str, str | None]
+"""A token, and the one before it or None for the token wherever it stands."""
+
+
+class _Weights:
+    """What each candidate entry would explain, kept true as entries are chosen."""
+
+    def __init__(self, table: TokenTable) -> None:
+        self._count = dict(zip(table.tokens, table.counts, strict=True))
+        self._total = dict(zip(table.tokens, table.level_sums, strict=True))
+        self._pair_count = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_counts, strict=True)}
+        self._pair_total = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_level_sums, strict=True)}
+        self._alone: set[str] = set()
+        heaviest = sorted(table.tokens, key=lambda token: -self._total[token])[:MOST_TOKENS]
+        self._keys: dict[str, list[_Key]] = {token: [(token, None)] for token in heaviest if self._total[token]}
+        for token, previous in self._pair_count:
+            self._keys.setdefault(token, []).append((token, previous))
+        self.gains = {key: self._gain(*key) for keys in self._keys.values() for key in keys}
+
+    def mean(self, token: str, previous: str | None) -> float:
+        """Mean level over the occurrences of a pair, or of a token outside the chosen pairs."""
+        if previous is not None:
+            return self._pair_total[token, previous] / self._pair_count[token, previous]
+        return self._total[token] / self._count[token] if self._count[token] else 0.0
+
+    def choose(self, key: _Key) -> int:
+        """Take an entry; the level sum it covers that no entry covered before."""
+        token, previous = key
+        fresh = 0 if token in self._alone else self._total[token]
+        if previous is None:
+            self._alone.add(token)
+        else:
+            fresh = 0 if token in self._alone else self._pair_total[token, previous]
+            self._count[token] -= self._pair_count[token, previous]
+            self._total[token] -= self._pair_total[token, previous]
+        self._keys[token].remove(key)
+        del self.gains[key]
+        for other in self._keys[token]:
+            self.gains[other] = self._gain(*other)
+        return fresh
+
+    def _gain(self, token: str, previous: str | None) -> float:
+        """Squared level explained beyond what the chosen entries predict there; 0 for what rounds to level 0."""
+        if previous is None:
+            n, total, now = self._count[token], self._total[token], 0.0
+        else:
+            n, total = self._pair_count[token, previous], self._pair_total[token, previous]
+            now = self.mean(token, None) if token in self._alone else 0.0
+        if not n or total < n / 2:
+            return 0.0
+        return n * (total / n - now) ** 2 * n / (n + DOUBT)
 
 
 def baseline_levels(table: TokenTable, windows: Sequence[Tokens]) -> tuple[tuple[Level, ...], ...]:

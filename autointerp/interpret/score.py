@@ -82,6 +82,14 @@ def score_feature(
     )
 
 
+def select_value(examples: Sequence[Example], predicted: Predicted) -> float:
+    """Spearman of a candidate on the select part, for choosing among candidates only; 0 where it is undefined."""
+    grid = _grid(examples)
+    kept = [i for i, p in enumerate(predicted) if p is not None]
+    value = statistics.spearman(grid.truth[kept], _predictions(grid, predicted, kept), grid.mask[kept]).value
+    return value if np.isfinite(value) else 0.0
+
+
 def _check_aligned(examples: Sequence[Example], predicted: Predicted | None) -> None:
     """A simulator that answers other windows or tokens than asked is a bug, never a low score."""
     if predicted is None:

@@ -50,8 +50,8 @@ class DictionarySummary(Record):
     lookup: Means
     shuffled: Means
     n_tokens: int
-    l0: float
-    """Mean number of active features a token."""
+    l0: float | None
+    """Mean number of active features a token; None for bare records."""
     density: float | None
     """Median over the dictionary's live features."""
     n_alive: int
@@ -80,7 +80,7 @@ def summarise(
     protocol: str,
     n_windows: int,
     n_tokens: int,
-    l0: float,
+    l0: float | None,
     density: float | None,
     n_alive: int,
     seed: int,
@@ -104,7 +104,7 @@ def summarise(
         lookup=_means([score.lookup for score in scores]),
         shuffled=_means([score.shuffled for score in scores]),
         n_tokens=n_tokens,
-        l0=round(l0, 4),
+        l0=None if l0 is None else round(l0, 4),
         density=density,
         n_alive=n_alive,
     )

@@ -49,6 +49,33 @@ class ChatReply(Record):
     usage: Usage
 
 
+class Endpoint(Record):
+    """Which model answers where; part of every cache key, so it never holds a credential."""
+
+    provider: str
+    base_url: str
+    """Without user, password, query or trailing slash."""
+    model: str
+
+
+class Capabilities(Record):
+    """What an endpoint was seen to do, not what it claims; see `probe`."""
+
+    endpoint: Endpoint
+    answers_differ: bool
+    """Two different prompts gave two different answers; False is an endpoint that does not read its prompt."""
+    top_logprobs: int
+    """Most likely tokens really returned at each generated position; 0 where none came."""
+    logprobs_differ: bool
+    """Two different prompts gave different log probabilities."""
+    json_schema: bool
+    """An answer took a shape that only the schema asked for."""
+    ten_is_one_token: bool | None
+    """None where no answer showed it."""
+    rejected: tuple[str, ...]
+    """Request fields that the endpoint refused and that are no longer sent, or sent in another form."""
+
+
 class ChatModel(Protocol):
     """Anything that answers a prompt."""
 

@@ -7,10 +7,10 @@ sentences, writes nothing. Knows no HTML.
 from collections.abc import Callable, Mapping, Sequence
 
 from autointerp.config import RunConfig
-from autointerp.harvest.events import Harvest
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.pipeline import Interpretation, final_outcomes
+from autointerp.pipeline import Results, final_outcomes
 from autointerp.records import (
+    DictionarySpec,
     Example,
     Failed,
     FeatureRecord,
@@ -36,6 +36,7 @@ from autointerp.report.data import (
 )
 from autointerp.report.data import DictionarySummary as ShownSummary
 from autointerp.report.findings import compare_controls, why_low
+from autointerp.sources import FeatureSource
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,27 +44,27 @@ Progress = Callable[[str, int, int], None]
 def collect_report(
     config: RunConfig,
     manifest: RunManifest,
-    harvests: Mapping[str, Harvest],
-    plans: Sequence[Interpretation],
+    sources: Sequence[FeatureSource],
+    plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     progress: Progress,
 ) -> ReportData:
     """Everything the report shows, for the features and the protocol that `plans` name."""
     features: list[FeatureEntry] = []
     scores: dict[str, list[FeatureScore]] = {}
-    for plan in plans:
+    for source, plan in zip(sources, plans, strict=True):
         scores[plan.dictionary] = [
             s for s in plan.store.scores(plan.dictionary, plan.key) if s.feature.index in set(plan.features)
         ]
         by_index = {score.feature.index: score for score in scores[plan.dictionary]}
         ended = final_outcomes(plan)
         for n, index in enumerate(plan.features, start=1):
-            entry = _feature(plan, index, by_index.get(index), ended[index], harvests[plan.dictionary])
+            entry = _feature(plan, index, by_index.get(index), ended[index], source)
             features.append(entry)
             progress(f"report {plan.dictionary}", n, len(plan.features))
     return ReportData(
         run=_run_facts(config, manifest, plans, summaries, scores),
-        dictionaries=tuple(_dictionary(harvests[i], summary) for i, summary in summaries.items()),
+        dictionaries=tuple(_dictionary(source.spec, summaries[source.spec.id]) for source in sources),
         features=tuple(features),
     )
 
@@ -71,21 +72,21 @@ def collect_report(
 def _run_facts(
     config: RunConfig,
     manifest: RunManifest,
-    plans: Sequence[Interpretation],
+    plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     scores: Mapping[str, Sequence[FeatureScore]],
 ) -> RunFacts:
     protocol = plans[0].protocol
     return RunFacts(
-        title=f"{config.model.rstrip('/').rpartition('/')[2]} on {config.corpus.rstrip('/').rpartition('/')[2]}",
+        title=f"{_name(config.model)} on {_name(config.corpus)}" if config.records is None else config.records.stem,
         created=(manifest.closed or manifest.started)[:10],
-        model=config.model.rstrip("/").rpartition("/")[2],
+        model=_name(config.model) or "not known",
         corpus=CorpusFacts(
-            name=config.corpus.rstrip("/").rpartition("/")[2], digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
+            name=_name(config.corpus) or str(config.records), digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
         ),
         protocol=ProtocolFacts(name=protocol.name, n_windows=protocol.n_windows, description=protocol.description),
-        explainer=config.explainer,
-        simulator=config.simulator,
+        explainer=plans[0].explainer_key,
+        simulator=plans[0].simulator_key,
         seed=config.seed,
         versions=manifest.packages,
         command=f"autointerp run {config.out}/config.toml --out {config.out}",
@@ -93,6 +94,11 @@ def _run_facts(
         findings=tuple(compare_controls(summaries, scores, config.seed)),
         usage=manifest.usage if manifest.usage.calls else None,
     )
+
+
+def _name(path: str) -> str:
+    """The last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _controls(summaries: Mapping[str, DictionarySummary]) -> tuple[Control, ...]:
@@ -109,13 +115,13 @@ def _controls(summaries: Mapping[str, DictionarySummary]) -> tuple[Control, ...]
     )
 
 
-def _dictionary(harvest: Harvest, summary: DictionarySummary) -> DictionaryEntry:
+def _dictionary(spec: DictionarySpec, summary: DictionarySummary) -> DictionaryEntry:
     return DictionaryEntry(
-        id=harvest.spec.id,
-        role=harvest.spec.role,
-        kind=harvest.spec.kind,
-        hook_point=harvest.spec.hook_point,
-        d_sae=harvest.spec.d_sae,
+        id=spec.id,
+        role=spec.role,
+        kind=spec.kind,
+        hook_point=spec.hook_point or "not known",
+        d_sae=spec.d_sae or summary.n_features,
         n_alive=summary.n_alive,
         n_tokens=summary.n_tokens,
         summary=ShownSummary.model_validate(summary.model_dump()),
@@ -123,13 +129,13 @@ def _dictionary(harvest: Harvest, summary: DictionarySummary) -> DictionaryEntry
 
 
 def _feature(
-    plan: Interpretation, index: int, score: FeatureScore | None, outcome: object, harvest: Harvest
+    plan: Results, index: int, score: FeatureScore | None, outcome: object, source: FeatureSource
 ) -> FeatureEntry:
     feature = plan.feature(index)
     record = plan.store.record(feature, plan.design)
     own = plan.store.explanation(feature, plan.design, plan.explainer_key)
     simulation = plan.store.simulation(feature, plan.key, "explanation")
-    stats: FeatureStats = record.stats if record else harvest.feature_stats(index)
+    stats: FeatureStats = record.stats if record else source.feature_stats(index)
     reason: str | None = None if score is None else score.spearman.undefined
     if isinstance(outcome, Failed | Skipped):
         reason = outcome.reason
@@ -151,7 +157,7 @@ def _feature(
             "no_pattern": bool(own and own.explanation.no_pattern),
             "histogram": stats.histogram,
             "deciles": stats.deciles,
-            "facts": record.facts if record else harvest.feature_facts(index),
+            "facts": record.facts if record else source.feature_facts(index),
             "windows": _windows(record, simulation) if record else (),
             **(_scores(score) if score else {}),
         }

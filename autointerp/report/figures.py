@@ -63,13 +63,13 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
     return Markup(
         f'<svg class="panel" role="img" aria-label="{_describe(summary)}">{lines}'
         f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>'
-        f'<svg width="100%" height="52" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
+        f'<svg class="clip" width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
         f"{_marks(summary, axis)}</svg>"
     )
 
 
 def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
-    """The tallest bin of any explanation distribution: all panels share one height scale; controls are cut at it."""
+    """The tallest bin of any explanation distribution: all panels share one height scale; what is taller leaves at the top."""
     shares = [
         max(histogram([f.spearman.value for f in group if f.spearman.value is not None], axis)) for group in groups
     ]
@@ -77,16 +77,23 @@ def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
 
 
 def _outline(shares: Sequence[float], peak: float) -> str:
+    """Steps over the bins that hold something; nothing is drawn over empty ones."""
     width = 100 / len(shares)
-    points = ["M0 100"]
-    for k, share in enumerate(shares):
-        y = round(100 - 96 * min(1.0, share / peak), 1)
-        points.append(f"L{k * width:.2f} {y}L{(k + 1) * width:.2f} {y}")
-    return "".join([*points, "L100 100"])
+    points: list[str] = []
+    drawing = False
+    for k, share in enumerate([*shares, 0.0]):
+        x = round(k * width, 2)
+        if drawing and not share:
+            points.append(f"L{x} 100")
+        if share:
+            y = round(100 - 96 * share / peak, 1)
+            points.append(f"{'' if drawing else f'M{x} 100'}L{x} {y}L{round(x + width, 2)} {y}")
+        drawing = bool(share)
+    return "".join(points)
 
 
 def _marks(summary: DictionarySummary, axis: Axis) -> str:
-    y = 68
+    y = 78
     parts = []
     score = summary.spearman
     if summary.shuffled.counted_mean is not None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from autointerp.report import figures, text
-from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportData
+from autointerp.report.data import DictionaryEntry, DictionarySummary, FeatureEntry, ReportData
 from autointerp.report.pack import FEATURES_PER_CHUNK, deflate, make_chunks, make_rows, to_json
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("util", "store", "tokens", "plots", "windows", "card", "table", "scatter", "main")
+EXTREMES = 4
+STYLES = ("page", "features", "card")
 VENDORED = ("vega", "vega-lite", "vega-embed")
 STATES = ("scored", "undefined", "failed", "skipped")
 
@@ -35,10 +37,11 @@ def render_report(data: ReportData) -> str:
         panels=[_panel(d, group, axis, peak) for d, group in zip(data.dictionaries, groups, strict=True)],
         ticks=axis.ticks(),
         features=data.features,
-        states=_states(data.features),
+        extremes=_extremes(data),
+        outcomes=_outcomes([d.summary for d in data.dictionaries]),
         rows=to_json(_page_data(data)),
         chunks=make_chunks(data.features),
-        style=(FOLDER / "report.css").read_text(encoding="utf-8"),
+        style=read_style(),
         script=script,
         charts=deflate(charts),
         policy=_policy([script, charts]),
@@ -55,10 +58,41 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        fixed=text.fixed, visible=text.visible, share=text.share, words=text.words, thousands=lambda n: f"{n:,}"
+        fixed=text.fixed,
+        visible=text.visible,
+        one_line=text.one_line,
+        share=text.share,
+        words=text.words,
+        thousands=lambda n: f"{n:,}",
     )
     environment.globals.update(interval=text.interval)
     return environment
+
+
+@cache
+def read_style() -> str:
+    """The style sheets; the dark palette serves both who asks for it and whose system does."""
+
+    def read(name: str) -> str:
+        return (FOLDER / "style" / f"{name}.css").read_text(encoding="utf-8")
+
+    light, dark = read("light"), read("dark")
+    themes = (
+        f':root {{\n{light}}}\n[data-theme="dark"] {{\n{dark}}}\n'
+        f'@media (prefers-color-scheme: dark) {{ [data-theme="auto"] {{\n{dark}}} }}\n'
+    )
+    return themes + "\n".join(read(name) for name in STYLES) + "\n" + level_style()
+
+
+def level_style() -> str:
+    """How high and how dark each level 1..10 is."""
+    rules = []
+    for k in range(1, 11):
+        shade = round(0.04 + 0.039 * k, 3)
+        rules.append(f".t{k} {{ --t: {10 * k}% }} .s{k} {{ --s: {10 * k}% }}")
+        rules.append(f".t{k} bdi {{ background: rgb(var(--true-rgb) / {shade}) }}")
+        rules.append(f".f{k} {{ fill: rgb(var(--true-rgb) / {round(0.2 + 0.08 * k, 2)}) }}")
+    return "\n".join(rules)
 
 
 @cache
@@ -91,6 +125,7 @@ def _panel(
     return {
         "dictionary": dictionary,
         "summary": dictionary.summary,
+        "scored": _count(dictionary.summary.scored, dictionary.summary.n_features),
         "figure": figures.distribution(features, dictionary.summary, axis, peak),
         "above_null": _count(
             sum((f.spearman.value or 0) > (f.spearman.null_threshold or 0) for f in tested), len(tested)
@@ -99,12 +134,30 @@ def _panel(
     }
 
 
-def _count(n: int, of: int) -> str:
-    return f"{n} of {of}" if of else "–"
+def _count(n: int, of: int) -> tuple[str, str]:
+    """A share in words and the counts under it."""
+    return (f"{100 * n / of:.0f} %", f"{n} of {of}") if of else ("–", "")
 
 
-def _states(features: Sequence[FeatureEntry]) -> dict[str, int]:
-    return {state: sum(f.state == state for f in features) for state in STATES}
+def _outcomes(summaries: Sequence[DictionarySummary]) -> list[dict[str, object]]:
+    """One line per state and reason, with the number of features in each dictionary."""
+    lines: list[dict[str, object]] = []
+    for state in STATES[1:]:
+        maps: list[dict[str, int]] = [getattr(summary, state) for summary in summaries]
+        for k, reason in enumerate(sorted({reason for counts in maps for reason in counts})):
+            counts = [counts.get(reason, 0) for counts in maps]
+            lines.append({"state": state, "reason": reason, "counts": counts, "first": k == 0})
+    return lines
+
+
+def _extremes(data: ReportData) -> list[tuple[str, list[tuple[int, FeatureEntry]]]]:
+    """The best and the worst scored features of the dictionaries that are no control, with their dictionary's place."""
+    places = {d.id: k for k, d in enumerate(data.dictionaries) if d.role != "control"}
+    scored = [f for f in data.features if f.spearman.value is not None and f.dictionary in places]
+    ordered = sorted(scored, key=lambda f: (-(f.spearman.value or 0.0), f.dictionary, f.index))
+    n = min(EXTREMES, len(ordered) // 2)
+    ends = (("Best", ordered[:n]), ("Worst", ordered[len(ordered) - n :][::-1]))
+    return [(name, [(places[f.dictionary], f) for f in end]) for name, end in ends if end]
 
 
 def _page_data(data: ReportData) -> dict[str, object]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportWindow, WithInterval
-from autointerp.report.text import visible
+from autointerp.report.text import one_line, visible
 
 FEATURES_PER_CHUNK = 16
 LEVEL_DIGITS = "0123456789a"
@@ -45,8 +45,8 @@ def _row(feature: FeatureEntry, dictionary: int) -> list[object]:
         feature.index,
         feature.state,
         feature.reason and visible(feature.reason),
-        feature.why and visible(feature.why),
-        feature.explanation and visible(feature.explanation),
+        feature.why and one_line(feature.why),
+        feature.explanation and one_line(feature.explanation),
         feature.author and visible(feature.author),
         int(feature.no_pattern),
         short(feature.density),

@@ -14,6 +14,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):X}}}" for c in text)
 
 
+def one_line(text: str) -> str:
+    """As `visible`, with line ends as spaces: for sentences, never for tokens."""
+    return visible(" ".join(text.splitlines()) if "\n" in text or "\r" in text else text)
+
+
 def fixed(value: float | None, digits: int = 2, sign: bool = False) -> str:
     """A number with a true minus sign, or a dash where there is none."""
     if value is None:

@@ -26,7 +26,7 @@ from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
 
 FORMAT_VERSION = 1
-_FIXED = ("model", "hook_point", "corpus", "seed", "harvest")
+_FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
 """What a run's harvest depends on; a run folder keeps one value of each."""
 
 
@@ -39,6 +39,8 @@ class RunFolder:
         self.store = path / "store.sqlite"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.records = path / "records.jsonl"
+        """Bare records, where the run was made of them."""
         self._config = path / "config.toml"
         self._manifest = path / "manifest.json"
 
@@ -128,7 +130,7 @@ class RunFolder:
             for dictionary in config.dictionary:
                 if dictionary.id in known:
                     self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
-        values = config.model_dump(mode="json", exclude_none=True, exclude={"out"})
+        values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
         write_atomically(self._config, tomli_w.dumps(values))
 
     def _agree(self, key: str, earlier: object, asked: object) -> None:
@@ -146,6 +148,26 @@ class RunFolder:
             return RunManifest.model_validate_json(self._manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
+
+    def write_records(self, text: str) -> None:
+        """Keep the bare records the run is made of.
+
+        Raises:
+            UsageError: the folder holds others.
+        """
+        if self.records.is_file() and self.records.read_text(encoding="utf-8") != text:
+            raise UsageError(f"{self.path} holds a run of other records; choose another --out")
+        write_atomically(self.records, text)
+
+    def read_note(self, name: str) -> dict[str, Any]:
+        """A small JSON object kept with the run; empty where none was."""
+        path = self.path / f"{name}.json"
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(values)
+
+    def write_note(self, name: str, values: Mapping[str, object]) -> None:
+        """Keep a small JSON object with the run."""
+        write_atomically(self.path / f"{name}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def check_inputs(self, config: RunConfig) -> None:
         """Refuse weights or text that changed on disk since they were harvested.

@@ -83,6 +83,12 @@ class RunStore:
         body = self._first(sa.select(t.c.body).where(*_is(t, feature), t.c.design == design))
         return _unpack(FeatureRecord, body) if body else None
 
+    def records(self, dictionary: str, design: str) -> list[FeatureRecord]:
+        """All examples of a dictionary under a design, by feature."""
+        t = schema.records
+        query = sa.select(t.c.body).where(t.c.dictionary == dictionary, t.c.design == design).order_by(t.c.feature)
+        return [_unpack(FeatureRecord, body) for body in self._scalars(query)]
+
     def put_explanation(self, explanation: Explanation, design: str, explainer: str) -> None:
         """Keep an explanation under the explainer's key."""
         self._put(

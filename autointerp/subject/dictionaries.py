@@ -105,7 +105,7 @@ def load_dictionary(
     if text.startswith(NEURONS_PREFIX):
         return _neuron_basis(text.removeprefix(NEURONS_PREFIX), width_at)
     path = Path(path_or_id).expanduser()
-    parts = read_parts(path, format)
+    _, parts = read_parts(path, format)
     named = parts.hook_point or hook_point
     if named is None:
         raise UsageError(f"{path} does not say where it reads; give its hook point, such as blocks.3.hook_resid_post")

@@ -38,10 +38,18 @@ class Sae:
     """Where its decoder writes; `hook_point` for all but transcoders."""
     weights_digest: str
     W_skip: Float[Tensor, "d_out d_in"] | None = None
+    """Added to the output as `x @ W_skip.T`, with x as it came."""
+    W_glu: Float[Tensor, "d_in d_sae"] | None = None
+    b_glu: Float[Tensor, " d_sae"] | None = None
+    """With `W_glu`: pre-activations are multiplied by `sigmoid(z @ W_glu + b_glu)`."""
     scaling: Scaling = NO_SCALING
     subtract_b_dec: bool = False
     center_input: bool = False
     """Subtract each input's mean over d_in first: residual streams of models with centred writing weights."""
+    restores_input: bool = True
+    """Its output is meant to be its input, so scaling and centring are undone; False for transcoders."""
+    cannot_decode: str | None = None
+    """Why its output is not to be had from its own weights, where it is not."""
     prepend_bos: bool | None = None
     """Whether its training text began with BOS; None where its files do not say."""
     notes: tuple[str, ...] = ()
@@ -92,7 +100,8 @@ class Sae:
         With `center_input` the input's mean is added back where `x` is given.
 
         Raises:
-            UsageError: `x` is missing where the scaling of each input or a skip connection needs it.
+            UsageError: `x` is missing where the scaling of each input or a skip connection needs it, or nothing can be
+                decoded.
         """
         return self._finish(acts.to(self.W_dec.dtype) @ self.W_dec, x)
 
@@ -121,7 +130,7 @@ class Sae:
         return replace(self, activation=self.activation.to(device, dtype), **tensors)  # type: ignore[arg-type]
 
     def _own_tensors(self) -> dict[str, Tensor]:
-        named = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")}
+        named = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "W_glu", "b_glu")}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _flatten_heads(self, x: Tensor) -> Tensor:
@@ -141,16 +150,24 @@ class Sae:
             z = self.scaling.scale(self._center(x[first : first + size].to(self.W_enc.dtype)))
             if self.subtract_b_dec:
                 z = z - self.b_dec
-            yield first, torch.addmm(self.b_enc, z, self.W_enc)
+            yield first, z if self.activation.reads_input else self._project(z)
+
+    def _project(self, z: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
+        pre = torch.addmm(self.b_enc, z, self.W_enc)
+        if self.W_glu is None or self.b_glu is None:
+            return pre
+        return pre * torch.addmm(self.b_glu, z, self.W_glu).sigmoid()
 
     def _finish(self, written: Tensor, x: Tensor | None) -> Tensor:
+        if self.cannot_decode is not None:
+            raise UsageError(self.cannot_decode)
         out = written + self.b_dec
         if x is None:
-            if self.W_skip is not None or self.scaling.needs_input:
+            if self.W_skip is not None or (self.restores_input and self.scaling.needs_input):
                 raise UsageError(f"decoding this {self.architecture} dictionary needs its input too: decode(acts, x)")
             return out
         source = self._flatten_heads(x).to(self.W_dec.dtype)
-        if self.hook_out == self.hook_point:
+        if self.restores_input:
             centred = self._center(source)
             out = self.scaling.unscale(out, centred) + (source - centred)
         if self.W_skip is not None:

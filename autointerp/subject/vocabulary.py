@@ -4,12 +4,14 @@ A `transformers` tokenizer flows in; escaped token texts and id lists flow out. 
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from autointerp.format import SpecialToken, escape_bytes, escape_special
 
 _SPIECE_SPACE = "▁"
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class HFTokenizer(Protocol):
@@ -115,8 +117,9 @@ def _from_byte_level(token: str) -> bytes:
 
 
 def _from_sentence_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes([int(token[3:5], 16)])
+    byte = _BYTE_TOKEN.fullmatch(token)
+    if byte:
+        return bytes([int(byte.group(1), 16)])
     return token.replace(_SPIECE_SPACE, " ").encode("utf-8", errors="surrogatepass")
 
 

@@ -1,10 +1,10 @@
 """The residual stream at the dictionaries' hook point.
 
-In: the demo model and documents. Out: activations of all tokens but BOS and padding, and a way to run the model
-with that point replaced.
+In: the demo model and documents. Out: activations of all tokens but BOS and padding, and a way to go on from that
+point with something else in their place.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from autointerp.subject.rerandomise import rerandomise
 BATCH = 16
 
 
-class _Captured(Exception):
+class _EnoughError(Exception):
     """Raised by the capturing hook, so that later blocks do not run."""
 
 
@@ -32,50 +32,49 @@ def load_model(folder: Path, rerandomise_seed: int | None = None) -> GPT2LMHeadM
 
 
 @torch.inference_mode()
-def capture(model: GPT2LMHeadModel, documents: Sequence[Tokens]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows of ids [batch, pos] and the activations [tok, d_in] of those that are not BOS, batch by batch."""
+def residuals(model: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
+    """The activations [batch, pos, d_in] at the hook point; later blocks do not run."""
     kept: list[torch.Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         kept.append(output)
-        raise _Captured
+        raise _EnoughError
 
     handle = model.transformer.h[HOOK_LAYER].register_forward_hook(keep)
     try:
-        for ids in pad_documents(documents, BATCH):
-            try:
-                model(input_ids=ids)
-            except _Captured:
-                yield ids, kept.pop()[ids != BOS_ID]
+        model.transformer(input_ids=ids)
+    except _EnoughError:
+        pass
     finally:
         handle.remove()
+    return kept[0]
+
+
+def capture(model: GPT2LMHeadModel, documents: Sequence[Tokens]) -> Iterator[torch.Tensor]:
+    """The activations [tok, d_in] of all tokens that are neither BOS nor padding, batch by batch."""
+    for ids in pad_documents(documents, BATCH):
+        yield residuals(model, ids)[ids != BOS_ID]
 
 
 @torch.inference_mode()
-def log_probs(
-    model: GPT2LMHeadModel, ids: torch.Tensor, replace: Callable[[torch.Tensor], torch.Tensor] | None = None
-) -> torch.Tensor:
-    """Log-probabilities [tok, vocab] that follow each token but BOS, the hook point there replaced by `replace`."""
-    told = ids != BOS_ID
+def log_probs(model: GPT2LMHeadModel, ids: torch.Tensor, at_hook: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [tok, vocab] after each token but BOS, the model going on from `at_hook`.
 
-    def splice(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
-        if replace is None:
-            return output
-        spliced = output.clone()
-        spliced[told] = replace(output[told])
-        return spliced
-
-    handle = model.transformer.h[HOOK_LAYER].register_forward_hook(splice)
-    try:
-        hidden = model.transformer(input_ids=ids).last_hidden_state
-    finally:
-        handle.remove()
-    followed = told[:, :-1] & told[:, 1:]
-    logits: torch.Tensor = model.lm_head(hidden[:, :-1][followed])
+    `at_hook` [batch, pos, d_in] stands for what the hook point gave; only the later blocks run.
+    """
+    hidden = at_hook
+    for block in model.transformer.h[HOOK_LAYER + 1 :]:
+        hidden = block(hidden)
+    hidden = model.transformer.ln_f(hidden)
+    logits: torch.Tensor = model.lm_head(hidden[:, :-1][_followed(ids)])
     return logits.log_softmax(-1)
 
 
 def next_tokens(ids: torch.Tensor) -> torch.Tensor:
     """The token after each place that `log_probs` gives."""
+    return ids[:, 1:][_followed(ids)]
+
+
+def _followed(ids: torch.Tensor) -> torch.Tensor:
     told = ids != BOS_ID
-    return ids[:, 1:][told[:, :-1] & told[:, 1:]]
+    return told[:, :-1] & told[:, 1:]

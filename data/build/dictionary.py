@@ -37,7 +37,8 @@ class Dictionary:
         return [self.w_enc, self.b_enc, self.w_dec, self.b_dec]
 
     def pre_activations(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.b_dec) @ self.w_enc + self.b_enc
+        """Before top-k and ReLU; `b_dec` learns from the decoder alone."""
+        return (x - self.b_dec.detach()) @ self.w_enc + self.b_enc
 
     def activate(self, pre: torch.Tensor) -> torch.Tensor:
         if self.k is None:

@@ -10,78 +10,91 @@ import json
 from pathlib import Path
 
 import torch
-from activations import capture, load_model, log_probs, next_tokens
+from activations import capture, load_model, log_probs, next_tokens, residuals
 from dictionary import Dictionary, load_dictionary
+from kneser_ney import BOS_ID
 from prepare_tokens import Tokens, load_pieces
 from train_model import pad_documents
 from transformers import GPT2LMHeadModel
 
-
-def measure(model: GPT2LMHeadModel, made: Dictionary, documents: list[Tokens]) -> dict[str, float]:
-    """All figures of one dictionary on one model."""
-    mean = _mean(model, documents)
-    figures = _reconstruction(model, made, documents, mean)
-    return figures | _losses(model, made, documents, mean)
+Figures = dict[str, float]
 
 
-def _mean(model: GPT2LMHeadModel, documents: list[Tokens]) -> torch.Tensor:
+def mean_activation(model: GPT2LMHeadModel, documents: list[Tokens]) -> torch.Tensor:
+    """The mean [d_in] over all tokens."""
     total, count = torch.zeros(model.config.n_embd, dtype=torch.float64), 0
-    for _, x in capture(model, documents):
+    for x in capture(model, documents):
         total += x.double().sum(0)
         count += len(x)
     return (total / count).float()
 
 
-@torch.inference_mode()
-def _reconstruction(
-    model: GPT2LMHeadModel, made: Dictionary, documents: list[Tokens], mean: torch.Tensor
-) -> dict[str, float]:
-    fired = torch.zeros(made.w_enc.shape[1], dtype=torch.int64)
-    tokens, active, error, variance = 0, 0, 0.0, 0.0
-    for _, x in capture(model, documents):
-        activations = made.encode(x)
-        firing = (activations > 0).sum(0)
-        fired += firing
-        active += int(firing.sum())
-        tokens += len(x)
-        error += float((x - made.decode(activations)).double().square().sum())
-        variance += float((x - mean).double().square().sum())
-    return {
-        "tokens": tokens,
-        "explained_variance": 1 - error / variance,
-        "mean_l0": active / tokens,
-        "dead_share": float((fired == 0).double().mean()),
-        "median_density": float((fired.double() / tokens).median()),
-        "max_density": float((fired.double() / tokens).max()),
-    }
+class Reconstruction:
+    """Sums over tokens that give explained variance, L0 and densities of one dictionary."""
+
+    def __init__(self, made: Dictionary, mean: torch.Tensor) -> None:
+        self.made, self.mean = made, mean
+        self.fired = torch.zeros(made.w_enc.shape[1], dtype=torch.int64)
+        self.tokens, self.error, self.variance = 0, 0.0, 0.0
+
+    def add(self, x: torch.Tensor) -> torch.Tensor:
+        """Count the tokens [tok, d_in] in; return their reconstruction."""
+        activations = self.made.encode(x)
+        reconstructed = self.made.decode(activations)
+        self.fired += (activations > 0).sum(0)
+        self.tokens += len(x)
+        self.error += float((x - reconstructed).double().square().sum())
+        self.variance += float((x - self.mean).double().square().sum())
+        return reconstructed
+
+    def figures(self) -> Figures:
+        densities = self.fired.double() / self.tokens
+        return {
+            "tokens": self.tokens,
+            "explained_variance": 1 - self.error / self.variance,
+            "mean_l0": float(densities.sum()),
+            "dead_share": float((self.fired == 0).double().mean()),
+            "median_density": float(densities.median()),
+            "max_density": float(densities.max()),
+        }
 
 
 @torch.inference_mode()
-def _losses(
-    model: GPT2LMHeadModel, made: Dictionary, documents: list[Tokens], mean: torch.Tensor
-) -> dict[str, float]:
-    sums = {"original": 0.0, "spliced": 0.0, "zero": 0.0, "mean": 0.0, "kl": 0.0}
+def measure(model: GPT2LMHeadModel, dictionaries: dict[str, Dictionary], documents: list[Tokens]) -> dict[str, Figures]:
+    """All figures of dictionaries on one model, in one pass after the pass for the mean."""
+    mean = mean_activation(model, documents)
+    sums = {name: Reconstruction(made, mean) for name, made in dictionaries.items()}
+    losses = dict.fromkeys(["original", "zero", "mean", *dictionaries], 0.0)
+    kl = dict.fromkeys(dictionaries, 0.0)
     count = 0
     for ids in pad_documents(documents, 8):
-        wanted = next_tokens(ids)[:, None]
+        told, wanted = ids != BOS_ID, next_tokens(ids)[:, None]
+        at_hook = residuals(model, ids)
+        original = log_probs(model, ids, at_hook)
         count += len(wanted)
-        original = log_probs(model, ids)
-        spliced = log_probs(model, ids, lambda x: made.decode(made.encode(x)))
-        sums["kl"] += float((original.exp() * (original - spliced)).sum(-1).double().sum())
-        sums["original"] -= float(original.gather(1, wanted).double().sum())
-        sums["spliced"] -= float(spliced.gather(1, wanted).double().sum())
-        del original, spliced
-        sums["zero"] -= float(log_probs(model, ids, torch.zeros_like).gather(1, wanted).double().sum())
-        sums["mean"] -= float(log_probs(model, ids, mean.expand_as).gather(1, wanted).double().sum())
-    loss = {name: value / count for name, value in sums.items()}
+        losses["original"] -= float(original.gather(1, wanted).double().sum())
+        replaced = {name: one.add(at_hook[told]) for name, one in sums.items()}
+        replaced |= {"zero": torch.zeros_like(at_hook[told]), "mean": mean.expand_as(at_hook[told])}
+        for name, values in replaced.items():
+            spliced_in = at_hook.clone()
+            spliced_in[told] = values
+            spliced = log_probs(model, ids, spliced_in)
+            losses[name] -= float(spliced.gather(1, wanted).double().sum())
+            if name in kl:
+                kl[name] += float((original.exp() * (original - spliced)).sum(-1).double().sum())
+    loss = {name: value / count for name, value in losses.items()}
+    return {name: one.figures() | _recovered(loss, name) | {"kl_nats": kl[name] / count} for name, one in sums.items()}
+
+
+def _recovered(loss: dict[str, float], name: str) -> Figures:
+    """Losses in nats a token, and the share of what ablation loses that the dictionary keeps."""
     return {
         "loss_original_nats": loss["original"],
-        "loss_spliced_nats": loss["spliced"],
+        "loss_spliced_nats": loss[name],
         "loss_zero_nats": loss["zero"],
         "loss_mean_nats": loss["mean"],
-        "recovered_against_zero": (loss["zero"] - loss["spliced"]) / (loss["zero"] - loss["original"]),
-        "recovered_against_mean": (loss["mean"] - loss["spliced"]) / (loss["mean"] - loss["original"]),
-        "kl_nats": loss["kl"],
+        "recovered_against_zero": (loss["zero"] - loss[name]) / (loss["zero"] - loss["original"]),
+        "recovered_against_mean": (loss["mean"] - loss[name]) / (loss["mean"] - loss["original"]),
     }
 
 
@@ -93,11 +106,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="measure on one document in so many")
     args = parser.parse_args()
     documents = load_pieces(args.work, "all_documents")[:: args.every]
-    figures = {}
+    by_model: dict[int | None, dict[str, Dictionary]] = {}
     for folder in args.dictionaries:
         metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))["metadata"]
-        model = load_model(args.model, metadata.get("rerandomise_seed"))
-        figures[folder.name] = measure(model, load_dictionary(folder), documents)
+        by_model.setdefault(metadata.get("rerandomise_seed"), {})[folder.name] = load_dictionary(folder)
+    figures: dict[str, Figures] = {}
+    for seed, dictionaries in by_model.items():
+        figures |= measure(load_model(args.model, seed), dictionaries, documents)
     print(json.dumps(figures, indent=2))
 
 

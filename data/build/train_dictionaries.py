@@ -24,7 +24,7 @@ def training_inputs(args: argparse.Namespace) -> torch.Tensor:
     sources = load_pieces(args.work, "docs")
     documents = [ids[at : at + room] for ids in sources for at in range(0, len(ids), room)]
     model = load_model(args.model, args.rerandomise_seed)
-    return torch.cat([x for _, x in capture(model, documents)]).clone()
+    return torch.cat(list(capture(model, documents))).clone()
 
 
 def topk_loss(made: Dictionary, x: torch.Tensor, idle: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
@@ -104,18 +104,16 @@ def train(made: Dictionary, x: torch.Tensor, args: argparse.Namespace) -> float:
 
 @torch.no_grad()
 def refit_decoder(made: Dictionary, x: torch.Tensor) -> None:
-    """The least-squares decoder for the activations as they are, a little ridge added; `b_dec` is held."""
+    """The least-squares decoder for the activations as they are, drawn a little to the old one; `b_dec` is held."""
     d_sae = made.w_enc.shape[1]
-    gram = torch.zeros(d_sae, d_sae, dtype=torch.float64)
-    cross = torch.zeros(d_sae, x.shape[1], dtype=torch.float64)
+    gram, cross = torch.zeros(d_sae, d_sae), torch.zeros(d_sae, x.shape[1])
     for rows in x.split(8192):
         activations = made.encode(rows)
-        gram += (activations.T @ activations).double()
-        cross += (activations.T @ (rows - made.b_dec)).double()
-    ridge = 1e-4 * gram.diagonal().mean()
-    old = made.w_dec.double()
-    eye = torch.eye(d_sae, dtype=torch.float64)
-    made.w_dec.copy_(torch.linalg.solve(gram + ridge * eye, cross + ridge * old).float())
+        gram.addmm_(activations.T, activations)
+        cross.addmm_(activations.T, rows - made.b_dec)
+    ridge = 1e-3 * gram.diagonal().mean()
+    exact = (gram + ridge * torch.eye(d_sae)).double()
+    made.w_dec.copy_(torch.linalg.solve(exact, (cross + ridge * made.w_dec).double()).float())
 
 
 @torch.no_grad()
@@ -143,6 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--aux-weight", type=float, default=0.1)
     parser.add_argument("--l1", type=float, default=0.05, help="relu: the first weight")
     parser.add_argument("--aim-l0", type=float, default=22.5, help="relu: the mean L0 to steer to")
+    parser.add_argument("--refit-every", type=int, default=3, help="relu: refit on one token in so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 products for the first four fifths")
     return parser
@@ -158,7 +157,7 @@ def main() -> None:
     began = time.monotonic()
     weight = train(made, x, args)
     if not k:
-        refit_decoder(made, x)
+        refit_decoder(made, x[:: args.refit_every])
     normalise_decoder(made)
     unscale(made, scale)
     settings = {name: value for name, value in vars(args).items() if name not in ("model", "work", "out")}

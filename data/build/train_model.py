@@ -83,9 +83,9 @@ def training_rows(
 
 
 def token_losses(model: torch.nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Next-token losses in nats, one per target that is not IGNORED, summed over nothing."""
-    logits: torch.Tensor = model(input_ids=ids).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    """Next-token losses in nats, one for each target, 0 where the target is IGNORED."""
+    logits = model(input_ids=ids).logits[:, :-1].flatten(0, 1).float()
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
 
 
 def shifted_targets(ids: torch.Tensor) -> torch.Tensor:

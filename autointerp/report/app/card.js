@@ -11,24 +11,38 @@ function stateHtml(row) {
   return `<span class="state ${row.state}">${row.state}${row.reason ? `: ${escapeHtml(words(row.reason))}` : ""}</span>`;
 }
 
+// The score with its controls on one axis; absent statistics have no line.
 function scoreRows(row, detail) {
-  const span = { low: SPAN.low, high: 1 };
-  const plot = (inner) => {
-    const zero = `<line class="zero" x1="${percent(0)}" x2="${percent(0)}" y1="0" y2="22"/>`;
-    const nul = row.nullThreshold === null ? "" : `<line class="null" x1="${percent(row.nullThreshold)}" x2="${percent(row.nullThreshold)}" y1="0" y2="22"/>`;
-    return `<svg class="mini" height="22" aria-hidden="true">${zero}${nul}${inner}</svg>`;
-  };
-  const line = (label, inner, value, note) => `<tr><th scope="row">${label}</th><td class="p">${plot(inner)}</td><td class="v">${value}</td><td class="note">${note}</td></tr>`;
+  const at = (value) => `x1="${percent(value)}" x2="${percent(value)}"`;
+  const nul = row.nullThreshold;
+  const plot = (inner, height) =>
+    `<svg class="mini" height="${height}" aria-hidden="true"><line class="zero" ${at(0)} y1="0" y2="100%"/>${nul === null ? "" : `<line class="null" ${at(nul)} y1="0" y2="100%"/>`}${inner}</svg>`;
+  const line = (label, note, inner, value) =>
+    `<tr><th scope="row">${label}<small>${note}</small></th><td>${plot(inner, 40)}</td><td class="v">${value}</td></tr>`;
   const rows = [];
-  rows.push(line("Explanation", intervalSvg(row.score, 11, span), `<b>${fixed(row.value)}</b> ${interval(row.score)}`, row.nullThreshold === null ? "" : `null threshold ${fixed(row.nullThreshold)}`));
-  if (row.lookup !== null) rows.push(line("Look-up baseline", diamond(percent(row.lookup), 11), fixed(row.lookup), ""));
-  if (row.lift[0] !== null) rows.push(line("Difference", intervalSvg(row.lift, 11, span, "lift"), `${fixed(row.lift[0], 2, true)} ${interval(row.lift)}`, "explanation less look-up"));
-  if (row.shuffled !== null) rows.push(line("Shuffled", cross(percent(row.shuffled), 11), fixed(row.shuffled), detail.shuffledFrom ? `text of ${featureLink(detail.shuffledFrom)}` : ""));
-  return `<table class="score">${rows.join("")}</table>`;
+  const said = row.value === null ? stateHtml(row) : `<b>${fixed(row.value)}</b> <small>${interval(row.score)}</small>`;
+  const under = nul !== null && row.value !== null && row.value <= nul;
+  const note =
+    nul === null
+      ? "Spearman"
+      : `${under ? '<b class="warn">not above</b> the' : "Spearman;"} null threshold ${fixed(nul)}`;
+  rows.push(line("Explanation", note, row.value === null ? "" : intervalSvg(row.score, 20, SPAN), said));
+  if (row.lookup !== null)
+    rows.push(line("Look-up baseline", "mean level per token", diamond(percent(row.lookup), 20), fixed(row.lookup)));
+  if (row.shuffled !== null) {
+    const from = detail.shuffledFrom ? `text of ${featureLink(detail.shuffledFrom)}` : "another feature's text";
+    rows.push(line("Shuffled explanation", from, cross(percent(row.shuffled), 20), fixed(row.shuffled)));
+  }
+  if (row.lift[0] !== null) {
+    const value = `<b>${fixed(row.lift[0], 2, true)}</b> <small>${interval(row.lift)}</small>`;
+    rows.push(line("Difference", "explanation less look-up", intervalSvg(row.lift, 20, SPAN, "lift"), value));
+  }
+  const label = nul === null ? "" : `<text class="nulltext" x="${percent(nul)}" y="27">null</text>`;
+  return `<table class="score"><tbody>${rows.join("")}</tbody><tfoot aria-hidden="true"><tr><td></td><td>${axisSvg(label)}</td><td></td></tr></tfoot></table>`;
 }
 
 function featureLink(id, label = id) {
-  return BY_ID.has(id) ? `<a href="#${encodeURI(id)}">${escapeHtml(label)}</a>` : escapeHtml(label);
+  return BY_ID.has(id) ? `<a class="link" href="#${encodeURI(id)}">${escapeHtml(label)}</a>` : escapeHtml(label);
 }
 
 function factsHtml(row, detail) {
@@ -38,7 +52,7 @@ function factsHtml(row, detail) {
     ["Largest activation", quantity(row.max)],
     ["Pearson", fixed(detail.more[0])],
     ["Spearman, mean per window", fixed(detail.more[1])],
-    ["Ceiling", fixed(row.ceiling)],
+    ["Spearman of the true levels", fixed(row.ceiling)],
     ["Decoder norm", quantity(detail.norm)],
     ["Encoder·decoder cosine", fixed(detail.cosine)],
   ];
@@ -50,7 +64,8 @@ function nearHtml(row, detail) {
   const dictionary = DICTIONARIES[row.dictionary].id;
   const items = detail.near.slice(0, 10).map(([index, cosine]) => {
     const other = BY_ID.get(`${dictionary}/${index}`);
-    const text = other && other.explanation ? `<span class="said"><bdi>${escapeHtml(other.explanation)}</bdi></span>` : "";
+    const text =
+      other && other.explanation ? `<span class="said"><bdi>${escapeHtml(other.explanation)}</bdi></span>` : "";
     return `<li>${featureLink(`${dictionary}/${index}`, String(index))} <span class="w">${fixed(cosine)}</span>${text}</li>`;
   });
   return `<ol class="near">${items.join("")}</ol>`;
@@ -66,31 +81,42 @@ function cardHtml(row, detail, place, total) {
       <span class="place">${place >= 0 ? `${place + 1} of ${total}` : ""}</span>
       <button type="button" id="previous" title="Previous (k)" aria-label="Previous feature">↑</button><button type="button" id="next" title="Next (j)" aria-label="Next feature">↓</button>
       <button type="button" id="close" title="Close (Esc)" aria-label="Close">✕</button></div>
-    <div class="card-body">${said}${row.state === "scored" ? scoreRows(row, detail) : ""}${why}
-      <div class="grid-2"><section><h3>Activations</h3>${histogramSvg(detail, row.max)}</section><section><h3>Facts</h3>${factsHtml(row, detail)}</section></div>
+    <div class="card-body" tabindex="-1">${said}${row.value !== null || row.lookup !== null || row.shuffled !== null ? scoreRows(row, detail) : ""}${why}
+      <div class="grid-2"><section><h3>Activations <small>tokens per bin, log scale; shade is the level</small></h3>${histogramSvg(detail, row.max)}</section><section><h3>Facts</h3>${factsHtml(row, detail)}</section></div>
       <div class="grid-3"><section><h3>Raises output tokens</h3>${weightsHtml(detail.top.slice(0, 10), "up")}</section>
       <section><h3>Lowers output tokens</h3>${weightsHtml(detail.bottom.slice(0, 10), "down")}</section>
       <section><h3>Nearest features <small>decoder cosine</small></h3>${nearHtml(row, detail)}</section></div>
-      <section><h3>Windows</h3><div id="windows">${windowsHtml(detail.windows)}</div></section></div>`;
+      <section><h3>Windows of text</h3><div id="windows">${windowsHtml(detail.windows)}</div></section></div>`;
 }
 
 async function openCard(row) {
   card.row = row;
-  const detail = await detailOf(row);
+  let detail;
+  try {
+    detail = await detailOf(row);
+  } catch (error) {
+    detail = null;
+    cardBox.innerHTML = `<div class="card-head"><h2>${escapeHtml(row.id)}</h2><span class="place"></span><button type="button" id="close" aria-label="Close">✕</button></div>
+      <div class="card-body" tabindex="-1"><p>This browser cannot unpack the evidence in this file: ${escapeHtml(error)}. Chrome from 80, Firefox from 113 and Safari from 16.4 can.</p></div>`;
+  }
   if (card.row !== row) return;
   card.detail = detail;
-  cardBox.innerHTML = cardHtml(row, detail, placeOf(row), shownRows().length);
+  if (detail) cardBox.innerHTML = cardHtml(row, detail, placeOf(row), shownRows().length);
   cardBox.hidden = false;
   document.body.classList.add("has-card");
-  cardBox.querySelector(".card-body").scrollTop = 0;
+  const body = cardBox.querySelector(".card-body");
+  body.scrollTop = 0;
+  if (document.activeElement !== byId("rows")) body.focus({ preventScroll: true });
   markCurrent(row);
 }
 
 function closeCard() {
-  card.row = null;
+  card.row = card.detail = null;
+  const focused = cardBox.contains(document.activeElement);
   cardBox.hidden = true;
   document.body.classList.remove("has-card");
   hideTip();
+  if (focused) byId("rows").focus({ preventScroll: true });
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
 }
 

@@ -15,11 +15,15 @@ function hideTip() {
 }
 
 function showTip(cell) {
+  if (!cell.dataset.i) return;
   const w = card.detail.windows[Number(cell.closest(".track").dataset.w)];
   const i = Number(cell.dataset.i);
-  const lines = [["activation", quantity(w.activations[i])], ["true level", w.levels[i]]];
+  const lines = [
+    ["activation", quantity(w.activations[i])],
+    ["true level", w.levels[i]],
+  ];
   if (w.simulated) lines.push(["simulated", w.simulated[i]], ["error", fixed(w.simulated[i] - w.levels[i], 0, true)]);
-  tip.innerHTML = `<code><bdi>${escapeHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
+  tip.innerHTML = `<code><bdi>${tokenHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
   tip.hidden = false;
   const at = cell.getBoundingClientRect();
   const box = tip.getBoundingClientRect();
@@ -27,23 +31,22 @@ function showTip(cell) {
   tip.style.top = `${at.top - box.height - 6 > 0 ? at.top - box.height - 6 : at.bottom + 6}px`;
 }
 
+// A mouse shows a token's values while it is over it; a finger shows them until it taps elsewhere.
 function listenForTips() {
+  const cellOf = (event) => event.target.closest(".k");
   cardBox.addEventListener("pointerover", (event) => {
-    const cell = event.target.closest(".k");
-    if (cell) showTip(cell);
+    if (event.pointerType !== "mouse") return;
+    if (cellOf(event)) showTip(cellOf(event));
     else hideTip();
   });
-  cardBox.addEventListener("pointerdown", (event) => {
-    const cell = event.target.closest(".k");
-    if (cell) showTip(cell);
-  });
-  cardBox.addEventListener("pointerleave", hideTip);
+  cardBox.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hideTip());
+  cardBox.addEventListener("click", (event) => (cellOf(event) ? showTip(cellOf(event)) : hideTip()));
   cardBox.addEventListener("scroll", hideTip, true);
 }
 
 const KEYS = [
-  ["j ↓", "next feature"],
-  ["k ↑", "previous feature"],
+  ["j →", "next feature; ↓ in the table"],
+  ["k ←", "previous feature; ↑ in the table"],
   ["/", "search"],
   ["w", "worst predicted first, and back"],
   ["n", "levels as numbers"],
@@ -66,7 +69,7 @@ const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(document.documentElement
 const ACTIONS = {
   j: () => step(1),
   k: () => step(-1),
-  ArrowDown: () => step(1),
+  ArrowDown: () => step(1), // in the table; inside the card they scroll
   ArrowUp: () => step(-1),
   ArrowRight: () => step(1),
   ArrowLeft: () => step(-1),
@@ -74,12 +77,12 @@ const ACTIONS = {
   t: nextTheme,
   "?": toggleHelp,
   w: () => {
-    if (!card.row) return;
+    if (!card.detail) return;
     view.order = view.order === "worst" ? "stratum" : "worst";
     redrawWindows();
   },
   n: () => {
-    if (!card.row) return;
+    if (!card.detail) return;
     view.numbers = !view.numbers;
     redrawWindows();
   },
@@ -94,8 +97,9 @@ function listenToKeys() {
       else if (card.row && !byId("help").open) closeCard();
       return;
     }
-    const arrows = event.key.startsWith("Arrow");
-    if (typing || byId("help").open || (arrows && !card.row && event.target.id !== "rows")) return;
+    const sideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
+    const upright = event.key === "ArrowUp" || event.key === "ArrowDown";
+    if (typing || byId("help").open || (sideways && !card.row) || (upright && event.target.id !== "rows")) return;
     const action = ACTIONS[event.key];
     if (!action) return;
     event.preventDefault();
@@ -111,6 +115,8 @@ function followAddress() {
 
 setTheme(THEMES.includes(remember("theme")) ? remember("theme") : "auto");
 byId("theme").hidden = byId("help-open").hidden = false;
+byId("against-label").hidden = false;
+byId("against").addEventListener("change", drawScatter);
 byId("theme").addEventListener("click", nextTheme);
 byId("help-open").addEventListener("click", toggleHelp);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart && drawScatter());
@@ -121,4 +127,8 @@ listenToKeys();
 refresh();
 addEventListener("hashchange", followAddress);
 followAddress();
-requestAnimationFrame(() => setTimeout(drawScatter));
+requestAnimationFrame(() =>
+  setTimeout(() =>
+    drawScatter().catch((error) => (byId("scatter").textContent = `No chart in this browser: ${error}`)),
+  ),
+);

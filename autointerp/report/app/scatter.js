@@ -1,6 +1,16 @@
-// Score against density, by Vega-Lite; loaded after the page stands.
+// Each feature's score against its density or its look-up baseline, by Vega-Lite; loaded once the page stands.
 
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"];
+const AGAINST = {
+  density: { title: "density: share of tokens on which the feature is active", format: "~e" },
+  lookup: {
+    title: "Spearman of the look-up baseline; above the diagonal the explanation is better",
+    scale: { domain: [SPAN.low, 1] },
+    format: ".1f",
+  },
+};
+// Features without a score stand in a band of their own below the axis.
+const BANDS = { undefined: SPAN.low - 0.1, failed: SPAN.low - 0.2, skipped: SPAN.low - 0.3 };
 let chart = null;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,55 +23,182 @@ async function loadCharts() {
   document.head.append(script);
 }
 
-function scatterSpec() {
-  const ids = DICTIONARIES.map((d) => d.id);
-  const values = ROWS.filter((r) => r.density > 0).map((r) => ({
+function points() {
+  const shown = new Set(shownRows());
+  const x = byId("against").value;
+  const wanted = (r) => (x === "density" ? r.density > 0 : r.lookup !== null) && (r.value !== null || r.state in BANDS);
+  return ROWS.filter(wanted).map((r) => ({
     id: r.id,
-    dictionary: ids[r.dictionary],
-    density: r.density,
-    score: r.value,
-    state: r.state === "scored" ? "" : `${r.state}: ${words(r.reason)}`,
-    said: r.explanation ? r.explanation.slice(0, 120) : "no explanation",
+    dictionary: DICTIONARIES[r.dictionary].id,
+    x: r[x],
+    y: r.value ?? BANDS[r.state],
+    value: r.value === null ? `${r.state}: ${words(r.reason)}` : `${fixed(r.value)} ${interval(r.score)}`,
+    density: share(r.density),
+    said: r.explanation ? r.explanation.slice(0, 160) : "no explanation",
+    on: shown.has(r),
+    current: table.current === r,
   }));
-  const ink = colour("--ink");
-  const muted = colour("--muted");
-  const line = colour("--line");
-  const encoding = {
-    x: { field: "density", type: "quantitative", scale: { type: "log" }, axis: { title: "density (share of tokens on which the feature is active)", format: "~e", tickCount: 6 } },
-    color: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => colour(`--d${k % 6}`)) }, legend: { orient: "top", title: null } },
-    shape: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => SHAPES[k % 6]) } },
-    tooltip: [{ field: "id", title: "feature" }, { field: "score", format: ".2f" }, { field: "density", format: ".2~e" }, { field: "said", title: "explanation" }],
-  };
-  const point = { type: "point", filled: true, size: 34, opacity: 0.75, cursor: "pointer" };
-  const share = { data: { values }, width: "container", background: null };
+}
+
+function pointLayer(ids, values, x) {
   return {
-    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
-    ...share,
-    height: 300,
-    transform: [{ filter: "datum.score !== null" }],
-    params: [{ name: "brush", select: { type: "interval", encodings: ["x", "y"] } }],
-    mark: point,
-    encoding: { ...encoding, y: { field: "score", type: "quantitative", axis: { title: "Spearman" }, scale: { domain: [SPAN.low, 1] } } },
-    config: {
-      font: getComputedStyle(document.body).fontFamily,
-      view: { stroke: line },
-      axis: { labelColor: muted, titleColor: muted, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500 },
-      legend: { labelColor: ink, labelFontSize: 12 },
+    data: { name: "points", values },
+    params: [
+      {
+        name: "brush",
+        select: {
+          type: "interval",
+          encodings: ["x", "y"],
+          mark: { fill: colour("--accent"), fillOpacity: 0.08, stroke: colour("--accent") },
+        },
+      },
+    ],
+    mark: { type: "point", filled: true, cursor: "pointer", strokeWidth: 2 },
+    encoding: {
+      x,
+      color: {
+        field: "dictionary",
+        type: "nominal",
+        scale: { domain: ids, range: ids.map((_, k) => colour(`--d${k % 6}`)) },
+        legend: { orient: "top", title: null, symbolSize: 80, offset: 4 },
+      },
+      shape: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => SHAPES[k % 6]) } },
+      opacity: { condition: { test: "datum.on", value: 0.8 }, value: 0.12 },
+      size: { condition: { test: "datum.current", value: 200 }, value: 36 },
+      stroke: { condition: { test: "datum.current", value: colour("--ink") }, value: null },
+      order: { field: "current" },
+      tooltip: [
+        { field: "id", title: "feature" },
+        { field: "value", title: "score" },
+        { field: "density" },
+        { field: "said", title: "explanation" },
+      ],
     },
   };
 }
 
+function scatterSpec() {
+  const against = AGAINST[byId("against").value];
+  const states = Object.keys(BANDS).filter((state) => ROWS.some((r) => r.state === state && r.density > 0));
+  const isDensity = byId("against").value === "density";
+  const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : SPAN.low;
+  const y = {
+    field: "y",
+    type: "quantitative",
+    scale: { domain: [low, 1], nice: false },
+    axis: { title: "Spearman of the explanation", values: TICKS, format: ".1f" },
+  };
+  const values = points();
+  const x = {
+    field: "x",
+    type: "quantitative",
+    scale: against.scale || {
+      type: "log",
+      nice: false,
+      domain: [0.85, 1.18].map((f, k) => f * Math[k ? "max" : "min"](...values.map((p) => p.x))),
+    },
+    axis: { title: against.title, format: against.format, tickCount: 6, grid: false },
+  };
+  const layers = [{ data: { values: [{ y: 0 }] }, mark: { type: "rule", color: colour("--strong") }, encoding: {} }];
+  if (isDensity)
+    layers.push({
+      data: { values: states.map((state) => ({ y: BANDS[state], label: state })) },
+      mark: { type: "text", align: "right", color: colour("--muted"), fontSize: 12 },
+      encoding: { x: { value: -8 }, text: { field: "label" } },
+    });
+  else
+    layers.push({
+      data: { values: [SPAN.low, 1].map((v) => ({ x: v, y: v })) },
+      mark: { type: "line", color: colour("--strong"), strokeDash: [4, 3] },
+      encoding: { x },
+    });
+  layers.push(
+    pointLayer(
+      DICTIONARIES.map((d) => d.id),
+      values,
+      x,
+    ),
+  );
+  return {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    width: "container",
+    height: innerWidth > 1000 ? 400 : 300,
+    background: null,
+    autosize: { type: "fit-x", contains: "padding" },
+    layer: layers.map((layer) => ({ ...layer, encoding: { ...layer.encoding, y: { ...layer.encoding.y, ...y } } })),
+    config: chartConfig(),
+  };
+}
+
+function chartConfig() {
+  const [ink, muted, line] = [colour("--ink"), colour("--muted"), colour("--line")];
+  const small = { labelFontSize: 12, titleFontSize: 12 };
+  return {
+    font: getComputedStyle(document.body).fontFamily,
+    view: { stroke: null },
+    axis: {
+      ...small,
+      labelColor: muted,
+      titleColor: muted,
+      titleFontWeight: 400,
+      gridColor: line,
+      domainColor: line,
+      tickColor: line,
+      titlePadding: 8,
+    },
+    legend: { ...small, labelColor: ink },
+  };
+}
+
+// Points of features that the table does not show fade; the open feature's is ringed.
+function showInScatter() {
+  if (!chart) return;
+  chart.data("points", points());
+  chart.runAsync();
+}
+
+let drawn = 0;
+
 async function drawScatter() {
+  const turn = ++drawn;
+  if (!points().length) {
+    byId("scatter").textContent = "No feature has a score to show here.";
+    return;
+  }
   await loadCharts();
-  const result = await window.vegaEmbed("#scatter", scatterSpec(), { ast: true, actions: false, renderer: "canvas" });
+  if (turn !== drawn) return;
+  chart?.finalize();
+  chart = null;
+  if (table.chosen) {
+    table.chosen = null;
+    refresh();
+  }
+  const options = { ast: true, actions: false, renderer: "canvas", tooltip: { theme: "page" } };
+  const result = await window.vegaEmbed("#scatter", scatterSpec(), options);
+  if (turn !== drawn) return;
   chart = result.view;
+  byId("scatter").chart = result;
   chart.addEventListener("click", (event, item) => {
     if (item && item.datum && BY_ID.has(item.datum.id)) go(BY_ID.get(item.datum.id));
   });
+  let waiting = 0;
   chart.addSignalListener("brush", (name, value) => {
-    const inside = (range, v) => v >= Math.min(...range) && v <= Math.max(...range);
-    const is = value && value.density && value.score;
-    table.chosen = is ? (r) => r.value !== null && inside(value.density, r.density) && inside(value.score, r.value) : null;
-    refresh();
+    clearTimeout(waiting);
+    waiting = setTimeout(() => chooseBy(value), 60);
   });
+}
+
+function clearBrush() {
+  if (!chart) return;
+  chart.data("brush_store", []);
+  chart.runAsync();
+}
+
+// The brush limits the table to the features under it.
+function chooseBy(brush) {
+  const inside = ([a, b], v) => v !== null && v >= Math.min(a, b) && v <= Math.max(a, b);
+  const x = byId("against").value;
+  const within = (r) => inside(brush.x, r[x]) && inside(brush.y, r.value ?? BANDS[r.state] ?? null);
+  table.chosen = brush && brush.x && brush.y ? within : null;
+  refresh();
 }

@@ -5,7 +5,10 @@ const SHOWS = {
   all: ["all features", () => true],
   scored: ["scored", (r) => r.state === "scored"],
   above: ["above the null threshold", (r) => r.value !== null && r.nullThreshold !== null && r.value > r.nullThreshold],
-  below: ["not above the null threshold", (r) => r.value !== null && r.nullThreshold !== null && r.value <= r.nullThreshold],
+  below: [
+    "not above the null threshold",
+    (r) => r.value !== null && r.nullThreshold !== null && r.value <= r.nullThreshold,
+  ],
   beats: ["better than look-up", (r) => r.lift[1] !== null && r.lift[1] > 0],
   ties: ["no better than look-up", (r) => r.lift[1] !== null && r.lift[1] <= 0],
   undefined: ["undefined", (r) => r.state === "undefined"],
@@ -19,37 +22,76 @@ const COLUMNS = {
   density: ["Density", (r) => r.density, -1],
   explanation: ["Explanation", (r) => r.explanation && r.explanation.toLowerCase(), 1],
 };
-const table = { query: "", dictionary: "", show: "all", reason: "", chosen: null, sort: "score", direction: -1, rows: [], current: null };
+// One press each for the questions asked most.
+const PRESETS = {
+  best: ["Best", { show: "scored", sort: "score", direction: -1 }],
+  worst: ["Worst", { show: "scored", sort: "score", direction: 1 }],
+  lift: ["Most over look-up", { show: "scored", sort: "lift", direction: -1 }],
+  undefined: ["Undefined", { show: "undefined", sort: "feature", direction: 1 }],
+  failed: ["Failed", { show: "failed", sort: "feature", direction: 1 }],
+};
+const table = {
+  query: "",
+  dictionary: "",
+  show: "all",
+  reason: "",
+  chosen: null,
+  sort: "score",
+  direction: -1,
+  rows: [],
+  current: null,
+};
 
 const shownRows = () => table.rows;
 const placeOf = (row) => table.rows.indexOf(row);
 
 function buildTable() {
   const counts = Object.entries(SHOWS).map(([key, [label, test]]) => [key, label, ROWS.filter(test).length]);
-  const shows = counts.filter(([, , n]) => n).map(([key, label, n]) => `<option value="${key}">${label} (${thousands(n)})</option>`);
+  const shows = counts.map(([key, label, n]) => `<option value="${key}">${label} (${thousands(n)})</option>`);
   const dictionaries = DICTIONARIES.map((d, k) => `<option value="${k}">${escapeHtml(d.id)}</option>`);
-  const heads = Object.entries(COLUMNS).map(([key, [label]]) => `<div role="columnheader" class="c-${key}"><button type="button" data-sort="${key}">${label}</button></div>`);
-  explorer.innerHTML = `<div class="filters"><label class="search"><span class="sr">Search</span><input id="search" type="search" placeholder="Search explanations, ids, reasons" autocomplete="off" spellcheck="false"></label>
+  const heads = Object.entries(COLUMNS).map(
+    ([key, [label]]) =>
+      `<div role="columnheader" class="c-${key}">${key === "score" ? headSvg() : ""}<button type="button" data-sort="${key}">${label}</button></div>`,
+  );
+  const presets = Object.entries(PRESETS).map(
+    ([key, [label]]) => `<button type="button" data-preset="${key}">${label}</button>`,
+  );
+  explorer.innerHTML = `<div class="filters"><div class="segments" role="group" aria-label="Show first">${presets.join("")}</div><label class="search"><span class="sr">Search</span><input id="search" type="search" placeholder="Search explanations, ids, reasons" autocomplete="off" spellcheck="false"></label>
     <label><span class="sr">Dictionary</span><select id="dictionary"><option value="">all dictionaries</option>${dictionaries.join("")}</select></label>
     <label><span class="sr">Show</span><select id="show">${shows.join("")}</select></label>
     <button type="button" id="chosen" hidden></button><output id="count"></output></div>
+    <ul class="legend"><li><svg width="26" height="12"><line class="mark-interval" x1="1" x2="25" y1="6" y2="6"/><circle class="mark-score" cx="13" cy="6" r="4"/></svg> score, 95 % interval over windows</li>
+      <li><svg width="12" height="12">${diamond(6, 6)}</svg> look-up baseline; the difference is bold where its interval leaves out 0</li>
+      <li><svg width="6" height="14"><line class="null" x1="3" x2="3" y1="0" y2="14"/></svg> null threshold</li></ul>
     <div role="table" aria-label="Features" class="grid-table"><div role="row" class="head">${heads.join("")}</div><div id="rows" role="rowgroup" tabindex="0"><div id="spacer"></div></div></div>`;
   explorer.hidden = false;
 }
 
 function refresh() {
   const query = table.query.trim().toLowerCase();
-  const matches = (r) => !query || [r.id, r.explanation, words(r.reason), r.why, r.author].some((t) => t && t.toLowerCase().includes(query));
+  const matches = (r) =>
+    !query || [r.id, r.explanation, words(r.reason), r.why, r.author].some((t) => t && t.toLowerCase().includes(query));
   const test = SHOWS[table.show][1];
   const [, key] = COLUMNS[table.sort];
   const order = { scored: 0, undefined: 1, failed: 2, skipped: 3 };
-  table.rows = ROWS.filter((r) => test(r) && (table.dictionary === "" || r.dictionary === Number(table.dictionary)) && (!table.reason || r.reason === table.reason) && (!table.chosen || table.chosen(r)) && matches(r)).sort((a, b) => {
+  table.rows = ROWS.filter(
+    (r) =>
+      test(r) &&
+      (table.dictionary === "" || r.dictionary === Number(table.dictionary)) &&
+      (!table.reason || r.reason === table.reason) &&
+      (!table.chosen || table.chosen(r)) &&
+      matches(r),
+  ).sort((a, b) => {
     const x = key(a);
     const y = key(b);
-    if (x === null || y === null) return (x === null) - (y === null) || order[a.state] - order[b.state] || a.position - b.position;
+    if (x === null || y === null)
+      return (x === null) - (y === null) || order[a.state] - order[b.state] || a.position - b.position;
     return (x < y ? -1 : x > y ? 1 : 0) * table.direction || a.position - b.position;
   });
-  byId("count").textContent = table.rows.length === ROWS.length ? `${thousands(ROWS.length)} features` : `${thousands(table.rows.length)} of ${thousands(ROWS.length)} features`;
+  byId("count").textContent =
+    table.rows.length === ROWS.length
+      ? `${thousands(ROWS.length)} features`
+      : `${thousands(table.rows.length)} of ${thousands(ROWS.length)} features`;
   const chip = byId("chosen");
   chip.hidden = !table.reason && !table.chosen;
   chip.textContent = `${table.reason ? words(table.reason) : "marked in the chart"} ✕`;
@@ -57,16 +99,28 @@ function refresh() {
     const on = head.dataset.sort === table.sort;
     head.parentElement.setAttribute("aria-sort", on ? (table.direction > 0 ? "ascending" : "descending") : "none");
   }
+  for (const button of explorer.querySelectorAll("[data-preset]")) {
+    const wanted = Object.entries(PRESETS[button.dataset.preset][1]);
+    button.setAttribute("aria-pressed", String(wanted.every(([name, value]) => table[name] === value)));
+  }
   byId("rows").scrollTop = 0;
   drawRows();
+  showInScatter();
 }
 
 function rowHtml(row, place, height) {
-  const score = row.state === "scored"
-    ? `${scoreSvg(row)}<span class="num"><b>${fixed(row.value)}</b> <small>${interval(row.score)}</small></span>`
-    : stateHtml(row);
-  const said = row.explanation ? `<bdi>${escapeHtml(row.explanation)}</bdi>` : `<span class="none">${escapeHtml(row.why || "no explanation")}</span>`;
-  const lift = row.lift[0] === null ? "–" : `${fixed(row.lift[0], 2, true)}`;
+  const score =
+    row.state === "scored"
+      ? `${scoreSvg(row)}<span class="num"><b>${fixed(row.value)}</b> <small>${interval(row.score)}</small></span>`
+      : stateHtml(row);
+  const said = row.explanation
+    ? `<bdi>${escapeHtml(row.explanation)}</bdi>`
+    : `<span class="none">${escapeHtml(row.why || "no explanation")}</span>`;
+  const clear = row.lift[1] !== null && (row.lift[1] > 0 || row.lift[2] < 0);
+  const lift =
+    row.lift[0] === null
+      ? "–"
+      : `<span class="${clear ? "clear" : ""}" title="${interval(row.lift)}">${fixed(row.lift[0], 2, true)}</span>`;
   const current = table.current === row;
   return `<div role="row" class="row${current ? " current" : ""}" style="top:${place * height}px" data-id="${escapeHtml(row.id)}" aria-rowindex="${place + 2}"${current ? ' aria-current="true"' : ""}>
     <div role="cell" class="c-feature"><a href="#${encodeURI(row.id)}" tabindex="-1">${glyph(row.dictionary)}${escapeHtml(row.id)}</a></div>
@@ -89,6 +143,7 @@ function drawRows() {
 
 function markCurrent(row) {
   table.current = row;
+  showInScatter();
   const place = placeOf(row);
   const box = byId("rows");
   const height = rowHeight();
@@ -118,9 +173,16 @@ function listenToTable() {
   byId("chosen").addEventListener("click", () => {
     table.reason = "";
     table.chosen = null;
+    clearBrush();
     refresh();
   });
   explorer.addEventListener("click", (event) => {
+    const preset = event.target.closest("[data-preset]");
+    if (preset) {
+      Object.assign(table, PRESETS[preset.dataset.preset][1]);
+      byId("show").value = table.show;
+      refresh();
+    }
     const head = event.target.closest("[data-sort]");
     if (head) {
       const name = head.dataset.sort;
@@ -139,7 +201,7 @@ function listenToTable() {
   for (const button of document.querySelectorAll("[data-reason]"))
     button.addEventListener("click", () => {
       table.reason = button.dataset.reason;
-      table.dictionary = String(DICTIONARIES.findIndex((d) => d.id === button.dataset.dictionary));
+      table.dictionary = button.dataset.dictionary;
       byId("dictionary").value = table.dictionary;
       table.show = byId("show").value = "all";
       refresh();

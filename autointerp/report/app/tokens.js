@@ -21,7 +21,11 @@ function tokenHtml(escaped) {
 }
 
 function plainHtml(text) {
-  return escapeHtml(text).replace(/ /g, '<span class="sp">·</span>');
+  const sign = (spaces) =>
+    spaces.length > 4
+      ? `<span class="ctl">·×${spaces.length}</span>`
+      : `<span class="sp">${"·".repeat(spaces.length)}</span>`;
+  return escapeHtml(text).replace(/ +/g, sign);
 }
 
 // A window's tokens: the true level above each, the simulated level below.

@@ -9,6 +9,14 @@ const STRATA = {
   "hard-text": "hard: similar text",
   "hard-neighbour": "hard: near feature fires",
 };
+const SHORT = {
+  top: "strongest",
+  record: "record",
+  uniform: "uniform",
+  "hard-token": "hard: token",
+  "hard-text": "hard: text",
+  "hard-neighbour": "hard: near",
+};
 const ORDERS = { stratum: "by stratum", worst: "worst predicted first", strongest: "strongest first" };
 const view = { part: "s", stratum: "", order: "stratum", numbers: false };
 
@@ -47,7 +55,13 @@ function strataHtml(windows) {
     return `<tr class="${pressed ? "on" : ""}"><th scope="row"><button type="button" data-stratum="${name}" aria-pressed="${pressed}">${label}</button></th>
       <td>${sum.n}</td><td>${sum.tokens ? fixed(sum.error / sum.tokens) : "–"}</td><td>${ratio(sum.missed, sum.active)}</td><td>${ratio(sum.alarms, sum.silent)}</td></tr>`;
   };
-  const rows = names.map((name) => line(name, STRATA[name], windows.filter((w) => w.stratum === name)));
+  const rows = names.map((name) =>
+    line(
+      name,
+      STRATA[name],
+      windows.filter((w) => w.stratum === name),
+    ),
+  );
   return `<table class="strata"><thead><tr><th scope="col">Windows</th><th scope="col">n</th><th scope="col">mean |error|</th><th scope="col">missed</th><th scope="col">false alarms</th></tr></thead>
     <tbody>${line("", "all", windows)}${rows.join("")}</tbody></table>`;
 }
@@ -67,32 +81,53 @@ function ordered(windows) {
 
 function windowHtml(w, place) {
   const error = windowError(w);
-  const label = w.stratum === "decile" ? `decile ${w.decile}` : STRATA[w.stratum];
-  const head = view.order === "stratum" && !view.stratum && w.stratum !== "decile" ? "" : `<span class="why">${label}</span>`;
-  return `<li class="window">${trackHtml(w, place)}
-    <div class="under">${head}<span class="doc"><bdi>${escapeHtml(w.document)}</bdi></span>${error === null ? "" : `<span class="err">error ${fixed(error)}</span>`}</div></li>`;
+  const label = w.stratum === "decile" ? `decile ${w.decile}` : view.order === "stratum" ? "" : SHORT[w.stratum];
+  const parts = [
+    label && `<b>${label}</b>`,
+    error === null
+      ? w.part === "s"
+        ? "<span>no answer</span>"
+        : ""
+      : `<span title="mean difference between true and simulated level">error ${fixed(error)}</span>`,
+  ];
+  const name = escapeHtml(w.document);
+  return `<li class="window"><div class="about">${parts.filter(Boolean).join(" ")}<span class="doc" title="${name}"><bdi>${escapeHtml(w.document.split("/").pop() || w.document)}</bdi></span></div>${trackHtml(w, place)}</li>`;
+}
+
+// How levels look: the same tokens as below, with levels for text.
+function keyHtml() {
+  const levels = [0, 2, 4, 6, 8, 10];
+  const isScored = view.part === "s";
+  const sides = isScored
+    ? '<b class="t">above</b> what the feature did, <b class="s">below</b> what the explanation predicted'
+    : '<b class="t">above</b> what the feature did';
+  const cells = levels.map((n) => `<span class="k t${n} s${n}"><bdi>${n}</bdi></span>`);
+  return `<div class="key"><div class="track${isScored ? " both" : ""}">${cells.join("")}</div><span>levels 0 to 10: ${sides}</span></div>`;
 }
 
 // The part of the card below the facts; `windows` are the feature's, in stored order.
 function windowsHtml(windows) {
   const parts = { s: windows.filter((w) => w.part === "s"), e: windows.filter((w) => w.part === "e") };
-  if (!parts[view.part].length && parts[view.part === "s" ? "e" : "s"].length) view.part = view.part === "s" ? "e" : "s";
+  if (!parts[view.part].length && parts[view.part === "s" ? "e" : "s"].length)
+    view.part = view.part === "s" ? "e" : "s";
   const mine = parts[view.part];
   if (view.stratum && !mine.some((w) => w.stratum === view.stratum)) view.stratum = "";
   const shown = ordered(mine.filter((w) => !view.stratum || w.stratum === view.stratum));
   const tab = (part, label) =>
     `<button type="button" data-part="${part}" aria-pressed="${view.part === part}">${label} <small>${parts[part].length}</small></button>`;
-  const orders = Object.entries(ORDERS).map(([k, v]) => `<option value="${k}"${k === view.order ? " selected" : ""}>${v}</option>`);
+  const orders = Object.entries(ORDERS).map(
+    ([k, v]) => `<option value="${k}"${k === view.order ? " selected" : ""}>${v}</option>`,
+  );
   let last = null;
   const items = shown.map((w) => {
     const title = view.order === "stratum" && w.stratum !== last ? `<li class="stratum">${STRATA[w.stratum]}</li>` : "";
     last = w.stratum;
     return title + windowHtml(w, windows.indexOf(w));
   });
-  return `<div class="bar-row"><div class="tabs">${tab("s", "Scored on")}${tab("e", "Explained from")}</div>
+  return `<div class="bar-row"><div class="segments">${tab("s", "Scored on")}${tab("e", "Explained from")}</div>
     <label>Order <select id="order">${orders.join("")}</select></label>
     <label class="check"><input type="checkbox" id="numbers"${view.numbers ? " checked" : ""}> levels as numbers</label></div>
     ${view.part === "s" ? strataHtml(mine) : ""}
-    <p class="key">${view.part === "s" ? '<span class="swatch t"></span> above: what the feature did <span class="swatch s"></span> below: what the explanation predicted; ' : '<span class="swatch t"></span> what the feature did; '}levels 0 to 10 by height</p>
+    ${keyHtml()}
     <ol class="windows${view.numbers ? " numbers" : ""}">${items.join("") || '<li class="none">no windows</li>'}</ol>`;
 }

@@ -17,47 +17,56 @@ class CheckpointConfig:
         self.path = path
         self.values = values
 
-    def text(self, *keys: str, default: str | None = None) -> str | None:
-        """The first of `keys` that is there and not null, as text."""
-        value = self._first(keys)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            raise self._wrong(keys[0], value, "text")
+    def get(self, *keys: str) -> object:
+        """The first of `keys` that is there and not null, or None."""
+        return next((self.values[key] for key in keys if self.values.get(key) is not None), None)
+
+    def text(self, *keys: str) -> str | None:
+        """The first of `keys` that is there, as text, or None."""
+        value = self.get(*keys)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(keys[0], "text")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
         """A true or false."""
-        value = self._first((key,))
+        value = self.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false")
+            raise self.wrong(key, "true or false")
         return value
+
+    def number(self, *keys: str) -> float:
+        """The first of `keys` that is there, as a number."""
+        value = self.get(*keys)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(keys[0], "a number")
+        return float(value)
 
     def whole(self, *keys: str) -> int:
         """The first of `keys` that is there, as an integer of at least 1."""
-        value = self._first(keys)
+        value = self.get(*keys)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._wrong(keys[0], value, "a whole number of at least 1")
+            raise self.wrong(keys[0], "a whole number of at least 1")
         return value
 
     def section(self, key: str) -> "CheckpointConfig":
         """An object inside, empty where it is absent."""
-        value = self._first((key,))
+        value = self.get(key)
         if value is None:
             return CheckpointConfig(self.path, {})
         if not isinstance(value, dict):
-            raise self._wrong(key, value, "an object")
+            raise self.wrong(key, "an object")
         return CheckpointConfig(self.path, value)
 
-    def _first(self, keys: tuple[str, ...]) -> object:
-        return next((self.values[key] for key in keys if self.values.get(key) is not None), None)
-
-    def _wrong(self, key: str, value: object, wanted: str) -> UsageError:
-        return UsageError(f"{self.path}: {key} is {value!r}, expected {wanted}")
+    def wrong(self, key: str, wanted: str) -> UsageError:
+        """The error for a key whose value is not what it must be."""
+        if self.get(key) is None:
+            return UsageError(f"{self.path} has no {key}, expected {wanted}; is the format right?")
+        return UsageError(f"{self.path}: {key} is {self.values[key]!r}, expected {wanted}")
 
 
 def read_config(path: Path) -> CheckpointConfig:

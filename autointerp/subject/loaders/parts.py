@@ -24,14 +24,30 @@ class SaeParts:
     activation: Activation
     architecture: str
     hook_point: str | None
+    transcoder: bool = False
+    """Whether it predicts another place's activations."""
     hook_out: str | None = None
-    """Where a transcoder writes; None for what reads and writes at one place."""
+    """Where a transcoder writes, if its files say."""
     W_skip: Float[Tensor, "d_out d_in"] | None = None
+    W_glu: Float[Tensor, "d_in d_sae"] | None = None
+    b_glu: Float[Tensor, " d_sae"] | None = None
     scaling: Scaling = NO_SCALING
     subtract_b_dec: bool = False
     center_input: bool = False
+    cannot_decode: str | None = None
     prepend_bos: bool | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd about the files, in sentences."""
+        if self.transcoder and self.hook_out is None:
+            return (*self.notes, "It is a transcoder, but its files do not say where it writes.")
+        return self.notes
+
+    def with_glu(self, weight: Float[Tensor, "d_in d_sae"], bias: Float[Tensor, " d_sae"]) -> "SaeParts":
+        """The same with a gated linear unit in its encoder."""
+        return replace(self, W_glu=weight, b_glu=bias)
 
     def build(self, hook_point: str) -> Sae:
         """The dictionary, reading at `hook_point`."""
@@ -46,10 +62,14 @@ class SaeParts:
             hook_out=self.hook_out or hook_point,
             weights_digest="",
             W_skip=self.W_skip,
+            W_glu=self.W_glu,
+            b_glu=self.b_glu,
             scaling=self.scaling,
             subtract_b_dec=self.subtract_b_dec,
             center_input=self.center_input,
+            restores_input=not self.transcoder,
+            cannot_decode=self.cannot_decode,
             prepend_bos=self.prepend_bos,
-            notes=self.notes,
+            notes=self.remarks,
         )
         return replace(sae, weights_digest=digest_of(sae))

@@ -8,42 +8,80 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autointerp.errors import UsageError
-from autointerp.subject.loaders import saelens
+from autointerp.subject.loaders import (
+    circuit_tracer,
+    dictionary_learning,
+    directions,
+    gemma_scope,
+    linear,
+    neel,
+    openai,
+    openmoss,
+    saelens,
+    sparsify,
+)
+from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.parts import SaeParts
 
 
 class Loader(NamedTuple):
     """One checkpoint family."""
 
-    matches: Callable[[Path], bool]
-    """Whether the files at a path look like this format."""
-    read: Callable[[Path], SaeParts]
+    matches: Callable[[Checkpoint], bool]
+    """Whether the files look like this format."""
+    read: Callable[[Checkpoint], SaeParts]
 
 
 LOADERS: dict[str, Loader] = {
     "saelens": Loader(saelens.matches, saelens.read),
+    "saelens-legacy": Loader(saelens.matches_legacy, saelens.read_legacy),
+    "sparsify": Loader(sparsify.matches, sparsify.read),
+    "openmoss-2025": Loader(openmoss.matches_2025, openmoss.read_2025),
+    "openmoss-2026": Loader(openmoss.matches_2026, openmoss.read_2026),
+    "llama-scope": Loader(openmoss.matches_2024, openmoss.read_2024),
+    "dictionary-learning": Loader(dictionary_learning.matches, dictionary_learning.read),
+    "gemma-scope": Loader(gemma_scope.matches, gemma_scope.read),
+    "gemma-scope-2": Loader(gemma_scope.matches_2, gemma_scope.read_2),
+    "hook-z": Loader(neel.matches_hook_z, neel.read),
+    "neel-1l": Loader(neel.matches, neel.read),
+    "openai": Loader(openai.matches, openai.read),
+    "goodfire": Loader(linear.matches_goodfire, linear.read_goodfire),
+    "qwen-scope": Loader(linear.matches_qwen_scope, linear.read_qwen_scope),
+    "deepseek-r1": Loader(linear.matches_deepseek_r1, linear.read_deepseek_r1),
+    "circuit-tracer": Loader(circuit_tracer.matches, circuit_tracer.read),
+    "directions": Loader(directions.matches, directions.read),
 }
-"""In the order in which formats are tried."""
+"""In the order in which formats are tried; several share file names and differ inside."""
+PICKLES = (".pkl", ".pickle", ".pkl.gz", ".gz")
 
 
-def find_format(path: Path) -> str:
-    """The name of the format of the files at `path`.
+def find_format(checkpoint: Checkpoint) -> str:
+    """The name of the format of a checkpoint.
 
     Raises:
-        UsageError: nothing there, or nothing that is known.
+        UsageError: nothing there, nothing that is known, or a pickle.
     """
+    path = checkpoint.path
     if not path.exists():
         raise UsageError(f"{path} does not exist; a dictionary is a folder or file with weights, or neurons@HOOK")
+    if path.name.endswith(PICKLES) or checkpoint.sole(".pkl", ".pickle", ".gz"):
+        raise UsageError(
+            f"{path} is a pickle, and reading one can run any code, so it is refused; convert it with the tool that "
+            "wrote it to plain tensors (safetensors)"
+        )
     for name, loader in LOADERS.items():
-        if loader.matches(path):
+        if loader.matches(checkpoint):
             return name
-    known = ", ".join(LOADERS)
-    raise UsageError(f"{path} is no dictionary in a known format ({known}); give --format where its files hide it")
+    raise UsageError(
+        f"{path} is no dictionary in a known format ({', '.join(LOADERS)}); give the path of its folder or file, or "
+        "its format"
+    )
 
 
-def read_parts(path: Path, name: str | None) -> SaeParts:
-    """The dictionary at `path`, whose format is found out where it is not given."""
-    name = name or find_format(path)
-    if name not in LOADERS:
+def read_parts(path: Path, name: str | None) -> tuple[str, SaeParts]:
+    """The name of the format and the dictionary at `path`; the format is found out where it is not given."""
+    if name is not None and name not in LOADERS:
         raise UsageError(f"no dictionary format {name!r}; choose from {', '.join(LOADERS)}")
-    return LOADERS[name].read(path)
+    checkpoint = Checkpoint(path)
+    found = find_format(checkpoint) if name is None else name
+    return found, LOADERS[found].read(checkpoint)

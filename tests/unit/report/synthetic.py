@@ -69,7 +69,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
-def number(value: float | None, digits: int = 6) -> float | None:
+def number(value: float | np.floating[Any] | None, digits: int = 6) -> float | None:
     return None if value is None else round(float(value), digits)
 
 

@@ -1,0 +1,113 @@
+"""From a configuration to who explains and who simulates: the look-up path, or a language model behind its wrappers.
+
+A configuration and a run's folder flow in; an explainer and a simulator with the keys of their results flow out. What
+the endpoint was seen to do is kept with the run, and decides the simulator where the configuration does not.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from autointerp.config import ExplainerName, RunConfig, SimulatorName
+from autointerp.interpret.explain import Explainer
+from autointerp.interpret.explain_tsv import TsvExplainer
+from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
+from autointerp.interpret.simulate import Simulator
+from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
+from autointerp.llm.base import Capabilities, ChatModel
+from autointerp.llm.probe import probe
+from autointerp.llm.registry import ConnectedModel, connect_model
+from autointerp.provenance import digest
+from autointerp.store.folder import RunFolder
+from autointerp.store.replies import SqliteReplyCache
+
+FEATURES_AT_A_TIME = 16
+"""With a language model; its own cap bounds the requests in flight."""
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Who explains and simulates, and under which keys their results stand in the store."""
+
+    explainer: Explainer
+    explainer_key: str
+    simulator: Simulator
+    simulator_key: str
+    concurrency: int
+    prompts: dict[str, str]
+    """Digest of each prompt in use."""
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """A connected model and what it was seen to do."""
+
+    model: ChatModel
+    capabilities: Capabilities
+
+
+@asynccontextmanager
+async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIterator[Backends]:
+    """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
+
+    Raises:
+        UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
+        StoppedError: the endpoint refuses the key or does not know the model.
+        RunError: the endpoint cannot be reached.
+    """
+    if config.llm is None:
+        yield Backends(LookupExplainer(), "lookup", LookupSimulator(), "lookup", 1, {})
+        return
+    with SqliteReplyCache(config.cache) as cache:
+        connected = connect_model(
+            config.llm,
+            base_url=config.base_url,
+            cache=cache,
+            in_flight=config.endpoint.in_flight,
+            timeout_s=config.endpoint.timeout_s,
+        )
+        try:
+            yield _choose(config, _Endpoint(connected.model, await _capabilities(connected, folder)))
+        finally:
+            await connected.aclose()
+
+
+async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
+    """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
+    kept = folder.read_note("endpoints") if folder else {}
+    name = digest(connected.endpoint.model_dump())
+    if name in kept:
+        return Capabilities.model_validate(kept[name])
+    seen = await probe(connected.provider, connected.meter)
+    if folder:
+        folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
+    return seen
+
+
+def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
+    explainer = EXPLAINERS[config.explainer_name](endpoint)
+    usable = endpoint.capabilities.top_logprobs > 0 and endpoint.capabilities.logprobs_differ
+    simulator = SIMULATORS[config.simulator or ("top-logprobs" if usable else "structured")](endpoint)
+    explainer_key, simulator_key, prompts = "lookup", simulator.name, {}
+    if isinstance(explainer, TsvExplainer):
+        prompts["explain-tsv"] = explainer.prompt_digest
+        explainer_key = f"tsv {explainer.author} {_short(explainer.prompt_digest)} best of {config.explain.candidates}"
+    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
+        prompts["simulate"] = simulator.prompt_digest
+        simulator_key = f"{simulator.name} {_short(simulator.prompt_digest)}"
+    return Backends(explainer, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
+
+
+def _short(tagged: str) -> str:
+    return tagged.partition(":")[2][:12]
+
+
+EXPLAINERS: dict[ExplainerName, Callable[[_Endpoint], Explainer]] = {
+    "lookup": lambda endpoint: LookupExplainer(),
+    "tsv": lambda endpoint: TsvExplainer(endpoint.model),
+}
+SIMULATORS: dict[SimulatorName, Callable[[_Endpoint], Simulator]] = {
+    "lookup": lambda endpoint: LookupSimulator(),
+    "top-logprobs": lambda endpoint: make_llm_simulator("top-logprobs", endpoint.model, endpoint.capabilities),
+    "structured": lambda endpoint: make_llm_simulator("structured", endpoint.model, endpoint.capabilities),
+}

@@ -1,0 +1,242 @@
+"""From the bytes of an OpenAI-compatible answer to the few fields that we read, and from an error to its class.
+
+Bytes, status codes and headers flow in; `ChatReply` records and typed errors flow out. Opens no connection.
+"""
+
+import email.utils
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+
+from autointerp.llm.base import ChatReply, TokenLogprob
+from autointerp.llm.errors import (
+    BadKeyError,
+    BadRequestError,
+    ContextTooLongError,
+    LlmError,
+    MalformedReplyError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    ServerFailedError,
+    UnsupportedParameterError,
+    WrongUrlError,
+)
+from autointerp.records import Usage
+
+IMPOSSIBLE_LOGPROB = -9999.0
+"""How OpenAI writes the logarithm of zero; other servers send null or -Infinity."""
+MESSAGE_LENGTH = 400
+"""At most so many characters of a server's own words go into an error."""
+SHORTEST_SECRET = 8
+_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing|payment required", re.I)
+_CONTEXT = re.compile(r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens", re.I)
+_FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation|flagged", re.I)
+_MODEL = re.compile(
+    r"model_not_found|\bmodels?\b.{0,120}(not exist|not found|not available)|(unknown|no such|invalid) model"
+    r"|not a valid model|access model|not_found_error.{0,40}\bmodel\b",
+    re.IGNORECASE,
+)
+_KEY = re.compile(r"(invalid|incorrect|missing).{0,20}\bapi.?key|\bapi.?key.{0,20}(not valid|invalid|missing)", re.I)
+_SOON = re.compile(r"retry.?delay|retry in|per.?minute|per.?second", re.I)
+"""Some servers speak of a quota where they mean a rate."""
+_UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
+_BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
+"""Ends of answers that the server itself gave up."""
+_RETRIED_STATUSES = (408, 409)
+
+
+def decode_chat(body: bytes) -> ChatReply:
+    """The text, end, log probabilities and usage of a chat completion.
+
+    Raises:
+        MalformedReplyError: no JSON, or none of a chat completion's shape.
+    """
+    data = _object(_json(body), "the body")
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise MalformedReplyError("it has no choices")
+    choice = _object(choices[0], "the choice")
+    message = _object(choice.get("message"), "the message")
+    text, refusal = message.get("content"), message.get("refusal")
+    if text is not None and not isinstance(text, str):
+        raise MalformedReplyError("the message's content is no text")
+    finish = choice.get("finish_reason")
+    finish_reason = clean(finish) if isinstance(finish, str) else "unknown"
+    if finish_reason in _BROKEN:
+        raise ServerFailedError(200, f"the answer ended with {finish_reason!r}")
+    model = data.get("model")
+    return ChatReply(
+        text=clean(text or (refusal if isinstance(refusal, str) else "")),
+        finish_reason=finish_reason,
+        refused=bool(refusal) or finish_reason == "content_filter",
+        logprobs=_logprobs(choice.get("logprobs")),
+        model=clean(model) if isinstance(model, str) else "",
+        usage=_usage(data.get("usage")),
+    )
+
+
+def decode_models(body: bytes) -> tuple[str, ...]:
+    """The names in a models listing; empty where it has another shape."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return ()
+    rows = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(rows, list):
+        return ()
+    return tuple(row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str))
+
+
+def embedded_error(body: bytes) -> tuple[int, dict[str, object]] | None:
+    """Status and body of an error that came with status 200, as routers send them; None where there is none."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = data.get("error") if isinstance(data, dict) else None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return (code if isinstance(code, int) and 400 <= code < 600 else 502), {"error": error}
+
+
+def clean(text: str) -> str:
+    """A text with half surrogate pairs, which no file could hold, as replacement characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedReplyError(f"{len(body)} bytes that are no JSON") from None
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise MalformedReplyError(f"{what} is no object")
+    return value
+
+
+def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
+    """None where the endpoint sent none or an empty list, however it spells that."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(content, list) or not content:
+        return None
+    return tuple(_position(_object(entry, "a log probability")) for entry in content)
+
+
+def _position(entry: dict[str, object]) -> TokenLogprob:
+    token, top = entry.get("token"), entry.get("top_logprobs")
+    if not isinstance(token, str):
+        raise MalformedReplyError("a log probability without its token")
+    pairs: list[tuple[str, float]] = []
+    for other in top if isinstance(top, list) else ():
+        name = other.get("token") if isinstance(other, dict) else None
+        if isinstance(name, str):
+            pairs.append((clean(name), _finite(other.get("logprob"))))
+    return TokenLogprob(token=clean(token), logprob=_finite(entry.get("logprob")), top=tuple(pairs))
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return IMPOSSIBLE_LOGPROB
+
+
+def _usage(value: object) -> Usage:
+    fields = value if isinstance(value, dict) else {}
+    details = fields.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(
+        calls=1,
+        input_tokens=_count(fields.get("prompt_tokens")),
+        cached_input_tokens=_count(cached),
+        output_tokens=_count(fields.get("completion_tokens")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+class ErrorFacts:
+    """What an error answer says, in whichever of the common shapes it says it."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: object, blot: str = "") -> None:
+        """`blot` is a secret that no text may repeat."""
+        if isinstance(body, list) and body:
+            body = body[0]
+        error = body.get("error", body) if isinstance(body, dict) else body
+        fields: dict[str, object] = error if isinstance(error, dict) else {}
+        message = fields.get("message", error if isinstance(error, str) else body)
+        text = message if isinstance(message, str) else json.dumps(message, default=str)
+        self.status = status
+        self.retry_after_s = retry_after_s(headers)
+        self.message = blot_out(" ".join(text.split()), blot)[:MESSAGE_LENGTH] or "no reason given"
+        """In the server's words, without the secret."""
+        self._all = " ".join([*(str(fields.get(name) or "") for name in ("code", "type", "param")), text])
+
+    def says(self, pattern: re.Pattern[str]) -> bool:
+        """Whether a pattern is found in anything that the server said."""
+        return bool(pattern.search(self._all))
+
+    @property
+    def is_filter(self) -> bool:
+        """The endpoint's content filter refused the prompt: an answer, to be kept as one."""
+        return self.status in (400, 403, 422) and self.says(_FILTER)
+
+    @property
+    def is_too_long(self) -> bool:
+        """The request does not fit the model's context."""
+        return self.status in (400, 413, 422) and self.says(_CONTEXT)
+
+    @property
+    def is_unknown_model(self) -> bool:
+        """The endpoint says that it has no such model."""
+        return self.status in (400, 404) and self.says(_MODEL)
+
+
+def blot_out(text: str, secret: str) -> str:
+    """The text without the secret; a word as short as the keys of local servers (`none`, `x`) is no secret."""
+    return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
+
+
+def classify(facts: ErrorFacts) -> LlmError:
+    """The error class of an HTTP error that no negotiation has settled."""
+    status, message = facts.status, facts.message
+    if status == 402 or (status in (400, 403, 429) and facts.says(_QUOTA) and not facts.says(_SOON)):
+        return QuotaExhaustedError(message)
+    if status == 429:
+        return RateLimitedError(message, facts.retry_after_s)
+    if status in (401, 403) or (status == 400 and facts.says(_KEY)):
+        return BadKeyError(message)
+    if facts.is_too_long:
+        return ContextTooLongError(message)
+    if status >= 500 or status in _RETRIED_STATUSES:
+        return ServerFailedError(status, message, facts.retry_after_s)
+    if status in (400, 422) and facts.says(_UNSUPPORTED):
+        return UnsupportedParameterError(message)
+    if status in (404, 405):
+        return WrongUrlError(message)
+    return BadRequestError(status, message)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `Retry-After` (a number or a date); None where neither says."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit
+        except ValueError:
+            try:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            except ValueError:
+                continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None

@@ -1,0 +1,163 @@
+"""Why a language model did not answer: one class per class of failure.
+
+    LlmError (RunError)              has a `reason`, the word stored in a failed outcome
+    ├── TransientError               asking again may help
+    │   ├── RateLimitedError         429; carries what Retry-After said
+    │   ├── ServerFailedError        5xx, 408, 409
+    │   ├── EndpointTimeoutError     no answer in time
+    │   ├── ConnectionLostError      refused, cut, or never opened
+    │   └── MalformedReplyError      a body that is no chat completion
+    ├── ContextTooLongError          the request does not fit the model
+    ├── UnsupportedParameterError    a field that the endpoint refuses and that cannot be left out
+    ├── BadRequestError              any other refusal of the request itself
+    ├── UnexplainedRequestError      a scripted model has no answer
+    └── EndpointStoppedError (StoppedError)
+        ├── QuotaExhaustedError      the account is empty
+        ├── BadKeyError              401, 403
+        ├── WrongUrlError            nothing answers chat completions there
+        └── UnknownModelError        lists near names
+
+A refusal or a content filter is an answer (`ChatReply.refused`), not an error. Texts quote the server with the key
+blotted out by the caller. Knows no prompt and no feature.
+"""
+
+from collections.abc import Sequence
+
+from autointerp.errors import RunError, StoppedError, near_matches
+
+
+class LlmError(RunError):
+    """A language model did not answer."""
+
+    reason = "llm_error"
+
+
+class TransientError(LlmError):
+    """Asking again may help."""
+
+    retry_after_s: float | None = None
+    """How long the server asks us to wait, in seconds."""
+
+
+class RateLimitedError(TransientError):
+    """Too many requests or tokens for now."""
+
+    reason = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"the endpoint limits the rate of requests: {message}")
+
+
+class ServerFailedError(TransientError):
+    """The server says that it failed."""
+
+    reason = "server_error"
+
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(f"the endpoint failed with status {status}: {message}")
+
+
+class EndpointTimeoutError(TransientError):
+    """No whole answer in time."""
+
+    reason = "timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"no answer within {timeout_s:g} s")
+
+
+class ConnectionLostError(TransientError):
+    """The connection was refused, cut, or never opened."""
+
+    reason = "connection_lost"
+
+    def __init__(self, base_url: str, cause: str) -> None:
+        super().__init__(f"no connection to {base_url} ({cause}); check that the server runs and the URL is right")
+
+
+class MalformedReplyError(TransientError):
+    """A body that is no chat completion."""
+
+    reason = "malformed_reply"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the endpoint sent a body that is no chat completion: {what}")
+
+
+class ContextTooLongError(LlmError):
+    """The request does not fit the model's context."""
+
+    reason = "context_too_long"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the request is longer than the model's context: {message}")
+
+
+class UnsupportedParameterError(LlmError):
+    """The endpoint refuses a field that cannot be left out or written in another way."""
+
+    reason = "unsupported_parameter"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the endpoint refuses a field of the request that cannot be left out: {message}")
+
+
+class BadRequestError(LlmError):
+    """The endpoint refuses the request for a reason of its own."""
+
+    reason = "bad_request"
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"the endpoint refuses the request with status {status}: {message}")
+
+
+class UnexplainedRequestError(LlmError):
+    """A scripted model was asked something that its script does not answer."""
+
+    reason = "no_answer"
+
+
+class EndpointStoppedError(LlmError, StoppedError):
+    """No further request can succeed until someone acts; the run stops and can go on later."""
+
+
+class QuotaExhaustedError(EndpointStoppedError):
+    """The account has no credit left."""
+
+    reason = "quota_exhausted"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the account's quota is used up: {message}; raise it, then run the same command again")
+
+
+class BadKeyError(EndpointStoppedError):
+    """The key is missing, wrong, or not allowed to use this model."""
+
+    reason = "bad_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the endpoint does not accept the key in OPENAI_API_KEY: {message}")
+
+
+class WrongUrlError(EndpointStoppedError):
+    """A server answers, but not with chat completions at this path."""
+
+    reason = "wrong_url"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the server has no chat completions at this base URL (it often ends in /v1): {message}")
+
+
+class UnknownModelError(EndpointStoppedError):
+    """The endpoint does not serve this model."""
+
+    reason = "unknown_model"
+
+    def __init__(self, model: str, served: Sequence[str]) -> None:
+        self.model, self.served = model, tuple(served)
+        hint = f"near names there: {near_matches(model, served)}" if served else "it does not list its models"
+        super().__init__(f"the endpoint has no model {model!r}; {hint}")

@@ -1,0 +1,198 @@
+"""Any server that speaks OpenAI's chat completions: a hosted one, vLLM, llama.cpp, Ollama.
+
+Chat requests flow in over the SDK's untyped `post` on its aiohttp transport, with the SDK's own retries off; replies or
+typed errors flow out. Keys come from the environment alone and appear in no text. Knows no prompt, retry or cache.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import httpx2
+import openai
+
+from autointerp.errors import UsageError
+from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
+from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error
+from autointerp.llm.errors import (
+    ConnectionLostError,
+    EndpointTimeoutError,
+    LlmError,
+    MalformedReplyError,
+    UnknownModelError,
+)
+from autointerp.llm.negotiate import Negotiation
+from autointerp.records import Usage
+
+OPENAI_URL = "https://api.openai.com/v1"
+CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 120.0
+NO_KEY = "none"
+"""Sent to servers of one's own, which check no key but may want the header."""
+
+
+class OpenAICompatible:
+    """A `ChatModel` behind an OpenAI-compatible URL. `complete` asks once; wrappers add patience."""
+
+    def __init__(
+        self, model: str, base_url: str | None = None, *, timeout_s: float = TIMEOUT_S, connections: int = 64
+    ) -> None:
+        """`base_url` defaults to `OPENAI_BASE_URL`, then to OpenAI; `timeout_s` covers one whole answer, in seconds.
+
+        Raises:
+            UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
+        """
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self.endpoint = Endpoint(provider="openai", base_url=bare_url(url), model=model)
+        if not self._key and self.endpoint.base_url == OPENAI_URL:
+            raise UsageError(
+                "no key for api.openai.com: set OPENAI_API_KEY in the environment, or name a server with --base-url"
+            )
+        self._timeout_s = timeout_s
+        self._url = url
+        self._connections = connections
+        self._negotiation = Negotiation()
+        self._client: openai.AsyncOpenAI | None = None
+
+    def __repr__(self) -> str:
+        return f"OpenAICompatible({self.name!r} at {self.endpoint.base_url})"
+
+    @property
+    def name(self) -> str:
+        """`openai:MODEL`."""
+        return f"{self.endpoint.provider}:{self.endpoint.model}"
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Request fields that the endpoint refused so far."""
+        return tuple(self._negotiation.rejected)
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Ask once; a refused field is written in another way and the request sent again at once.
+
+        Raises:
+            LlmError: its subclass says which failure and whether asking again may help.
+        """
+        while True:
+            body = self._negotiation.body(request, self.endpoint.model)
+            answer = await self._answer(body)
+            if isinstance(answer, ChatReply):
+                return answer
+            facts = answer
+            if self._negotiation.settle(facts, body):
+                continue
+            if facts.is_filter:
+                return self._filtered()
+            if facts.is_unknown_model:
+                raise UnknownModelError(self.endpoint.model, await self._served())
+            raise classify(facts)
+
+    async def _answer(self, body: dict[str, object]) -> ChatReply | ErrorFacts:
+        """The reply to one body, or what the endpoint says against it."""
+        try:
+            received = await self._exchange("POST", "/chat/completions", body)
+        except openai.APIStatusError as error:
+            return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
+        try:
+            return decode_chat(received)
+        except MalformedReplyError:
+            embedded = embedded_error(received)
+            if embedded is None:
+                raise
+            return ErrorFacts(embedded[0], {}, embedded[1], blot=self._key)
+
+    def assume(self, rejected: Sequence[str]) -> None:
+        """Take as refused what the endpoint refused at an earlier time."""
+        self._negotiation.rejected += [form for form in rejected if form not in self._negotiation.rejected]
+
+    def _filtered(self) -> ChatReply:
+        """The endpoint's filter stopped the prompt before the model saw it."""
+        model = self.endpoint.model
+        return ChatReply(text="", finish_reason="content_filter", refused=True, model=model, usage=Usage(calls=1))
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the endpoint lists; empty where it lists none.
+
+        Raises:
+            LlmError: it could not be reached, or refuses to say.
+        """
+        try:
+            return decode_models(await self._exchange("GET", "/models", None))
+        except openai.APIStatusError as error:
+            raise classify(ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)) from None
+
+    async def _served(self) -> tuple[str, ...]:
+        try:
+            return await self.models()
+        except LlmError:
+            return ()
+
+    async def _exchange(self, method: str, path: str, body: dict[str, object] | None) -> bytes:
+        """One HTTP exchange; the SDK's status errors pass through, transport errors become ours."""
+        client = self._connected()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if method == "POST":
+                    return await client.post(path, cast_to=bytes, body=body)
+                return await client.get(path, cast_to=bytes)
+        except TimeoutError:
+            raise EndpointTimeoutError(self._timeout_s) from None
+        except openai.APIStatusError:
+            raise
+        except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as error:
+            raise self._transport_error(error) from None
+
+    def _transport_error(self, error: BaseException) -> LlmError:
+        """The transport reports a cut connection as a time-out; its own cause tells them apart."""
+        causes: list[BaseException] = []
+        cause: BaseException | None = error
+        while cause is not None and cause not in causes:
+            causes.append(cause)
+            cause = cause.__cause__
+        lost = [c for c in causes if isinstance(c, (aiohttp.ClientError, ConnectionError))]
+        late = [c for c in causes if isinstance(c, (asyncio.TimeoutError, httpx2.TimeoutException))]
+        if late and not [c for c in lost if not isinstance(c, asyncio.TimeoutError)]:
+            return EndpointTimeoutError(self._timeout_s)
+        return ConnectionLostError(self.endpoint.base_url, type((lost or causes)[0]).__name__)
+
+    def _connected(self) -> openai.AsyncOpenAI:
+        """The client, made on first use so that it belongs to the running event loop."""
+        if self._client is None:
+            limits = httpx2.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+            timeout = httpx2.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S)
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key or NO_KEY,
+                base_url=self._url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+            )
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the connections; a later request opens new ones."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+
+def bare_url(url: str) -> str:
+    """A base URL without user, password, query and trailing slash: what may be shown, stored and hashed.
+
+    Raises:
+        UsageError: no http or https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise UsageError("the base URL must look like http://127.0.0.1:8000/v1")
+    netloc = f"[{host}]" if ":" in host else host
+    if port is not None:
+        netloc += f":{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))

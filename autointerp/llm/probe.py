@@ -1,0 +1,82 @@
+"""Asks an endpoint a few questions to see what it does, instead of believing what it says.
+
+A bare endpoint flows in, a `Capabilities` record flows out. A field that a server takes and ignores shows as absent:
+the entries that came back are counted, two prompts must differ, and a schema counts only where nothing else asked for
+its shape.
+"""
+
+import json
+
+from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest
+from autointerp.llm.openai_compat import OpenAICompatible
+
+TOP_LOGPROBS = 20
+"""The most that hosted endpoints give; an endpoint that refuses it is asked for fewer."""
+ANSWER_TOKENS = 200
+"""Room for a model that thinks before it answers, in tokens."""
+_HIDDEN_KEY = "shape_seven"
+_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {_HIDDEN_KEY: {"type": "integer"}},
+    "required": [_HIDDEN_KEY],
+    "additionalProperties": False,
+}
+
+
+async def probe(endpoint: OpenAICompatible, model: ChatModel | None = None) -> Capabilities:
+    """What the endpoint does; about three short requests.
+
+    `model` is the same endpoint behind retries and a limit, never behind a cache.
+
+    Raises:
+        LlmError: it could not be asked.
+    """
+    asked = endpoint if model is None else model
+    ten = await _repeat(asked, "10")
+    word = await _repeat(asked, "blue")
+    shaped = await asked.complete(
+        ChatRequest(messages=_user("Name a number."), max_tokens=ANSWER_TOKENS, json_schema=_SCHEMA)
+    )
+    return Capabilities(
+        endpoint=endpoint.endpoint,
+        answers_differ=ten.text != word.text,
+        top_logprobs=min(_fewest_tops(ten), _fewest_tops(word)),
+        logprobs_differ=ten.logprobs is not None and ten.logprobs != word.logprobs,
+        json_schema=_has_shape(shaped),
+        ten_is_one_token=_ten_is_one_token(ten),
+        rejected=endpoint.rejected,
+    )
+
+
+def _user(text: str) -> tuple[ChatMessage, ...]:
+    return (ChatMessage(role="user", content=text),)
+
+
+async def _repeat(model: ChatModel, text: str) -> ChatReply:
+    request = ChatRequest(
+        messages=_user(f"Reply with exactly: {text}"),
+        max_tokens=ANSWER_TOKENS,
+        temperature=0.0,
+        top_logprobs=TOP_LOGPROBS,
+    )
+    return await model.complete(request)
+
+
+def _fewest_tops(reply: ChatReply) -> int:
+    """Alternatives at the position that has fewest; 0 without any position."""
+    return min((len(entry.top) for entry in reply.logprobs or ()), default=0)
+
+
+def _has_shape(reply: ChatReply) -> bool:
+    try:
+        value = json.loads(reply.text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and set(value) == {_HIDDEN_KEY} and isinstance(value[_HIDDEN_KEY], int)
+
+
+def _ten_is_one_token(reply: ChatReply) -> bool | None:
+    """None where there are no log probabilities or the model did not say 10."""
+    if reply.logprobs is None or "10" not in reply.text:
+        return None
+    return any(entry.token.strip() == "10" for entry in reply.logprobs)

@@ -1,0 +1,90 @@
+"""From a model's name to a wrapped `ChatModel`.
+
+`provider:name` picks the provider; a prefix that is no known provider belongs to the name (`llama3.1:8b`), whose
+provider is `openai`. With `AUTOINTERP_LOOPBACK_ONLY` set, as in the tests, any endpoint off this machine is refused.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from autointerp.errors import UsageError
+from autointerp.llm.base import ChatModel, Endpoint, ReplyCache
+from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
+from autointerp.llm.wrappers import Cached, Limited, Metered, Retrying
+
+PROVIDERS: dict[str, Callable[..., OpenAICompatible]] = {"openai": OpenAICompatible}
+DEFAULT_PROVIDER = "openai"
+LOOPBACK_ONLY = "AUTOINTERP_LOOPBACK_ONLY"
+
+
+@dataclass
+class ConnectedModel:
+    """A wrapped model with what a run wants to know of it."""
+
+    model: ChatModel
+    """Ask this one."""
+    provider: OpenAICompatible
+    """The bare endpoint: its models, what it refused, and `aclose`."""
+    meter: Metered
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who answers where."""
+        return self.provider.endpoint
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.provider.aclose()
+
+
+def split_model_name(name: str) -> tuple[str, str]:
+    """Provider and model: `openai:gpt-x` is (`openai`, `gpt-x`), `llama3.1:8b` is (`openai`, `llama3.1:8b`)."""
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in PROVIDERS:
+        provider, model = prefix, rest
+    else:
+        provider, model = DEFAULT_PROVIDER, name
+    if not model.strip():
+        raise UsageError(f"{name!r} names no model; write it as PROVIDER:NAME or NAME")
+    return provider, model
+
+
+def connect_model(
+    name: str,
+    *,
+    base_url: str | None = None,
+    cache: ReplyCache | None = None,
+    in_flight: int = 64,
+    attempts: int = 8,
+    timeout_s: float = TIMEOUT_S,
+    first_pause_s: float = 0.5,
+) -> ConnectedModel:
+    """A model behind cache, meter, retry and limit; opens no connection yet.
+
+    Raises:
+        UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
+    """
+    provider_name, model = split_model_name(name)
+    provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight)
+    _refuse_outside(provider.endpoint)
+    patient = Retrying(Limited(provider, in_flight), attempts=attempts, first_pause_s=first_pause_s)
+    meter = Metered(patient)
+    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint)
+    return ConnectedModel(wrapped, provider, meter)
+
+
+def _refuse_outside(endpoint: Endpoint) -> None:
+    if not os.environ.get(LOOPBACK_ONLY):
+        return
+    host = urlsplit(endpoint.base_url).hostname or ""
+    try:
+        inside = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = host == "localhost"
+    if not inside:
+        raise UsageError(
+            f"{LOOPBACK_ONLY} is set, so the endpoint at {host} is refused; unset it to leave this machine"
+        )

@@ -1,0 +1,170 @@
+"""Where a run's features come from: a finished harvest, or bare records. One face for both.
+
+A run's folder and configuration flow in; for each dictionary a source of feature records and statistics flows out.
+Knows no LLM and no torch.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from autointerp.bare import BareReader, BareRecord, BareRows, make_feature_record
+from autointerp.config import RunConfig
+from autointerp.examples import Chooser
+from autointerp.harvest.events import Corpus, Harvest
+from autointerp.interop.bare_records import parse_json_lines
+from autointerp.pipeline import select_features
+from autointerp.provenance import digest_file
+from autointerp.records import DictionarySpec, FeatureFacts, FeatureRecord, FeatureStats
+from autointerp.splits import CorpusIndex
+from autointerp.store.folder import RunFolder
+from autointerp.strata import Design
+
+MakeRecord = Callable[[int], FeatureRecord]
+
+
+class FeatureSource(Protocol):
+    """The features of one dictionary."""
+
+    spec: DictionarySpec
+    corpus_digest: str
+
+    @property
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
+        """Tokens on which each feature is active."""
+        ...
+
+    @property
+    def n_tokens(self) -> int: ...
+
+    @property
+    def l0(self) -> float | None:
+        """Mean number of active features a token; None where only single features' text is known."""
+        ...
+
+    def select(self, spec: str, seed: int) -> list[int]:
+        """The features that `all`, `0-999,7`, `@file` or `sample:N` name, ascending."""
+        ...
+
+    def maker(self, design: Design, seed: int) -> MakeRecord:
+        """What chooses a feature's examples."""
+        ...
+
+    def feature_stats(self, index: int) -> FeatureStats: ...
+
+    def feature_facts(self, index: int) -> FeatureFacts: ...
+
+
+class HarvestSource:
+    """Features of a harvested dictionary."""
+
+    def __init__(self, harvest: Harvest, index: Callable[[], CorpusIndex]) -> None:
+        self.spec = harvest.spec
+        self._harvest = harvest
+        self._index = index
+        self.feature_stats = harvest.feature_stats
+        self.feature_facts = harvest.feature_facts
+        self.n_tokens = harvest.corpus.n_tokens
+        self.corpus_digest = harvest.corpus.digest
+
+    @property
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
+        """As harvested."""
+        return np.asarray(self._harvest.stats.n_active)
+
+    @property
+    def l0(self) -> float | None:
+        """Over the whole harvest."""
+        return float(self.n_active.sum() / self.n_tokens)
+
+    def select(self, spec: str, seed: int) -> list[int]:
+        """As `pipeline.select_features`."""
+        return select_features(spec, self.n_active, self.spec.id, seed)
+
+    def maker(self, design: Design, seed: int) -> MakeRecord:
+        """Chooses windows of the corpus."""
+        return Chooser(self._harvest, self._index(), self.spec.id, design).feature_record
+
+
+class BareSource:
+    """Features of bare records."""
+
+    l0: float | None = None
+
+    def __init__(self, spec: DictionarySpec, records: Sequence[BareRecord]) -> None:
+        self.spec = spec
+        self._records: dict[int, list[BareRecord]] = {}
+        for record in records:
+            self._records.setdefault(record.feature, []).append(record)
+        self.n_tokens = sum(len(record.tokens) for record in records)
+        self.corpus_digest = spec.weights_digest
+
+    @cached_property
+    def n_active(self) -> Int[np.ndarray, " d_sae"]:
+        """Tokens above zero in each feature's own records; 0 for numbers that no record names."""
+        counts = np.zeros(max(self._records) + 1, dtype=np.int64)
+        for index, records in self._records.items():
+            counts[index] = sum(activation > 0 for record in records for activation in record.activations)
+        return counts
+
+    def select(self, spec: str, seed: int) -> list[int]:
+        """As `pipeline.select_features`, of the features that records name."""
+        return [i for i in select_features(spec, self.n_active, self.spec.id, seed) if i in self._records]
+
+    def maker(self, design: Design, seed: int) -> MakeRecord:
+        """Chooses windows of the feature's own records."""
+        return lambda index: make_feature_record(self._records[index], self.spec.id, index, design, seed)
+
+    def feature_stats(self, index: int) -> FeatureStats:
+        """Over the feature's own records."""
+        return BareReader(BareRows(self._records[index]), self._records[index]).feature_stats(index)
+
+    def feature_facts(self, index: int) -> FeatureFacts:
+        """Nothing: there are no weights."""
+        return FeatureFacts()
+
+
+def bare_records_of(records: Sequence[FeatureRecord]) -> list[BareRecord]:
+    """The windows of feature records as bare records, in corpus order."""
+    bare = []
+    for record in records:
+        s = record.splits
+        examples = {(e.record.row, e.record.start): e.record for e in (*s.explain, *s.select, *s.calibrate, *s.score)}
+        for _, window in sorted(examples.items()):
+            bare.append(
+                BareRecord(
+                    feature=record.feature.index,
+                    tokens=window.tokens,
+                    activations=window.activations,
+                    document=window.document,
+                )
+            )
+    return bare
+
+
+def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
+    """The run's dictionaries in their order."""
+    if config.records is not None:
+        spec = DictionarySpec(
+            id=config.dictionary[0].id,
+            role="trained",
+            model="",
+            hook_point="",
+            d_in=0,
+            d_sae=0,
+            kind="bare records",
+            source=config.records.name,
+            weights_digest=digest_file(folder.records),
+        )
+        return [BareSource(spec, parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records)))]
+    opened: list[CorpusIndex] = []
+
+    def index() -> CorpusIndex:
+        if not opened:
+            opened.append(CorpusIndex(Corpus.open(folder.harvest), config.seed))
+        return opened[0]
+
+    return [HarvestSource(Harvest(folder.harvest, d.id), index) for d in config.dictionary]

@@ -1,0 +1,223 @@
+"""Answers to values or reasons: nothing garbled becomes a level, nothing is invented."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.interpret.parse import (
+    LETTERS,
+    NUMBERS,
+    Distributions,
+    ParsedExplanation,
+    Unparsed,
+    parse_distributions,
+    parse_explanation,
+    parse_structured,
+)
+from autointerp.llm.base import ChatReply, TokenLogprob
+from autointerp.records import Usage
+
+
+def reply(text: str, *, finish_reason: str = "stop", refused: bool = False) -> ChatReply:
+    """A reply without log probabilities."""
+    return ChatReply(text=text, finish_reason=finish_reason, refused=refused, model="m", usage=Usage(calls=1))
+
+
+def reason(value: object) -> str:
+    """Why an answer was not read."""
+    assert isinstance(value, Unparsed), value
+    return value.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Explanation: names of rivers", ParsedExplanation("names of rivers", False)),
+        (
+            "Let me see.\nIt fires on x.\n\n**Explanation:** names of rivers\n",
+            ParsedExplanation("names of rivers", False),
+        ),
+        ("explanation: a\nExplanation: names of\trivers", ParsedExplanation("names of rivers", False)),
+        ("Explanation: No clear pattern.", ParsedExplanation("no clear pattern", True)),
+        ("- Explanation: it's the dog's bark", ParsedExplanation("it's the dog's bark", False)),
+    ],
+)
+def test_an_explanation_is_the_last_line_that_says_so(text: str, expected: ParsedExplanation) -> None:
+    assert parse_explanation(reply(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply("names of rivers"), "no_explanation"),
+        (reply("Explanation:"), "no_explanation"),
+        (reply("Explanation: ?!…"), "no_explanation"),
+        (reply(" \n"), "empty"),
+        (reply("Explanation: names of", finish_reason="length"), "cut_off"),
+        (reply("Explanation: x y", refused=True), "refused"),
+        (reply("Explanation: " + "word " * 81), "too_long"),
+        (reply('Explanation: on "a", "b", "c", "d", "e", "f"'), "list_too_long"),
+    ],
+)
+def test_what_is_no_explanation_has_a_reason(answer: ChatReply, expected: str) -> None:
+    assert reason(parse_explanation(answer)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [
+        ('on "a", "b", "c", "d", or "e"', False),
+        ('on "a", "b", "c", "d", "e" and "f"', True),
+        ("on 'a' or 'b' or 'c' or 'd' or 'e' or 'f'", True),
+        ("on `a`/`b`/`c`/`d`/`e`/`f`", True),
+        ('fires on "a" after "b" (8); on "c" after "d" (7); on "e" after "f" (3); else 0', False),
+        ("it's the dog's, the cat's, the cow's, the hen's, the pig's, the ram's and the fox's food", False),
+    ],
+)
+def test_a_list_of_more_than_five_tokens_is_no_explanation(text: str, listed: bool) -> None:
+    value = parse_explanation(reply(f"Explanation: {text}"))
+    assert isinstance(value, Unparsed) == listed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty"),
+        ("garbage", "malformed"),
+        ("[0, 1, 2]", "malformed"),
+        ('{"1": 0, "2": 1', "malformed"),
+        ('{"1": 0, "2": 1}', "too_few_levels"),
+        ('{"1": 0, "2": 1, "3": 2, "4": 3}', "too_many_levels"),
+        ('{"1": 0, "2": 1, "2": 2}', "misaligned"),
+        ('{"1": 0, "3": 1, "2": 2}', "misaligned"),
+        ('{"0": 0, "1": 1, "2": 2}', "misaligned"),
+        ('{"1": 0, "2": 1, "3": 11}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": -1}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": 2.5}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": "2"}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": null}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": true}', "out_of_range"),
+        ("[" * 100_000, "malformed"),
+    ],
+)
+def test_a_garbled_object_is_never_a_level(text: str, expected: str) -> None:
+    """Others turned each of these into zeros, and a failure into a low score."""
+    assert reason(parse_structured(reply(text), 3)) == expected
+
+
+def test_an_object_in_order_is_read() -> None:
+    assert parse_structured(reply('{"1": 0, "2": 10, "3": 4}'), 3) == (0, 10, 4)
+    assert parse_structured(reply('```json\n{"1": 0, "2": 10, "3": 4}\n```'), 3) == (0, 10, 4)
+
+
+@given(st.lists(st.integers(0, 10), min_size=1, max_size=40))
+def test_any_levels_come_back(levels: list[int]) -> None:
+    text = json.dumps({str(i): level for i, level in enumerate(levels, start=1)})
+    assert parse_structured(reply(text), len(levels)) == tuple(levels)
+
+
+@given(st.text(max_size=60), st.integers(1, 4))
+def test_no_text_makes_a_parser_fall_over(text: str, n: int) -> None:
+    for value in (parse_structured(reply(text), n), parse_distributions(reply(text), n, NUMBERS)):
+        assert isinstance(value, Unparsed) or len(value) == n
+
+
+def with_logprobs(*entries: tuple[str, dict[str, float]], text: str | None = None) -> ChatReply:
+    """A reply from tokens with the probabilities of their alternatives."""
+    tokens = tuple(
+        TokenLogprob(
+            token=token,
+            logprob=math.log(chances.get(token, 1.0)),
+            top=tuple((other, math.log(chance)) for other, chance in chances.items()),
+        )
+        for token, chances in entries
+    )
+    spelled = "".join(token for token, _ in entries)
+    return reply(spelled if text is None else text).model_copy(update={"logprobs": tokens})
+
+
+def sure(*tokens: str) -> list[tuple[str, dict[str, float]]]:
+    """Tokens without alternatives."""
+    return [(token, {token: 1.0}) for token in tokens]
+
+
+def test_the_expectation_by_hand() -> None:
+    """.6 on 2, .2 on 4, .2 on a word: legal mass .8, expectation (1.2 + .8) / .8 = 2.5, rounded up to 3."""
+    value = parse_distributions(with_logprobs(*sure("1", ": "), ("2", {"2": 0.6, "4": 0.2, "x": 0.2})), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((2.5,))
+    assert value.levels == (3,)
+    assert value.legal_mass == pytest.approx(0.8)
+
+
+def test_levels_are_found_inside_tokens_with_spaces() -> None:
+    """Tokenizers glue the space or the colon to the level; its alternatives are glued alike."""
+    glued = with_logprobs(*sure("1", ":"), (" k", {" k": 0.5, " a": 0.5}), *sure("\n", "2"), (": c", {": c": 1.0}))
+    value = parse_distributions(glued, 2, LETTERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((5.0, 2.0))
+
+
+def test_ten_in_two_tokens_is_a_failure_not_a_one() -> None:
+    """Reading the first digit's distribution as a value took 10 for 1."""
+    split = with_logprobs(*sure("1", ": "), ("1", {"1": 0.9, "2": 0.1}), *sure("0"))
+    assert reason(parse_distributions(split, 1, NUMBERS)) == "split_level"
+
+
+def test_missing_logprobs_are_a_failure() -> None:
+    """A server that silently leaves them out gave others scores at exact chance."""
+    assert reason(parse_distributions(reply("1: 2"), 1, NUMBERS)) == "no_logprobs"
+    bare = reply("1: 2").model_copy(
+        update={"logprobs": tuple(TokenLogprob(token=t, logprob=0.0) for t in ("1: ", "2"))}
+    )
+    assert reason(parse_distributions(bare, 1, NUMBERS)) == "no_logprobs"
+    half = with_logprobs(*sure("1", ": "), ("2", {}))
+    assert reason(parse_distributions(half, 1, NUMBERS)) == "no_logprobs"
+    other = with_logprobs(*sure("1", ": ", "2"), text="1: 3")
+    assert reason(parse_distributions(other, 1, NUMBERS)) == "no_logprobs"
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "expected"),
+    [
+        ("1: 2", 2, "too_few_levels"),
+        ("1: 2\n2: 3\n3: 4", 2, "too_many_levels"),
+        ("1: 2\n3: 3", 2, "misaligned"),
+        ("1: 2\n2: eleven", 2, "out_of_range"),
+        ("1: 2\n2: 11", 2, "out_of_range"),
+        ("1: 2\n2: k", 2, "out_of_range"),
+        ("levels\n1: 2\n2: 2", 2, "malformed"),
+    ],
+)
+def test_misaligned_lines_have_a_reason(text: str, n: int, expected: str) -> None:
+    assert reason(parse_distributions(with_logprobs(*sure(*text)), n, NUMBERS)) == expected
+
+
+def test_an_end_mark_after_the_answer_does_no_harm() -> None:
+    value = parse_distributions(with_logprobs(*sure("\n", "1", ": ", "2", "<|end|>"), text="1: 2"), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.levels == (2,)
+
+
+@given(st.lists(st.integers(0, 10), min_size=1, max_size=30), st.sampled_from([NUMBERS, LETTERS]))
+def test_sure_levels_come_back_in_both_forms(levels: list[int], form: dict[str, int]) -> None:
+    written = {level: text for text, level in form.items()}
+    pieces = [piece for i, level in enumerate(levels, start=1) for piece in (str(i), ": ", written[level], "\n")]
+    value = parse_distributions(with_logprobs(*sure(*pieces)), len(levels), form)
+    assert isinstance(value, Distributions)
+    assert value.levels == tuple(levels)
+    assert value.legal_mass == pytest.approx(1.0)
+
+
+def test_thoughts_before_the_answer_are_passed_over() -> None:
+    """Local servers leave a reasoning model's thoughts in the text, and a draft of the answer in them."""
+    thought = '<think>\nmaybe {"1": 9}\n1: 9\nExplanation: a draft\n</think>\n\n'
+    assert parse_structured(reply(thought + '{"1": 4}'), 1) == (4,)
+    assert parse_explanation(reply(thought + "Explanation: the answer")) == ParsedExplanation("the answer", False)
+    assert reason(parse_explanation(reply(thought))) == "empty"
+    value = parse_distributions(with_logprobs(*sure(thought, "1", ": ", "9")), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.levels == (9,)

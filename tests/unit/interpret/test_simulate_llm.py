@@ -1,0 +1,161 @@
+"""The simulators on fakes: alignment by our own numbers, failures as None with a reason, the form by the endpoint."""
+
+import asyncio
+import json
+
+import pytest
+
+from autointerp.errors import StoppedError, UsageError
+from autointerp.interpret.oracle import lookup_oracle, oracle
+from autointerp.interpret.parse import LETTERS, NUMBERS
+from autointerp.interpret.simulate_llm import (
+    StructuredSimulator,
+    TopLogprobsSimulator,
+    levels_schema,
+    make_llm_simulator,
+)
+from autointerp.llm.answers import Answer, AnswerFunction
+from autointerp.llm.base import Capabilities, ChatReply, ChatRequest, Endpoint
+from autointerp.llm.errors import QuotaExhaustedError
+from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
+from autointerp.llm.negotiate import Negotiation
+from tests.unit.interpret.features import explained
+
+WINDOWS = [("a", "b", "\\n"), ("b", "b")]
+
+
+def answered_by(function: AnswerFunction) -> FunctionModel:
+    """A model that answers as a test server with that function would, without the server."""
+
+    def complete(request: ChatRequest) -> ChatReply:
+        said = function(Negotiation().body(request, "m"))
+        answer = said if isinstance(said, Answer) else Answer(said or "")
+        return text_reply(answer.text).model_copy(update={"logprobs": answer.tokens})
+
+    return FunctionModel(complete)
+
+
+def b_is_seven(explanation: str, tokens: object) -> list[int]:
+    """Levels by an explanation that names one token."""
+    assert isinstance(tokens, tuple)
+    return [7 if token == explanation else 0 for token in tokens]
+
+
+def test_structured_levels_come_back_in_place() -> None:
+    simulator = StructuredSimulator(answered_by(oracle(b_is_seven)))
+    simulation = asyncio.run(simulator.simulate(explained("b"), WINDOWS))
+    assert simulation.levels == ((0, 7, 0), (7, 7))
+    assert simulation.failures == ()
+    assert simulation.usage.calls == 2
+
+
+@pytest.mark.parametrize("form", ["numbers", "letters"])
+def test_top_logprobs_keep_the_expectation(form: str) -> None:
+    simulator = TopLogprobsSimulator(answered_by(oracle(b_is_seven)), form)  # type: ignore[arg-type]
+    simulation = asyncio.run(simulator.simulate(explained("b"), WINDOWS))
+    assert simulation.levels == ((0, 7, 0), (7, 7))
+    assert simulation.expected is not None
+    assert simulation.expected[1] == pytest.approx((7.0, 7.0))
+    assert simulation.expected[0] is not None
+    assert simulation.expected[0][0] == pytest.approx(0.05)
+    assert simulation.legal_mass == pytest.approx(1.0)
+    assert simulator.name.startswith(f"top-logprobs/{form} ")
+
+
+def test_a_failed_window_leaves_the_others_alone() -> None:
+    def answer(request: ChatRequest) -> str:
+        n = request.messages[-1].content.count("\t")
+        return json.dumps({str(i): 1 for i in range(1, 4)}) if n == 3 else "no"
+
+    simulation = asyncio.run(StructuredSimulator(FunctionModel(answer)).simulate(explained("b"), WINDOWS))
+    assert simulation.levels == ((1, 1, 1), None)
+    assert simulation.failures == ((1, "malformed"),)
+    assert simulation.usage.calls == 4
+
+
+def test_a_misaligned_answer_is_asked_again_and_told_why() -> None:
+    model = ScriptedModel(['{"1": 0}', '{"1": 0, "2": 3}'])
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), [("a", "b")]))
+    assert simulation.levels == ((0, 3),)
+    assert "1 levels for 2 tokens" in model.asked[1].messages[-1].content
+    assert model.asked[0].messages[:-1] == model.asked[1].messages[:-1]
+
+
+def test_missing_logprobs_fail_at_once() -> None:
+    model = FunctionModel(lambda _: "1: 0\n2: 3")
+    simulation = asyncio.run(TopLogprobsSimulator(model, "numbers").simulate(explained("b"), [("a", "b")]))
+    assert simulation.levels == (None,)
+    assert simulation.failures == ((0, "no_logprobs"),)
+    assert simulation.legal_mass is None
+    assert len(model.asked) == 1
+
+
+def test_a_stopped_run_stops_as_itself() -> None:
+    """A task group would have wrapped the error, and the exit code with it."""
+    model = FunctionModel(raise_quota)
+    with pytest.raises(StoppedError):
+        asyncio.run(StructuredSimulator(model).simulate(explained("b"), WINDOWS))
+
+
+def raise_quota(_: ChatRequest) -> str:
+    """An account that is empty."""
+    raise QuotaExhaustedError("empty")
+
+
+def test_the_schema_asks_for_every_number_once_and_in_order() -> None:
+    schema = levels_schema(3)
+    assert schema["required"] == ["1", "2", "3"]
+    assert json.dumps(schema["properties"]).count('"enum"') == 3
+
+
+def test_the_simulator_sees_the_explanation_and_the_tokens_only() -> None:
+    model = FunctionModel(lambda _: "{}")
+    asyncio.run(StructuredSimulator(model).simulate(explained("b"), [("a", "b")]))
+    assert model.asked[0].messages[-1].content == "Explanation: b\n\nTokens:\n1\ta\n2\tb\n\nLevels of tokens 1 to 2:"
+
+
+def capabilities(**more: object) -> Capabilities:
+    """What a good endpoint does, but for what is said."""
+    endpoint = Endpoint(provider="openai", base_url="http://localhost/v1", model="m")
+    good = {
+        "endpoint": endpoint,
+        "answers_differ": True,
+        "top_logprobs": 20,
+        "logprobs_differ": True,
+        "json_schema": True,
+        "ten_is_one_token": True,
+        "rejected": (),
+    }
+    return Capabilities.model_validate({**good, **more})
+
+
+def test_the_form_follows_what_the_endpoint_was_seen_to_do() -> None:
+    model = FunctionModel(lambda _: "")
+    assert make_llm_simulator("top-logprobs", model, capabilities()).name == "top-logprobs/numbers fake:function"
+    for unsure in (False, None):
+        simulator = make_llm_simulator("top-logprobs", model, capabilities(ten_is_one_token=unsure))
+        assert simulator.name == "top-logprobs/letters fake:function"
+    assert make_llm_simulator("structured", model, capabilities(top_logprobs=0)).name == "structured fake:function"
+
+
+def test_an_endpoint_that_cannot_is_refused_with_the_way_out() -> None:
+    model = FunctionModel(lambda _: "")
+    for lack in ({"top_logprobs": 0}, {"logprobs_differ": False}):
+        with pytest.raises(UsageError, match="structured"):
+            make_llm_simulator("top-logprobs", model, capabilities(**lack))
+    with pytest.raises(UsageError, match="alike"):
+        make_llm_simulator("structured", model, capabilities(answers_differ=False))
+
+
+def test_the_lookup_oracle_reads_look_up_explanations_and_no_others() -> None:
+    model = answered_by(lookup_oracle())
+    text = 'fires on "b" (8); on "b" after "b" (3); else 0'
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained(text), WINDOWS))
+    assert simulation.levels == ((0, 8, 0), (8, 3))
+    other = asyncio.run(StructuredSimulator(model).simulate(explained("the letter b"), WINDOWS))
+    assert other.levels == (None, None)
+    assert {reason for _, reason in other.failures} == {"malformed"}
+
+
+def test_forms_cover_all_levels() -> None:
+    assert sorted(NUMBERS.values()) == sorted(LETTERS.values()) == list(range(11))

@@ -1,0 +1,160 @@
+"""The report as text: complete, small, closed to the network, and deaf to hostile tokens."""
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from autointerp.report.data import ReportData
+from autointerp.report.html import FOLDER, read_charts, render_report
+from tests.unit.report.synthetic import make_report
+
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, text outside scripts, and the scripts' own text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = (dict(attrs).get("id") or tag) if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.scripts[self._inside] = self.scripts.get(self._inside, "") + data
+        else:
+            self.text += data
+
+
+def outline(html: str) -> Outline:
+    parsed = Outline()
+    parsed.feed(html)
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def raw() -> dict[str, Any]:
+    return make_report(60)
+
+
+@pytest.fixture(scope="module")
+def html(raw: dict[str, Any]) -> str:
+    return render_report(ReportData.model_validate(raw))
+
+
+def test_every_feature_and_summary_is_readable_without_scripts(raw: dict[str, Any], html: str) -> None:
+    """A report whose numbers exist only after a script ran cannot be read in a mail or a diff."""
+    text = outline(html).text
+    for feature in raw["features"]:
+        assert f"{feature['dictionary']}/{feature['index']}" in text
+        if feature.get("reason"):
+            assert feature["reason"].replace("_", " ") in text
+    for finding in raw["run"]["findings"]:
+        assert finding in text
+    for dictionary in raw["dictionaries"]:
+        assert f"{dictionary['summary']['spearman']['counted_mean']:.2f}" in text
+
+
+def test_nothing_in_the_file_asks_for_another(html: str) -> None:
+    """One `src`, `link` or `@import` left in makes the report call home from a reader's machine."""
+    parsed = outline(html)
+    tags = {tag for tag, _ in parsed.elements}
+    assert not tags & {"link", "img", "iframe", "object", "embed", "base", "audio", "video", "source"}
+    for tag, attributes in parsed.elements:
+        assert not set(attributes) & {"src", "srcset", "action", "ping", "background"}, tag
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "@import" not in html
+    assert "url(" not in parsed.scripts["style"]
+    own = "\n".join(path.read_text(encoding="utf-8") for path in sorted((FOLDER / "app").glob("*.js")))
+    addresses = re.findall(r"https?://[^\"'\s]+", own + parsed.scripts["style"])
+    assert set(addresses) <= {"https://vega.github.io/schema/vega-lite/v6.json"}  # a name of a format, never fetched
+
+
+def test_policy_forbids_requests_and_other_scripts(html: str) -> None:
+    """The second wall: a token that became markup would still find every script and request refused."""
+    policy = next(a["content"] or "" for t, a in outline(html).elements if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+    assert "connect-src" not in policy
+
+
+def test_hostile_text_stays_text(html: str) -> None:
+    """Token texts come from anybody's corpus: no markup, no control and no direction marks reach the page raw."""
+    parsed = outline(html)
+    assert not HIDDEN.search(html)
+    inline = [tag for tag, attributes in parsed.elements if any(name.startswith("on") for name in attributes)]
+    assert inline == []
+    kinds = [attributes.get("type") for tag, attributes in parsed.elements if tag == "script"]
+    assert kinds.count(None) == 1
+    assert '<script>alert("x")</script> "onload=alert(1) \\u{202E}evil' in parsed.text
+
+
+def test_rows_are_json_and_complete(raw: dict[str, Any], html: str) -> None:
+    rows = json.loads(outline(html).scripts["data"])["rows"]
+    assert [row[1] for row in rows] == [feature["index"] for feature in raw["features"]]
+    for row, feature in zip(rows, raw["features"], strict=True):
+        value = feature.get("spearman", {}).get("value")
+        assert (row[11][0] is None) == (value is None)
+        if value is not None:
+            assert row[11][0] == pytest.approx(value, abs=1e-4)
+
+
+def test_five_hundred_features_stay_under_five_megabytes() -> None:
+    html = render_report(ReportData.model_validate(make_report(500)))
+    assert len(html.encode()) < 5_000_000
+
+
+def test_same_data_same_file(raw: dict[str, Any], html: str) -> None:
+    assert render_report(ReportData.model_validate(raw)) == html
+
+
+def test_report_without_features_still_renders() -> None:
+    """A run that stopped before its first score still has a report that says so."""
+    raw = make_report(0)
+    text = outline(render_report(ReportData.model_validate(raw))).text
+    assert "How good are the explanations" in text
+    assert "–" in text
+
+
+def test_charts_carry_their_licences() -> None:
+    charts = read_charts()
+    for name in ("vega 6", "vega-lite 6", "vega-embed 7", "d3-scale"):
+        assert name in charts[:30_000]
+    assert "Redistributions in binary form" in charts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state": "scored", "reason": None, "spearman": {}}, "is scored and its score None"),
+        ({"state": "failed", "reason": None, "spearman": {}}, "without a reason"),
+        ({"dictionary": "unknown"}, "belongs to no dictionary"),
+        ({"density": float("nan")}, "finite number"),
+    ],
+)
+def test_nonsense_is_refused(raw: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    """Undefined is a state with a reason: never 0, never NaN, never a score without a value."""
+    feature = {**next(f for f in raw["features"] if f["state"] == "scored"), **change}
+    with pytest.raises(ValidationError, match=message):
+        ReportData.model_validate({**raw, "features": [feature]})
+
+
+def test_window_tracks_must_align(raw: dict[str, Any]) -> None:
+    feature = next(f for f in raw["features"] if f["state"] == "scored")
+    window = {**feature["windows"][0], "simulated": [1, 2]}
+    with pytest.raises(ValidationError, match="other lengths"):
+        ReportData.model_validate({**raw, "features": [{**feature, "windows": [window]}]})
