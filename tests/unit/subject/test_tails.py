@@ -8,7 +8,7 @@ from autointerp.subject.codes import densify
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.tails import BothTails
 
-SIGNED = Path(__file__).resolve().parents[2] / "fixtures" / "saelens" / "abstopk"
+SIGNED = Path(__file__).resolve().parents[2] / "fixtures" / "saelens" / "abstopk" / "checkpoint"
 
 
 def test_tails_are_apart_and_none_is_negative() -> None:
