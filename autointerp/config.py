@@ -25,6 +25,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 NEURONS_PREFIX = "neurons@"
 PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
+NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
+"""Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _PATHS = ("model", "corpus")
@@ -38,6 +40,7 @@ class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, or `neurons@HOOK`."""
     hook_point: str | None = None
@@ -74,6 +77,7 @@ class HarvestConfig(_Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
     device: DeviceName = "auto"
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"
     """Of the model; dictionaries stay in float32."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -111,6 +115,7 @@ class RunConfig(_Section):
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
     protocol: ProtocolName = "simulate"
+    """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
     """`tsv` with a language model and `lookup` without, where absent."""
     simulator: SimulatorName | None = None
@@ -124,6 +129,7 @@ class RunConfig(_Section):
     out: Path
     """The run's folder."""
     seed: int = 0
+    """Of every random draw."""
     harvest: HarvestConfig = HarvestConfig()
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()
@@ -138,11 +144,17 @@ class RunConfig(_Section):
         """The simulator in force, or that the endpoint decides."""
         return self.simulator or ("as the endpoint can" if self.llm else "lookup")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        missing = [key for key in ("model", "dictionary", "corpus") if isinstance(values, dict) and not values.get(key)]
+        if missing and not values.get("records"):
+            flags = " and ".join(f"--{key}" for key in missing)
+            raise ValueError(f"{', '.join(missing)} missing; give {flags}, or set them in a configuration file")
+        return values
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for key in ("model", "corpus"):
-            if not getattr(self, key) and self.records is None:
-                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
         ids = [d.id for d in self.dictionary]
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
@@ -223,7 +235,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
     values: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
             *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             holder = values
             for section in sections:

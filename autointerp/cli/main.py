@@ -28,8 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command("testserver")(rehearse)
-
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
@@ -262,6 +260,25 @@ def doctor(
         _print_json({"findings": [finding._asdict() for finding in findings]})
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(2)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dictionary's folder or file.")],
+    format: Annotated[str | None, typer.Option(help="Its format, where its files leave a doubt.")] = None,  # noqa: A002
+    as_json: AsJson = False,
+) -> None:
+    """Say what a dictionary's files are: format, shape, where it reads, how it encodes, what is odd."""
+    from autointerp.cli.show import show_inspection
+    from autointerp.subject.inspection import inspect_dictionary
+
+    seen = inspect_dictionary(path, format)
+    show_inspection(seen)
+    if as_json:
+        _print_json(seen.model_dump(mode="json"))
+
+
+app.command("testserver")(rehearse)
 
 
 def _settings(

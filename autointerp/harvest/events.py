@@ -184,17 +184,17 @@ class Corpus:
         path = harvest / CORPUS_FOLDER / "corpus.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+            names = ("name", "digest", "n_row", "context", "first", "n_tokens")
+            return cls(
+                folder=harvest / CORPUS_FOLDER,
+                sources=tuple(values["sources"]),
+                vocabulary=tuple(values["vocabulary"]),
+                **{name: values[name] for name in names},
+            )
         except FileNotFoundError:
             raise UsageError(f"{harvest} holds no finished corpus; run `autointerp harvest` first") from None
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             raise RunError(f"{path} is damaged; run the harvest again in a new folder") from None
-        names = ("name", "digest", "n_row", "context", "first", "n_tokens")
-        return cls(
-            folder=harvest / CORPUS_FOLDER,
-            sources=tuple(values["sources"]),
-            vocabulary=tuple(values["vocabulary"]),
-            **{name: values[name] for name in names},
-        )
 
     @cached_property
     def tokens(self) -> Int[np.ndarray, "n_row context"]:

@@ -12,7 +12,7 @@ from autointerp.errors import UsageError
 from autointerp.format import MAX_LEVEL, parse_lines
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries
-from autointerp.interpret.parse import MOST_QUOTED
+from autointerp.interpret.parse import MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
 from autointerp.interpret.simulate import Tokens
 from autointerp.interpret.simulate_llm import PROMPTS
@@ -82,7 +82,7 @@ def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
         )
         for tokens, levels in windows
     ]
-    entries = choose_entries(count_tokens(examples))[:MOST_QUOTED]
+    entries = choose_entries(count_tokens(examples))[:MOST_LISTED]
     return format_entries(entries) if entries else None
 
 

@@ -15,13 +15,15 @@ from autointerp.llm.base import ChatReply, TokenLogprob
 NO_PATTERN = "no clear pattern"
 MOST_WORDS = 80
 """One or two sentences; a longer answer has not understood the question."""
-MOST_QUOTED = 5
+MOST_LISTED = 5
+"""A longer list of quoted tokens is a look-up table and explains nothing."""
 NUMBERS: Mapping[str, int] = {str(level): level for level in range(MAX_LEVEL + 1)}
 LETTERS: Mapping[str, int] = {letter: level for level, letter in enumerate("abcdefghijk")}
 LASTING = frozenset({"refused", "cut_off", "no_logprobs", "split_level"})
 """Reasons that asking again would only meet again."""
 _ANSWER = re.compile(r"^\W*explanation\W*?:[ \t*_]*(.*)$", re.IGNORECASE | re.MULTILINE)
-_QUOTED = re.compile(r"[\"“'‘`][^\"“”'‘’`]{1,40}[\"”'’`](?=[\s,;.:)]|$)")
+_QUOTED = r"[\"“'‘`][^\"“”'‘’`\n]{1,40}[\"”'’`]"
+_LIST = re.compile(rf"{_QUOTED}(?:\s*(?:[,;/&]|\bor\b|\band\b)+\s*(?:(?:or|and)\s+)?{_QUOTED})+")
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _LISTED = re.compile(r"^\s*(\d+)[ \t]*:[ \t]*(\S+)[ \t]*$")
 _FENCE = re.compile(r"^\s*```(?:json|text)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
@@ -83,8 +85,8 @@ def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
         return ParsedExplanation(NO_PATTERN, True)
     if len(text.split()) > MOST_WORDS:
         return Unparsed("too_long", f"It was longer than {MOST_WORDS} words.")
-    if len(_QUOTED.findall(text)) > MOST_QUOTED:
-        return Unparsed("list_too_long", f"It quoted more than {MOST_QUOTED} tokens.")
+    if any(len(re.findall(_QUOTED, listed)) > MOST_LISTED for listed in _LIST.findall(text)):
+        return Unparsed("list_too_long", f"It had a list of more than {MOST_LISTED} quoted tokens.")
     return ParsedExplanation(text, False)
 
 

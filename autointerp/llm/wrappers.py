@@ -69,10 +69,17 @@ class Retrying:
         Raises:
             LlmError: the last one met.
         """
+        malformed = 0
+
+        def is_enough(state: tenacity.RetryCallState) -> bool:
+            nonlocal malformed
+            malformed += isinstance(_error_of(state), MalformedReplyError)
+            return malformed >= MALFORMED_ATTEMPTS or state.attempt_number >= self.attempts
+
         patient = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_help),
             wait=self._pause_s,
-            stop=self._is_enough,
+            stop=is_enough,
             sleep=self.sleep,
             before_sleep=self._note,
             reraise=True,
@@ -87,10 +94,6 @@ class Retrying:
         jittered = growing * random.uniform(0.5, 1.0)
         told = _error_of(state).retry_after_s
         return jittered if told is None else told + jittered * 0.25
-
-    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
-        malformed = isinstance(_error_of(state), MalformedReplyError)
-        return state.attempt_number >= (min(MALFORMED_ATTEMPTS, self.attempts) if malformed else self.attempts)
 
     def _note(self, state: tenacity.RetryCallState) -> None:
         pause = state.next_action.sleep if state.next_action else 0.0

@@ -112,7 +112,7 @@ class RunFolder:
         """The run's configuration as last asked for."""
         try:
             values = tomllib.loads(self._config.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{self._config} is damaged ({error}); run again with the same settings") from None
         return check_config({**values, "out": str(self.path)}, str(self._config))
 
@@ -177,7 +177,10 @@ class RunFolder:
         """
         path = self.harvest / "inputs.json"
         now = {name: _stamp(Path(name)) for name in _input_paths(config)}
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError):
+            raise RunError(f"{path} is damaged; delete it if model, dictionaries and corpus are unchanged") from None
         for name, stamp in now.items():
             if name in earlier and earlier[name] != stamp:
                 raise UsageError(

@@ -1,10 +1,11 @@
 """What a dictionary is to the rest of the program, and how one is had from what a user names.
 
-A path or `neurons@HOOK` flows in, a `Dictionary` flows out. Knows no model: the width of a hook point is asked for.
+A path, an id or `neurons@HOOK` flows in, a `Dictionary` flows out. Knows no model: a hook point's width is asked for.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,14 +15,27 @@ from torch import Tensor
 
 from autointerp.errors import UsageError
 from autointerp.subject.codes import SparseCode
+from autointerp.subject.custom import CustomDictionary, wrap_dictionary
+from autointerp.subject.hub import fetch_dictionary, is_registry_id, is_repository_path, load_registered
 from autointerp.subject.loaders.table import read_parts
 from autointerp.subject.neurons import NEURON_K, NeuronBasis
-from autointerp.subject.sae import Sae
+from autointerp.subject.sae import Sae, digest_of
 
-__all__ = ["NEURONS_PREFIX", "NEURON_K", "Dictionary", "NeuronBasis", "Sae", "SparseCode", "load_dictionary"]
+__all__ = [
+    "BOTH_TAILS_PREFIX",
+    "NEURONS_PREFIX",
+    "NEURON_K",
+    "Dictionary",
+    "NeuronBasis",
+    "Sae",
+    "SparseCode",
+    "load_dictionary",
+    "wrap_dictionary",
+]
 
 log = logging.getLogger(__name__)
 NEURONS_PREFIX = "neurons@"
+BOTH_TAILS_PREFIX = "neurons-both@"
 
 
 class Dictionary(Protocol):
@@ -92,31 +106,50 @@ def load_dictionary(
     format: str | None = None,  # noqa: A002 - the word users know it by
     hook_point: str | None = None,
     width_at: Callable[[str], int] | None = None,
+    center_input: bool | None = None,
 ) -> Dictionary:
-    """The dictionary that a user names: a folder or file with weights, or `neurons@HOOK`.
+    """The dictionary that a user names.
 
-    `hook_point` serves dictionaries whose files name none. `width_at` (`Subject.width_at`) gives the neuron basis
-    its width.
+    A local folder or file with weights; `neurons@HOOK`, or `neurons-both@HOOK` with the negative tails as features of
+    their own; a path in a Hugging Face repository (`hf://ORG/NAME/PATH`, or without the prefix); a SAELens registry id
+    (`RELEASE:SAE_ID`) where sae-lens is installed. `hook_point` serves dictionaries whose files name none. `width_at`
+    (`Subject.width_at`) gives the neuron basis its width. `center_input` overrides whether each input's mean is
+    subtracted first.
 
     Raises:
         UsageError: nothing there, an unknown or damaged checkpoint, or no hook point known.
     """
     text = str(path_or_id)
-    if text.startswith(NEURONS_PREFIX):
-        return _neuron_basis(text.removeprefix(NEURONS_PREFIX), width_at)
+    for prefix in (NEURONS_PREFIX, BOTH_TAILS_PREFIX):
+        if text.startswith(prefix):
+            return _neuron_basis(text.removeprefix(prefix), width_at, both_tails=prefix == BOTH_TAILS_PREFIX)
     path = Path(path_or_id).expanduser()
+    if not path.exists() and format is None and is_registry_id(text):
+        thing, centred = load_registered(text)
+        return _settle(wrap_dictionary(thing, hook_point), centred if center_input is None else center_input)
+    if not path.exists() and is_repository_path(text):
+        path = fetch_dictionary(text)
     _, parts = read_parts(path, format)
     named = parts.hook_point or hook_point
     if named is None:
         raise UsageError(f"{path} does not say where it reads; give its hook point, such as blocks.3.hook_resid_post")
     if hook_point is not None and hook_point != named:
         log.info("%s reads at %s, as its own files say, not at %s", path, named, hook_point)
-    return parts.build(named)
+    centred = parts.center_input if center_input is None else center_input
+    return replace(parts, center_input=centred).build(named)
 
 
-def _neuron_basis(hook_point: str, width_at: Callable[[str], int] | None) -> NeuronBasis:
+def _settle(dictionary: Sae | CustomDictionary, center_input: bool) -> Dictionary:
+    """The dictionary with this rule for its inputs, under its own digest."""
+    if not isinstance(dictionary, Sae) or dictionary.center_input == center_input:
+        return dictionary
+    changed = replace(dictionary, center_input=center_input)
+    return replace(changed, weights_digest=digest_of(changed))
+
+
+def _neuron_basis(hook_point: str, width_at: Callable[[str], int] | None, both_tails: bool) -> NeuronBasis:
     if not hook_point:
         raise UsageError("neurons@ lacks its hook point; write for instance neurons@blocks.1.mlp.hook_post")
     if width_at is None:
         raise UsageError(f"neurons@{hook_point} takes its width from a model; load one and pass its width_at")
-    return NeuronBasis(hook_point, width_at(hook_point))
+    return NeuronBasis(hook_point, width_at(hook_point), both_tails)

@@ -5,7 +5,7 @@ out. Runs a few tokens through the model, nothing more.
 """
 
 from autointerp.errors import UsageError
-from autointerp.subject.dictionaries import Dictionary
+from autointerp.subject.dictionaries import Dictionary, Sae
 from autointerp.subject.model import Subject
 
 
@@ -13,13 +13,19 @@ def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
     """Remarks, each one sentence with its consequence; none where all is well.
 
     Raises:
-        UsageError: the hook point does not exist, or its width is not the dictionary's.
+        UsageError: the hook point does not exist, its width is not the dictionary's, or the dictionary wants centred
+            inputs from a model whose norms do not centre.
     """
     width = subject.width_at(dictionary.hook_point)
     if width != dictionary.d_in:
         raise UsageError(
             f"the dictionary reads width {dictionary.d_in}, but {dictionary.hook_point} of {subject.name} has width "
             f"{width}; it was trained on another model or hook point, so give the right one"
+        )
+    if isinstance(dictionary, Sae) and dictionary.center_input and not subject.centres:
+        raise UsageError(
+            f"the dictionary wants its inputs centred, but {subject.name} has RMS norms, where centring changes what "
+            "the model computes; load it with center_input=False"
         )
     remarks = list(dictionary.notes)
     if dictionary.prepend_bos and subject.bos_token_id is None:

@@ -4,31 +4,19 @@ A folder or a name flows in, a `Subject` flows out; token ids flow in, activatio
 or feature.
 """
 
-import copy
-import logging
-import os
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants as hub_constants
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from autointerp.errors import UsageError, near_matches
-from autointerp.subject.model_files import check_model_folder
+from autointerp.subject.model_sources import open_model, open_ready
 from autointerp.subject.readout import output_weights
-from autointerp.subject.rerandomise import rerandomise
-from autointerp.subject.sae import digest_tensors
 from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_vocabulary
-
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class _Captured(Exception):  # noqa: N818 - a signal, not an error
@@ -61,6 +49,11 @@ class Subject:
     def dtype(self) -> torch.dtype:
         """Of its weights and activations."""
         return self._bridge.W_U.dtype  # type: ignore[no-any-return]
+
+    @property
+    def centres(self) -> bool:
+        """Whether its norms subtract the mean, so that a constant added to the residual stream changes nothing."""
+        return not self._bridge.cfg.uses_rms_norm
 
     def vocabulary(self) -> list[str]:
         """Escaped token text by id; length `d_vocab`."""
@@ -156,70 +149,30 @@ class Subject:
 def load_model(
     path_or_name: str | Path, device: str = "auto", dtype: str = "float32", rerandomise_seed: int | None = None
 ) -> Subject:
-    """A model from a local Hugging Face folder, without network, or by a name that TransformerLens knows.
+    """A model from a local folder, without network, or by a name that TransformerLens or the hub knows.
 
-    With `rerandomise_seed` its matrices are redrawn from that seed (`subject.rerandomise`). `auto` takes CUDA where it
-    is there, else the CPU.
+    A folder is Hugging Face's, or holds a TransformerLens config and safetensors; either way with its tokenizer. With
+    `rerandomise_seed` its matrices are redrawn from that seed (`subject.rerandomise`). `auto` takes CUDA where it is
+    there, else the CPU.
 
     Raises:
         UsageError: a file is missing or damaged, weights hold NaN, or the tokenizer does not fit the model.
     """
-    name = str(path_or_name)
-    folder = Path(path_or_name).expanduser()
-    local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    if local:
-        check_model_folder(folder)
-    source = str(folder) if local else name
-    with _quiet(), _offline(local):
-        model, tokenizer = _load_hf(source, local, DTYPES[dtype])
-        digest = _check_weights(name, model)
-        _check_tokenizer(name, model, tokenizer)
-        if rerandomise_seed is not None:
-            rerandomise(model, rerandomise_seed)
-            digest = _check_weights(name, model)
-        model = model.to(_pick_device(device)).eval()
-        bridge = TransformerBridge.boot_transformers(
-            source, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=model.device, dtype=DTYPES[dtype]
-        )
-    return Subject(name, bridge, tokenizer, digest)
+    bridge, tokenizer, digest = open_model(str(path_or_name), device, dtype, rerandomise_seed)
+    return Subject(str(path_or_name), bridge, tokenizer, digest)
 
 
-def _load_hf(source: str, local: bool, dtype: torch.dtype) -> tuple[torch.nn.Module, HFTokenizer]:
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source, local_files_only=local, use_safetensors=True, dtype=dtype, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"the model {source} cannot be loaded: {first_line}") from error
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise UsageError(f"the model {source} lacks the weights {missing}; get its files again")
-    return model, tokenizer
+def wrap_model(model: torch.nn.Module, tokenizer: HFTokenizer | None = None, name: str = "ready") -> Subject:
+    """A subject around a Hugging Face model or a `TransformerBridge` that is already in memory.
 
-
-def _check_weights(name: str, model: torch.nn.Module) -> str:
-    """The digest of all weights.
+    A Hugging Face model is changed in place: its blocks are wrapped and its attention is computed eagerly. A bridge
+    brings its own tokenizer where none is given.
 
     Raises:
-        UsageError: a tensor holds NaN or infinity.
+        UsageError: no tokenizer, or one that does not fit, or NaN in the weights.
     """
-    tensors = {key: parameter.detach() for key, parameter in model.named_parameters()}
-    for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"the model {name}: {key} holds NaN or infinite values; get its weights again")
-    return digest_tensors({"class": type(model).__name__}, tensors)
-
-
-def _check_tokenizer(name: str, model: torch.nn.Module, tokenizer: HFTokenizer) -> None:
-    n_embedding = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest >= n_embedding:
-        raise UsageError(
-            f"the tokenizer of {name} has token ids up to {highest}, the model only {n_embedding} embeddings; they do "
-            "not belong together, so save the model's own tokenizer in its folder"
-        )
+    bridge, fitting, digest = open_ready(model, tokenizer, name)
+    return Subject(name, bridge, fitting, digest)
 
 
 def _names_by_hook(bridge: TransformerBridge) -> dict[str, frozenset[str]]:
@@ -228,47 +181,3 @@ def _names_by_hook(bridge: TransformerBridge) -> dict[str, frozenset[str]]:
     for name, hook in bridge.hook_dict.items():
         same.setdefault(id(hook), set()).add(name)
     return {name: frozenset(same[id(hook)]) for name, hook in bridge.hook_dict.items()}
-
-
-def _pick_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"the device {device} is not there; torch sees no CUDA device, so use cpu")
-    return device
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the libraries' progress bars, logs and warnings off the terminal while a model loads."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    lens_log = logging.getLogger("transformer_lens")
-    level = lens_log.level
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    lens_log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        lens_log.setLevel(level)
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """No hub look-ups while a local folder loads."""
-    before = os.environ.get("HF_HUB_OFFLINE"), hub_constants.HF_HUB_OFFLINE
-    if wanted:
-        os.environ["HF_HUB_OFFLINE"], hub_constants.HF_HUB_OFFLINE = "1", True
-    try:
-        yield
-    finally:
-        hub_constants.HF_HUB_OFFLINE = before[1]
-        if before[0] is None:
-            os.environ.pop("HF_HUB_OFFLINE", None)
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before[0]

@@ -1,4 +1,4 @@
-"""A model's folder, checked before anything loads it: a Hugging Face folder with config, safetensors and tokenizer.
+"""A model's folder, checked before anything loads it: config, safetensors and tokenizer.
 
 A path flows in; a `UsageError` that names the missing or damaged file, or nothing, flows out. Knows no library that
 loads models.
@@ -28,8 +28,8 @@ def check_model_folder(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise UsageError(f"the model folder {folder} has no config.json; save the model there with save_pretrained")
-    _read_json(config)
-    for file in _weight_files(folder):
+    read_json(config)
+    for file in find_weights(folder):
         _check_safetensors(file)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UsageError(
@@ -38,10 +38,21 @@ def check_model_folder(folder: Path) -> None:
         )
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def is_lens_config(folder: Path) -> bool:
+    """Whether `config.json` is TransformerLens's own and not Hugging Face's."""
+    config = read_json(folder / "config.json")
+    return "model_type" not in config and {"n_layers", "d_model", "d_head", "n_ctx"} <= set(config)
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder, in order.
+
+    Raises:
+        UsageError: there is none, or one of several is missing.
+    """
     index = folder / INDEX
     if index.is_file():
-        mapped = _read_json(index).get("weight_map")
+        mapped = read_json(index).get("weight_map")
         names = sorted(set(mapped.values())) if isinstance(mapped, dict) else []
         files = [folder / str(name) for name in names]
     else:
@@ -67,7 +78,12 @@ def _check_safetensors(file: Path) -> None:
         ) from error
 
 
-def _read_json(file: Path) -> dict[str, object]:
+def read_json(file: Path) -> dict[str, object]:
+    """The JSON object in a file.
+
+    Raises:
+        UsageError: it is unreadable or holds something else.
+    """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -72,7 +72,7 @@ def main() -> None:
         arrays[part] = np.concatenate([np.asarray(ids, dtype=np.uint16) for ids in pieces])
         arrays[f"{part}_lengths"] = np.asarray([len(ids) for ids in pieces], dtype=np.int64)
         figures[part] = {"pieces": len(pieces), "tokens": len(arrays[part])}
-    np.savez(args.work / "tokens.npz", **arrays)
+    np.savez(args.work / "tokens.npz", allow_pickle=False, **arrays)
     (args.work / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

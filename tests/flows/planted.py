@@ -34,7 +34,7 @@ COMMON = (
     " the", " of", " a", " to", " in", " was", " it", " on", " by", " as", " at", " from", " very", " or", " an",
 )
 # fmt: on
-N_WINDOWS = 16
+N_WINDOWS = 20
 WINDOW = 16
 WEAK, STRONG = 4, 9
 _SENTENCE = re.compile(r'the word "(.+)", more strongly after "very"')
@@ -114,7 +114,7 @@ def windows_of(feature: int, part: str) -> list[tuple[str, ...]]:
     return windows
 
 
-def feature_record(feature: int) -> FeatureRecord:
+def feature_record(feature: int, design: str = "planted") -> FeatureRecord:
     """The planted feature with an explain and a score part."""
     texts = {part: windows_of(feature, part) for part in ("explain", "score")}
     values = {part: [activations(feature, w, i) for i, w in enumerate(windows)] for part, windows in texts.items()}
@@ -136,7 +136,7 @@ def feature_record(feature: int) -> FeatureRecord:
     n_tokens = 2 * N_WINDOWS * WINDOW
     return FeatureRecord(
         feature=FeatureId(dictionary="planted", index=feature),
-        design="planted",
+        design=design,
         level_rule="decile",
         level_edges=tuple(edges.tolist()),
         stats=FeatureStats(

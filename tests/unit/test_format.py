@@ -71,10 +71,10 @@ def test_special_tokens_come_back_and_are_never_text(name: str) -> None:
     assert unescape(escape_text(escaped)) == escaped.encode("utf-8", errors="surrogatepass")
 
 
-@pytest.mark.parametrize(
-    "bad",
-    r"\ a\q \x4 \xZZ \u41 \u{} \u{1234567} \u{110000} \s{a a\s{b} \s{a}b \s{a}\s{b} \N \s{\q} \s{\xFF}".split(" "),
-)
+BAD_ESCAPES = r"\ a\q \x4 \xZZ \u41 \u{} \u{1234567} \u{110000} \s{a a\s{b} \s{a}b \s{a}\s{b} \N \s{\q} \s{\xFF}"
+
+
+@pytest.mark.parametrize("bad", BAD_ESCAPES.split(" "))
 def test_any_other_backslash_is_refused(bad: str) -> None:
     """Guessing what a wrong escape meant would change a token without a word."""
     with pytest.raises(UsageError):

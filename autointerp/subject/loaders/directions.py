@@ -23,7 +23,8 @@ def matches(checkpoint: Checkpoint) -> bool:
 def read(checkpoint: Checkpoint) -> SaeParts:
     """The directions in the file; raises UsageError as every reader.
 
-    The file's own metadata may hold `hook_point`.
+    The file's own metadata may hold `hook_point`, and `tails = both`, which adds every direction's negative as a
+    feature of its own.
     """
     file = checkpoint.require(SUFFIX)
     weights = checkpoint.weights(file)
@@ -32,6 +33,11 @@ def read(checkpoint: Checkpoint) -> SaeParts:
     matrix = weights.take(weights.names[0], None, None)
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
+    tails = metadata.get("tails", "positive")
+    if tails not in ("positive", "both"):
+        raise UsageError(f"{file}: tails is {tails!r} in its metadata, expected positive or both")
+    if tails == "both":
+        matrix = torch.cat([matrix, -matrix])
     return SaeParts(
         W_enc=matrix.T,
         b_enc=torch.zeros(len(matrix)),

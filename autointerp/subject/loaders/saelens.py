@@ -45,7 +45,7 @@ ARCHITECTURES = (
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether the folder holds the two files, with a version from 6.0 on."""
+    """Whether the folder holds the two files, with a version from 6.0 on, or none and the nested layout of 6.0."""
     return checkpoint.has(CONFIG, WEIGHTS) and _is_current(checkpoint.config(CONFIG))
 
 
@@ -70,7 +70,9 @@ def read_legacy(checkpoint: Checkpoint) -> SaeParts:
 
 def _is_current(config: CheckpointConfig) -> bool:
     version = config.text("sae_lens_version") or config.section("metadata").text("sae_lens_version")
-    match = re.match(r"(\d+)\.", version or "")
+    if version is None:
+        return bool(config.section("metadata").values)
+    match = re.match(r"(\d+)\.", version)
     return bool(match) and int(match.group(1)) >= 6  # type: ignore[union-attr]
 
 

@@ -66,8 +66,20 @@ def test_what_is_no_explanation_has_a_reason(answer: ChatReply, expected: str) -
     assert reason(parse_explanation(answer)) == expected
 
 
-def test_five_quoted_tokens_are_not_too_many() -> None:
-    assert isinstance(parse_explanation(reply('Explanation: on "a", "b", "c", "d", or "e"')), ParsedExplanation)
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [
+        ('on "a", "b", "c", "d", or "e"', False),
+        ('on "a", "b", "c", "d", "e" and "f"', True),
+        ("on 'a' or 'b' or 'c' or 'd' or 'e' or 'f'", True),
+        ("on `a`/`b`/`c`/`d`/`e`/`f`", True),
+        ('fires on "a" after "b" (8); on "c" after "d" (7); on "e" after "f" (3); else 0', False),
+        ("it's the dog's, the cat's, the cow's, the hen's, the pig's, the ram's and the fox's food", False),
+    ],
+)
+def test_a_list_of_more_than_five_tokens_is_no_explanation(text: str, listed: bool) -> None:
+    value = parse_explanation(reply(f"Explanation: {text}"))
+    assert isinstance(value, Unparsed) == listed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autointerp.errors import UsageError
 from autointerp.format import unescape
 from autointerp.interpret.explain_tsv import TsvExplainer
-from autointerp.interpret.parse import MOST_QUOTED, parse_explanation
+from autointerp.interpret.parse import MOST_LISTED, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt, prompt_digests
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator
 from autointerp.llm.base import ChatRequest
@@ -131,7 +131,7 @@ def test_demonstrations_are_varied_and_keep_their_own_rules() -> None:
     for shot in shots:
         parsed = parse_explanation(text_reply(f"Explanation: {shot.explanation}"))
         assert getattr(parsed, "text", None) == shot.explanation
-        assert shot.explanation.count('"') <= 2 * MOST_QUOTED
+        assert shot.explanation.count('"') <= 2 * MOST_LISTED
         for window in shot.windows:
             for token in window.tokens:
                 unescape(token)

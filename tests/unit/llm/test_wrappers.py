@@ -73,6 +73,13 @@ def test_a_malformed_body_is_asked_for_again_at_most_twice() -> None:
     assert len(inner.asked) == 3
 
 
+def test_a_malformed_body_after_other_failures_is_asked_for_again() -> None:
+    """Counting every attempt against the bound for malformed bodies gave up after the first of them."""
+    errors = [ServerFailedError(500, "x"), ConnectionLostError("u", "c"), MalformedReplyError("x")]
+    inner = ScriptedModel([*errors, "fine"])
+    assert asyncio.run(Retrying(inner, sleep=Sleeps()).complete(question())).text == "fine"
+
+
 def test_attempts_end() -> None:
     inner = ScriptedModel([ServerFailedError(500, "x")] * 20)
     sleeps = Sleeps()

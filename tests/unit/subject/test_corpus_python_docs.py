@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.subject.corpus import python_docs
 from autointerp.subject.corpus.python_docs import collect_python_docs, read_python_docs
 from autointerp.subject.corpus.sources import Source
 
@@ -77,7 +76,7 @@ def test_docstrings_in_source_order_and_topics(stdlib: Path) -> None:
 def test_second_read_takes_the_cache_and_gives_the_same(
     stdlib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(stdlib))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(stdlib))
     cache = tmp_path / "cache"
     first = list(read_python_docs(cache))
     assert [source.id for source in first] == sorted(source.id for source in first)
@@ -91,7 +90,7 @@ def test_a_damaged_cache_file_is_made_again(
     stdlib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
 ) -> None:
     """A crash or a full disk can leave half a file; half a corpus would be worse than none."""
-    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(stdlib))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(stdlib))
     cache = tmp_path / "cache"
     first = list(read_python_docs(cache))
     (path,) = cache.iterdir()

@@ -4,14 +4,25 @@ A folder to fill flows in. Nothing here is trained, and nothing is read from the
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 D_MODEL = 16
 N_LAYER = 2
@@ -88,3 +99,40 @@ def random_weights(d_in: int = D_MODEL, d_sae: int = 64, seed: int = 0) -> dict[
         return torch.randn(*shape, generator=generator)
 
     return {"W_enc": draw(d_in, d_sae), "b_enc": draw(d_sae), "W_dec": draw(d_sae, d_in), "b_dec": draw(d_in)}
+
+
+def make_family(family: str, n_vocab: int) -> PreTrainedModel:
+    """A tiny random model of one architecture, with norm gains away from one."""
+    torch.manual_seed(0)
+    common: dict[str, object] = {
+        "vocab_size": n_vocab,
+        "hidden_size": D_MODEL,
+        "num_hidden_layers": N_LAYER,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": N_CTX,
+        "initializer_range": 0.3,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    grouped = {"num_key_value_heads": 1}
+    models: dict[str, Callable[[], PreTrainedModel]] = {
+        "gpt2": lambda: make_gpt2(n_vocab),
+        "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**common)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**common, **grouped)),
+        "gemma-2": lambda: Gemma2ForCausalLM(Gemma2Config(**common, **grouped, head_dim=8, pad_token_id=0)),
+    }
+    model = models[family]()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def write_family(folder: Path, family: str) -> Path:
+    """A whole Hugging Face folder of one architecture."""
+    tokenizer = make_tokenizer()
+    make_family(family, len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,192 @@
+"""Dictionaries that come as objects: SAELens objects, modules and functions with encode and decode; and controls.
+
+An object in memory flows in, a `Dictionary` flows out. Knows no file format but SAELens's names, which its objects use.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autointerp.errors import UsageError
+from autointerp.subject.activations import JumpRelu
+from autointerp.subject.codes import SparseCode, join_codes, rows_a_chunk, select_nonzero
+from autointerp.subject.loaders import saelens
+from autointerp.subject.loaders.checkpoint import Checkpoint
+from autointerp.subject.loaders.parts import SaeParts
+from autointerp.subject.sae import Sae, digest_tensors
+
+Encode = Callable[[Tensor], Tensor]
+N_PROBE = 64
+"""Rows by which a function without weights is told from another."""
+
+
+@dataclass(frozen=True, eq=False)
+class CustomDictionary:
+    """Anything with a dense `encode`, compacted; without a decoder it only encodes."""
+
+    encoder: Encode
+    decoder: Encode | None
+    hook_point: str
+    hook_out: str
+    d_in: int
+    d_sae: int
+    kind: str
+    weights_digest: str
+    signed: bool
+    directions: Float[Tensor, "d_sae d_out"] | None
+    module: torch.nn.Module | None = None
+    prepend_bos: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    def encode_sparse(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
+        """The non-zero activations of each row."""
+        size = rows_a_chunk(self.d_sae)
+        firsts = range(0, max(len(x), 1), size)
+        return join_codes((first, select_nonzero(self.encode(x[first : first + size]))) for first in firsts)
+
+    def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
+        """Dense activations, as the object gives them."""
+        with torch.no_grad():
+            return self.encoder(x)
+
+    def decode(
+        self, acts: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
+    ) -> Float[Tensor, "*batch d_out"]:
+        """The object's own decoding.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if self.decoder is None:
+            raise UsageError(f"the dictionary {self.kind} only encodes; it has no decode")
+        with torch.no_grad():
+            return self.decoder(acts)
+
+    def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """`decode(encode(x))`."""
+        return self.decode(self.encode(x))
+
+    def decoder_directions(self) -> Float[Tensor, "d_sae d_out"] | None:
+        """What each feature writes, where decoding is affine; else None."""
+        return self.directions
+
+    def encoder_directions(self) -> None:
+        """None: an encoder of any kind has no directions."""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "CustomDictionary":
+        """The same with its module, if it is one, moved in place."""
+        if self.module is not None:
+            self.module.to(device, dtype)
+        moved = None if self.directions is None else self.directions.to(device, dtype)
+        return replace(self, directions=moved)
+
+
+def wrap_dictionary(
+    thing: object, hook_point: str | None = None, d_in: int | None = None, decode: Encode | None = None
+) -> "Sae | CustomDictionary":
+    """A dictionary around an object in memory.
+
+    A SAELens object is read into our own form and knows its hook point and width. Anything else is a function
+    `[n, d_in] -> [n, d_sae]`, or an object with an `encode` of that kind and perhaps a `decode`; it needs `hook_point`
+    and `d_in`.
+
+    Raises:
+        UsageError: it has no encode, or gives something else than one row of activations per row.
+    """
+    config = _saelens_config(thing)
+    if config is not None:
+        parts = _read_saelens(thing, config)
+        named = parts.hook_point or hook_point
+        if named is None:
+            raise UsageError("the SAELens object does not say where it reads; pass hook_point")
+        return parts.build(named)
+    if hook_point is None or d_in is None:
+        raise UsageError("a dictionary that is a function or module of your own needs hook_point and d_in")
+    return _wrap(thing, hook_point, d_in, decode)
+
+
+def random_directions(like: Sae, activations: Float[Tensor, "n d_in"], seed: int) -> Sae:
+    """Unit random directions, each active exactly as often on `activations` as the same feature of `like`.
+
+    A control that keeps densities and drops what was learned. A direction reads the centred input above a threshold of
+    its own, halfway between the last row that is active and the first that is not; densities above about one half are
+    out of its reach, since no activation is negative.
+    """
+    code = like.encode_sparse(activations)
+    active = torch.bincount(code.feature.cpu(), minlength=like.d_sae)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(like.d_sae, like.d_in, generator=generator)
+    directions = drawn / drawn.norm(dim=1, keepdim=True)
+    mean = activations.float().cpu().mean(dim=0)
+    pre = (activations.float().cpu() - mean) @ directions.T
+    strongest = pre.sort(dim=0, descending=True).values
+    above = torch.cat([strongest[:1] + 1, strongest]).gather(0, active[None])[0]
+    below = torch.cat([strongest, strongest[-1:] - 1]).gather(0, active[None])[0]
+    return SaeParts(
+        W_enc=directions.T,
+        b_enc=-(directions @ mean),
+        W_dec=directions,
+        b_dec=mean,
+        activation=JumpRelu(((above + below) / 2).clamp_min(0)),
+        architecture="random directions",
+        hook_point=like.hook_point,
+        prepend_bos=like.prepend_bos,
+    ).build(like.hook_point)
+
+
+def _wrap(thing: object, hook_point: str, d_in: int, decode: Encode | None) -> CustomDictionary:
+    encode = getattr(thing, "encode", None) or thing
+    if not callable(encode):
+        raise UsageError(f"a {type(thing).__name__} is no dictionary: it is not callable and has no encode")
+    decoder = decode or getattr(thing, "decode", None)
+    module = thing if isinstance(thing, torch.nn.Module) else None
+    probe = torch.randn(N_PROBE, d_in, generator=torch.Generator().manual_seed(0))
+    if module is not None:
+        weight = next(module.parameters(), probe)
+        probe = probe.to(weight.device, weight.dtype)
+    with torch.no_grad():
+        acts = encode(probe)
+    if not isinstance(acts, Tensor) or acts.ndim != 2 or len(acts) != N_PROBE:
+        got = list(acts.shape) if isinstance(acts, Tensor) else type(acts).__name__
+        raise UsageError(f"encode gives {got} for {N_PROBE} rows, expected [{N_PROBE}, d_sae]")
+    state = module.state_dict() if module is not None else {"probe": acts.bfloat16()}
+    name = type(thing).__name__ if module is not None or hasattr(thing, "encode") else "function"
+    return CustomDictionary(
+        encoder=encode,
+        decoder=decoder,
+        hook_point=hook_point,
+        hook_out=hook_point,
+        d_in=d_in,
+        d_sae=acts.shape[1],
+        kind=name,
+        weights_digest=digest_tensors({"kind": name}, state),
+        signed=bool((acts < 0).any()),
+        directions=None if decoder is None else _affine_directions(decoder, acts),
+        module=module,
+    )
+
+
+def _affine_directions(decode: Encode, acts: Float[Tensor, "n d_sae"]) -> Float[Tensor, "d_sae d_out"] | None:
+    """What decoding adds for a unit of each feature, where that does not depend on the rest."""
+    with torch.no_grad():
+        nothing = decode(torch.zeros_like(acts[:1]))
+        units = torch.eye(acts.shape[1], dtype=acts.dtype, device=acts.device)
+        rows = decode(units) - nothing
+        expected = acts @ rows + nothing
+        tolerance = 1e-3 * float(expected.abs().max().clamp_min(1))
+        return rows if torch.allclose(decode(acts), expected, atol=tolerance, rtol=0) else None
+
+
+def _saelens_config(thing: object) -> Mapping[str, Any] | None:
+    config = getattr(getattr(thing, "cfg", None), "to_dict", None)
+    values = config() if callable(config) and hasattr(thing, "state_dict") else None
+    return values if isinstance(values, Mapping) and "architecture" in values and "d_sae" in values else None
+
+
+def _read_saelens(thing: Any, config: Mapping[str, Any]) -> SaeParts:
+    state = {name: tensor.cpu() for name, tensor in thing.state_dict().items()}
+    return saelens.read(Checkpoint.in_memory(saelens.CONFIG, dict(config), saelens.WEIGHTS, state))

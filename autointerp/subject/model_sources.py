@@ -1,0 +1,218 @@
+"""Where a model under study comes from: a folder, a name, or an object in memory; always a `TransformerBridge` after.
+
+A path, name or model flows in; a bridge, its tokenizer and the digest of its weights flow out. Knows no hook point.
+"""
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformer_lens.model_bridge.sources.native  # noqa: F401 - makes `boot_native` known
+from huggingface_hub import constants as hub_constants
+from safetensors.torch import load_file
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.supported_models import MODEL_ALIASES
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from autointerp.errors import UsageError
+from autointerp.subject.model_files import check_model_folder, find_weights, is_lens_config, read_json
+from autointerp.subject.rerandomise import rerandomise
+from autointerp.subject.sae import digest_tensors
+from autointerp.subject.vocabulary import HFTokenizer
+
+try:
+    from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+except ImportError:  # before transformer_lens 4
+    convert_tl_checkpoint = None
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NATIVE = "TransformerLensNative"
+_NOT_OURS = ("device", "dtype", "seed", "init_weights", "architecture", "n_devices")
+"""Keys of a TransformerLens config that say how it was run, not what it is."""
+
+
+class Opened(NamedTuple):
+    """A model ready to run."""
+
+    bridge: TransformerBridge
+    tokenizer: HFTokenizer
+    digest: str
+
+
+def open_model(name: str, device: str, dtype: str, rerandomise_seed: int | None) -> Opened:
+    """The model in a folder or of a name; raises UsageError as `subject.model.load_model` says."""
+    folder = Path(name).expanduser()
+    local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    target = _pick_device(device)
+    if local:
+        check_model_folder(folder)
+    with _quiet(), _offline(local):
+        if local and is_lens_config(folder):
+            return _open_lens_folder(folder, target, DTYPES[dtype], rerandomise_seed)
+        source = str(folder) if local else _official(name)
+        model, tokenizer = _load_hf(source, local, DTYPES[dtype])
+        digest = _check_weights(name, model)
+        _check_tokenizer(name, model.get_input_embeddings().weight.shape[0], tokenizer)  # type: ignore[operator]
+        if rerandomise_seed is not None:
+            rerandomise(model, rerandomise_seed)
+            digest = _check_weights(name, model)
+        return Opened(_bridge(name, model.to(target).eval(), tokenizer), tokenizer, digest)
+
+
+def open_ready(model: torch.nn.Module, tokenizer: HFTokenizer | None, name: str) -> Opened:
+    """The model in memory; raises UsageError as `subject.model.wrap_model` says."""
+    bridge: Any = model if isinstance(model, TransformerBridge) else None
+    fitting = bridge.tokenizer if tokenizer is None and bridge is not None else tokenizer
+    if fitting is None:
+        raise UsageError(f"the model {name} comes without a tokenizer; pass the one it was trained with")
+    if bridge is not None:
+        _check_tokenizer(name, bridge.cfg.d_vocab, fitting)
+        return Opened(bridge, fitting, _check_weights(name, bridge.original_model))
+    digest = _check_weights(name, model)
+    _check_tokenizer(name, model.get_input_embeddings().weight.shape[0], fitting)  # type: ignore[operator]
+    with _quiet(), _offline(True):
+        return Opened(_bridge(name, model.eval(), fitting), fitting, digest)
+
+
+def _bridge(name: str, model: torch.nn.Module, tokenizer: HFTokenizer) -> TransformerBridge:
+    parameter = next(model.parameters())
+    try:
+        return TransformerBridge.boot_transformers(
+            name, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=parameter.device, dtype=parameter.dtype
+        )
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise UsageError(f"TransformerLens cannot take the model {name}: {_first_line(error)}") from error
+
+
+def _load_hf(source: str, local: bool, dtype: torch.dtype) -> tuple[torch.nn.Module, HFTokenizer]:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, local_files_only=local, use_safetensors=True, dtype=dtype, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UsageError(f"the model {source} cannot be loaded: {_first_line(error)}") from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise UsageError(f"the model {source} lacks the weights {missing}; get its files again")
+    return model, tokenizer
+
+
+def _open_lens_folder(folder: Path, device: str, dtype: torch.dtype, rerandomise_seed: int | None) -> Opened:
+    """A folder with a TransformerLens config: weights are those of a native bridge, or of a HookedTransformer."""
+    files = find_weights(folder)
+    state = {key: tensor for file in files for key, tensor in load_file(file).items()}
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, config=PretrainedConfig())
+    try:
+        config = _lens_config(read_json(folder / "config.json"))
+        bridge = TransformerBridge.boot_native(config, device="cpu")
+        if "embed.W_E" in state:
+            state = _from_hooked_transformer(folder, state, config)
+        bridge.load_state_dict(state)
+    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise UsageError(f"the model {folder} cannot be loaded: {_first_line(error)}") from error
+    model = bridge.original_model
+    digest = _check_weights(str(folder), model)
+    _check_tokenizer(str(folder), config.d_vocab, tokenizer)
+    if rerandomise_seed is not None:
+        rerandomise(model, rerandomise_seed)
+        digest = _check_weights(str(folder), model)
+    return Opened(bridge.to(device=device, dtype=dtype).eval(), tokenizer, digest)
+
+
+def _lens_config(values: Mapping[str, Any]) -> TransformerBridgeConfig:
+    known = set(TransformerBridgeConfig(d_model=1, d_head=1, n_layers=1, n_ctx=1).to_dict()) - set(_NOT_OURS)
+    return TransformerBridgeConfig(**{key: value for key, value in values.items() if key in known}, architecture=NATIVE)
+
+
+def _from_hooked_transformer(
+    folder: Path, state: dict[str, torch.Tensor], config: TransformerBridgeConfig
+) -> dict[str, torch.Tensor]:
+    if convert_tl_checkpoint is None:
+        raise UsageError(f"{folder} holds a HookedTransformer's weights, which need transformer_lens 4 or newer")
+    buffers = ("mask", "IGNORE", "rotary_sin", "rotary_cos")
+    kept = {key: tensor for key, tensor in state.items() if not key.endswith(buffers)}
+    converted: dict[str, torch.Tensor] = convert_tl_checkpoint(kept, config)
+    return converted
+
+
+def _official(name: str) -> str:
+    return next((official for official, aliases in MODEL_ALIASES.items() if name in aliases), name)
+
+
+def _check_weights(name: str, model: torch.nn.Module) -> str:
+    """The digest of all weights.
+
+    Raises:
+        UsageError: a tensor holds NaN or infinity.
+    """
+    tensors = {key: parameter.detach() for key, parameter in model.named_parameters()}
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"the model {name}: {key} holds NaN or infinite values; get its weights again")
+    return digest_tensors({"class": type(model).__name__}, tensors)
+
+
+def _check_tokenizer(name: str, n_embedding: int, tokenizer: HFTokenizer) -> None:
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= n_embedding:
+        raise UsageError(
+            f"the tokenizer of {name} has token ids up to {highest}, the model only {n_embedding} embeddings; they do "
+            "not belong together, so save the model's own tokenizer in its folder"
+        )
+
+
+def _pick_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"the device {device} is not there; torch sees no CUDA device, so use cpu")
+    return device
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries' progress bars, logs and warnings off the terminal while a model loads."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    lens_log = logging.getLogger("transformer_lens")
+    level = lens_log.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    lens_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        lens_log.setLevel(level)
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """No hub look-ups while a local folder loads."""
+    before = os.environ.get("HF_HUB_OFFLINE"), hub_constants.HF_HUB_OFFLINE
+    if wanted:
+        os.environ["HF_HUB_OFFLINE"], hub_constants.HF_HUB_OFFLINE = "1", True
+    try:
+        yield
+    finally:
+        hub_constants.HF_HUB_OFFLINE = before[1]
+        if before[0] is None:
+            os.environ.pop("HF_HUB_OFFLINE", None)
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before[0]

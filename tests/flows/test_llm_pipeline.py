@@ -1,0 +1,119 @@
+"""Planted features through the whole pipeline and store, against the rehearsal server over HTTP."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from autointerp.interpret.explain import Explainer
+from autointerp.interpret.explain_tsv import TsvExplainer
+from autointerp.interpret.protocols import PROTOCOLS
+from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
+from autointerp.llm.base import ChatModel
+from autointerp.llm.probe import probe
+from autointerp.llm.registry import LOOPBACK_ONLY, connect_model
+from autointerp.pipeline import Interpretation, explain_features, final_outcomes, score_features
+from autointerp.records import Done, Explanation, Failed, FeatureRecord, FeatureScore, Outcome
+from autointerp.store.runs import RunStore
+from tests.flows.planted import N_FEATURES, explanation_of, feature_record
+from tests.flows.rehearsal import rehearsing
+
+SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
+PROTOCOL = PROTOCOLS["simulate"]
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """Explains every feature by the truth, or by the truth about its neighbour."""
+
+    shift: int = 0
+    author: str = "human"
+
+    async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
+        text = explanation_of((record.feature.index + self.shift) % N_FEATURES)
+        return [
+            Explanation(feature=record.feature, text=text, author=self.author, method="human", examples_digest="none")
+        ]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the store holds after a run."""
+
+    scores: Sequence[FeatureScore]
+    outcomes: Sequence[Outcome]
+
+
+def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None, folder: Path) -> Ended:
+    """Explain and score all planted features; without an explainer the served model explains."""
+
+    async def run() -> Ended:
+        connected = connect_model("any", base_url=base_url, in_flight=16, first_pause_s=0.05)
+        store = RunStore(folder / "store.sqlite")
+        try:
+            capabilities = await probe(connected.provider, connected.meter)
+            plan = Interpretation(
+                store=store,
+                dictionary="planted",
+                features=range(N_FEATURES),
+                protocol=PROTOCOL,
+                explainer_key="test",
+                simulator_key=kind,
+                make_record=lambda index: feature_record(index, PROTOCOL.design.name),
+                explainer=explainer or _served(connected.model),
+                simulator=make_llm_simulator(kind, connected.model, capabilities),
+                candidates=1,
+                seed=0,
+                concurrency=8,
+                progress=lambda stage, done, total: None,
+            )
+            await explain_features(plan)
+            await score_features(plan)
+            return Ended(store.scores("planted", plan.key), list(final_outcomes(plan).values()))
+        finally:
+            store.close()
+            await connected.aclose()
+
+    return asyncio.run(run())
+
+
+def _served(model: ChatModel) -> Explainer:
+    return TsvExplainer(model)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    monkeypatch.setenv(LOOPBACK_ONLY, "1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.mark.parametrize("kind", SIMULATORS)
+def test_planted_features_end_as_they_should(kind: LlmSimulatorName, tmp_path: Path) -> None:
+    """Explained and scored by the server: median rho at least .9; by a wrong text: counted mean near 0."""
+    with rehearsing("--answer", "tests.flows.planted:truthful") as base_url:
+        (tmp_path / "wrong").mkdir()
+        true = interpret(base_url, kind, None, tmp_path)
+        wrong = interpret(base_url, kind, Knowing(shift=1), tmp_path / "wrong")
+    assert {type(outcome) for outcome in true.outcomes} == {Done}
+    assert median(score.spearman.value or 0.0 for score in true.scores) >= 0.9
+    assert len(wrong.scores) == N_FEATURES
+    assert abs(sum(score.spearman.value or 0.0 for score in wrong.scores) / N_FEATURES) < 0.05
+
+
+@pytest.mark.parametrize("kind", SIMULATORS)
+@pytest.mark.parametrize("explained", [True, False])
+def test_a_garbled_answerer_gives_twenty_failures_and_no_score(
+    kind: LlmSimulatorName, explained: bool, tmp_path: Path
+) -> None:
+    """Garbled simulations of good explanations, and garbled explanations: each is a row with its reason."""
+    with rehearsing("--answer", "tests.flows.planted:garbled") as base_url:
+        ended = interpret(base_url, kind, Knowing() if explained else None, tmp_path)
+    failed = [outcome for outcome in ended.outcomes if isinstance(outcome, Failed)]
+    assert len(failed) == N_FEATURES
+    assert not ended.scores
+    assert Counter(outcome.stage for outcome in failed) == {"simulate" if explained else "explain": N_FEATURES}

@@ -1,0 +1,54 @@
+"""One small harvest a session, and what it takes to make another."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autointerp.config import RunConfig, check_config
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.session import harvest_dictionaries
+from tests.small_run import SmallRun
+
+MakeConfig = Callable[..., RunConfig]
+
+
+def small_config(small: SmallRun, out: Path, **harvest: object) -> RunConfig:
+    """Both dictionaries over the small corpus, in shards of 16 documents and batches of 8."""
+    return check_config(
+        {
+            "model": str(small.model),
+            "corpus": str(small.corpus),
+            "dictionary": [{"id": "planted", "path": str(small.planted)}, {"id": "topk", "path": str(small.topk)}],
+            "out": out,
+            "harvest": {"batch_size": 8, "shard_tokens": 2048, "threads": 1, "device": "cpu", **harvest},
+        },
+        "test",
+    )
+
+
+def run_harvest(config: RunConfig) -> Path:
+    """Harvest what is missing; returns the harvest's folder."""
+    folder = config.out / "harvest"
+    harvest_dictionaries(
+        folder, config, config.dictionary, config.out / "cache", lambda stage, done, total: None, lambda text: None
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def harvested(small: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished harvest of the small run; not to be written to."""
+    return run_harvest(small_config(small, tmp_path_factory.mktemp("harvested")))
+
+
+@pytest.fixture(scope="session")
+def planted(harvested: Path) -> Harvest:
+    """The planted dictionary's harvest."""
+    return Harvest(harvested, "planted")
+
+
+@pytest.fixture(scope="session")
+def topk(harvested: Path) -> Harvest:
+    """The random TopK dictionary's harvest."""
+    return Harvest(harvested, "topk")

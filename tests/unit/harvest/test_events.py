@@ -1,0 +1,186 @@
+"""The events' format: what is written comes back, and damage is told from silence."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.errors import RunError, UsageError
+from autointerp.harvest.events import (
+    Corpus,
+    Harvest,
+    Shard,
+    ShardArrays,
+    free_bytes,
+    is_finished,
+    map_arrays,
+    save_arrays,
+    write_shard,
+)
+from autointerp.provenance import digest_file
+
+
+def shard(values: list[float], d_sae: int = 3) -> ShardArrays:
+    """All events on feature 1, at positions 0, 1, …"""
+    n = len(values)
+    return ShardArrays(np.array([0, 0, n, n]), np.arange(n), np.array(values, dtype=np.float32))
+
+
+def written(path: Path, arrays: ShardArrays, first_row: int = 0) -> Shard:
+    write_shard(path, arrays, {"first_row": first_row})
+    return Shard(path, context=10)
+
+
+@given(st.integers(-140, 127), st.lists(st.floats(2.0**-10, 1.0, width=32), min_size=1, max_size=20))
+def test_any_scale_comes_back_to_fp16_precision(
+    tmp_path_factory: pytest.TempPathFactory, exponent: int, values: list[float]
+) -> None:
+    """Bare fp16 loses activations above 65,504 and below 6e-8; the shard's power of two must not."""
+    raw = np.ldexp(np.array([*values, 1.0], dtype=np.float32), exponent).astype(np.float32)
+    back = written(tmp_path_factory.getbasetemp() / "s", shard(raw.tolist())).read(1).value
+    assert (back != 0).all()
+    if exponent > -110:
+        assert back == pytest.approx(raw, rel=2.0**-11)
+
+
+def test_what_rounds_to_zero_stays_an_event_with_its_sign(tmp_path: Path) -> None:
+    """A token on which a feature is active must not become a verified negative by rounding."""
+    back = written(tmp_path / "s", shard([1e30, 1e-20, -1e-20])).read(1)
+    assert back.slot.tolist() == [0, 1, 2]
+    assert back.value[1] > 0
+    assert back.value[2] < 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_nan_stops_with_feature_and_position(tmp_path: Path, bad: float) -> None:
+    """A NaN that is stored poisons every statistic; the position says where to look."""
+    path = tmp_path / "shard-00002.safetensors"
+    with pytest.raises(RunError, match=r"feature 1 has the activation .* at position 2 of shard-00002"):
+        write_shard(path, shard([1.0, 2.0, bad]), {"first_row": 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_shard_is_a_shard(tmp_path: Path) -> None:
+    """A shard in which nothing fires is data, and its maximum is not a division by zero."""
+    empty = written(tmp_path / "s", shard([]))
+    assert len(empty.read(1).slot) == len(empty.read(0).slot) == 0
+
+
+def test_positions_count_from_the_shards_first_row(tmp_path: Path) -> None:
+    """A slot is over the whole corpus; positions are small so that they fit 32 bits."""
+    assert written(tmp_path / "s", shard([1.0, 2.0]), first_row=7).read(1).slot.tolist() == [70, 71]
+
+
+def test_equal_content_has_equal_bytes(tmp_path: Path) -> None:
+    """Resume is checked by bytes; an order of keys or a time in the header would break it."""
+    for name in ("a", "b"):
+        write_shard(tmp_path / name, shard([3.0, 0.5]), {"first_row": 1, "dictionary": "x"})
+    assert digest_file(tmp_path / "a") == digest_file(tmp_path / "b")
+
+
+def test_files_are_mapped_and_not_read(tmp_path: Path) -> None:
+    """A harvest larger than memory must open; and any safetensors reader can read our files."""
+    save_arrays(tmp_path / "f", {"a": np.arange(6, dtype=np.uint32).reshape(2, 3), "b": np.zeros((0, 4))}, {"k": 1})
+    arrays, meta = map_arrays(tmp_path / "f")
+    base = arrays["a"]
+    while not isinstance(base, np.memmap):
+        assert base.base is not None
+        base = base.base
+    assert meta == {"k": 1}
+    assert arrays["b"].shape == (0, 4)
+    theirs = safetensors.numpy.load_file(tmp_path / "f")
+    assert theirs["a"].tolist() == arrays["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_any_cut_is_damage(tmp_path: Path) -> None:
+    """A truncated shard whose header still reads would give a feature fewer activations without a word."""
+    write_shard(tmp_path / "whole", shard([1.0, 2.0, 3.0]), {"first_row": 0})
+    data = (tmp_path / "whole").read_bytes()
+    cut = tmp_path / "cut"
+    for size in [*range(0, len(data), 7), len(data) - 1]:
+        cut.write_bytes(data[:size])
+        with pytest.raises(RunError, match="damaged or cut short; delete it and run the harvest again"):
+            map_arrays(cut)
+    cut.write_bytes(data + b"\x00")
+    with pytest.raises(RunError):
+        map_arrays(cut)
+    with pytest.raises(RunError):
+        map_arrays(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b'{"a": 5}',
+        b'{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}',
+        b'{"__metadata__": {"autointerp": "{"}}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_header_of_nonsense_is_damage(tmp_path: Path, header: bytes) -> None:
+    """Flipped bits in the header ended in a KeyError."""
+    path = tmp_path / "f"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\x00" * 4)
+    with pytest.raises(RunError):
+        map_arrays(path)
+    path.write_bytes((2**60).to_bytes(8, "little") + header)
+    with pytest.raises(RunError):
+        map_arrays(path)
+
+
+def test_a_shard_without_its_arrays_is_damage(tmp_path: Path) -> None:
+    """Another safetensors file under a shard's name is no shard."""
+    save_arrays(tmp_path / "f", {"other": np.zeros(3)}, {"first_row": 0})
+    with pytest.raises(RunError, match="lacks"):
+        Shard(tmp_path / "f", 10)
+
+
+def test_a_harvest_without_all_its_files_is_not_finished(tmp_path: Path) -> None:
+    """The message says to delete a damaged shard and run again; that run must see that something is missing."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    assert not is_finished(folder)
+    names = ["shard-00000.safetensors", "stats.safetensors", "facts.safetensors"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    (folder / "manifest.json").write_text(json.dumps({"shards": [{"name": names[0]}]}), encoding="utf-8")
+    assert is_finished(folder)
+    for name in names:
+        (folder / name).unlink()
+        assert not is_finished(folder)
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"shards": 5}', '{"shards": [{"no": 1}]}'])
+def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, content: str) -> None:
+    """json's own error does not name the file."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "manifest.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=r"manifest\.json is damaged"):
+        Harvest(tmp_path, "d")
+
+
+def test_an_unfinished_harvest_says_what_to_do(tmp_path: Path) -> None:
+    """A missing folder and a killed pass are the same to a reader: not there yet."""
+    with pytest.raises(UsageError, match="autointerp harvest"):
+        Harvest(tmp_path, "d")
+    with pytest.raises(UsageError, match="no finished corpus"):
+        Corpus.open(tmp_path)
+
+
+def test_a_feature_that_does_not_exist(planted: Harvest) -> None:
+    """A negative index would silently read another feature's events."""
+    for feature in (-1, planted.spec.d_sae):
+        with pytest.raises(UsageError, match="has features 0 to"):
+            planted.read(feature)
+
+
+def test_free_bytes_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """The check runs before the folder exists."""
+    assert free_bytes(tmp_path / "a" / "b") > 0

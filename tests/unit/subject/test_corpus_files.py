@@ -1,0 +1,71 @@
+"""A user's own files as sources."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autointerp.errors import UsageError
+from autointerp.subject.corpus.files import FEW_FILES, PAGE_CHARACTERS, corpus_name, open_sources
+
+
+def read(path: Path) -> dict[str, str]:
+    return {source.id: source.text for source in open_sources(str(path), path)}
+
+
+def test_one_text_file_is_many_sources_and_loses_nothing(tmp_path: Path) -> None:
+    """One file as one source would lie in one part, and nothing could be scored."""
+    text = "".join(f"Line {i} of a paragraph.\n" + ("\n" if i % 9 == 0 else "") for i in range(2000))
+    (tmp_path / "book.txt").write_text(text, encoding="utf-8")
+    pages = read(tmp_path / "book.txt")
+    assert "".join(pages.values()) == text
+    assert len(pages) > 10
+    assert all(len(page) <= 2 * PAGE_CHARACTERS + 40 for page in pages.values())
+    assert list(pages)[:2] == ["book.txt#1", "book.txt#2"]
+
+
+def test_many_text_files_are_a_source_each(tmp_path: Path) -> None:
+    """Pages of one file are alike; where there are files enough, the split goes by file."""
+    for i in range(FEW_FILES):
+        (tmp_path / f"{i:03}.txt").write_text("word\n\n" * 2000, encoding="utf-8")
+    assert list(read(tmp_path)) == [f"{i:03}.txt" for i in range(FEW_FILES)]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """The id where there is one, else file and line; blank lines are no rows."""
+    lines = [json.dumps({"text": "a", "id": 5}), "", json.dumps({"text": "b", "more": [1]})]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "y.md").write_text("not read", encoding="utf-8")
+    assert read(tmp_path) == {"5": "a", "sub/x.jsonl:3": "b"}
+
+
+def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
+    """A source promises to encode as UTF-8; JSON can spell what cannot."""
+    (tmp_path / "x.jsonl").write_text('{"id": "i\\ud800", "text": "a\\udfffb \\ud83d\\ude00"}', encoding="utf-8")
+    assert read(tmp_path / "x.jsonl") == {"i?": "a?b \U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('{"text": ', "line 2 is not JSON"), ("[1]", 'line 2 has no "text"'), ('{"txt": "a"}', 'line 2 has no "text"'),
+     ('{"text": null}', 'line 2 has no "text"')],
+)  # fmt: skip
+def test_a_bad_line_is_told_with_its_number(tmp_path: Path, line: str, said: str) -> None:
+    """In a file of a million lines 'invalid JSON' helps no one."""
+    (tmp_path / "x.jsonl").write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        read(tmp_path / "x.jsonl")
+
+
+def test_what_is_no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without text, another kind of file, and a misspelt name with the near one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("x", encoding="utf-8")
+    for path in (tmp_path, tmp_path / "a.csv"):
+        with pytest.raises(UsageError, match=r"no \.txt or \.jsonl file"):
+            read(path)
+    with pytest.raises(UsageError, match="near: python-docs"):
+        open_sources("python-doc", tmp_path)
+    assert corpus_name("python-docs") == "python-docs"
+    assert corpus_name(str(tmp_path / "a.csv")) == "a.csv"

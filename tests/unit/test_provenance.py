@@ -1,0 +1,76 @@
+"""Canonical JSON, digests, seeds and file commits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autointerp.errors import UsageError
+from autointerp.provenance import (
+    canonical_json,
+    digest,
+    digest_bytes,
+    digest_file,
+    generator,
+    seed_of,
+    write_atomically,
+)
+from autointerp.resources import bundled
+
+
+def test_one_value_has_one_spelling() -> None:
+    """A digest that depends on the order of keys would ask a paid endpoint again."""
+    assert canonical_json({"b": 1, "a": [1.5, None, "é"]}) == '{"a":[1.5,null,"é"],"b":1}'
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical_json(float("nan"))
+
+
+def test_a_digest_names_its_algorithm_and_does_not_depend_on_pieces(tmp_path: Path) -> None:
+    """Without the tag a later change of algorithm looks like a change of content."""
+    file = tmp_path / "f"
+    file.write_bytes(b"abc" * 1_000_000)
+    tagged = digest_file(file)
+    assert tagged == digest_bytes([b"abc"] * 1_000_000)
+    assert tagged.startswith("blake2b:")
+    assert len(tagged) == len("blake2b:") + 40
+
+
+def test_seeds_are_the_same_in_every_process() -> None:
+    """Python's own hash is salted per process: parts by it would change from run to run."""
+    code = "from autointerp.provenance import seed_of; print(seed_of(0, 'd', 3, 'explain'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == seed_of(0, "d", 3, "explain")
+    assert generator(1, "a").random() == generator(1, "a").random()
+    assert seed_of(1, 23) != seed_of(12, 3)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill in the middle of a write must leave the old content or the new one."""
+    path = tmp_path / "sub" / "file"
+    write_atomically(path, "old")
+
+    def broken(_: int) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_bundled_files_are_found_or_missed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a wheel without the demo the message says that the installation is broken."""
+    assert bundled("demo").is_dir()
+    monkeypatch.setattr("autointerp.resources.__file__", str(tmp_path / "pkg" / "resources.py"))
+    with pytest.raises(UsageError, match="demo"):
+        bundled("demo")
+
+
+def test_generator_is_numpys_pcg64() -> None:
+    """The stream is a promise: choices in a published run are redrawn by it."""
+    assert generator("x").bit_generator.state["bit_generator"] == "PCG64"
+    assert isinstance(generator("x"), np.random.Generator)
