@@ -43,14 +43,14 @@ def make_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
-def make_gpt2(n_vocab: int) -> GPT2LMHeadModel:
-    """Two layers, two heads, with weights large enough that every step of the forward pass matters."""
+def make_gpt2(n_vocab: int, n_layer: int = N_LAYER) -> GPT2LMHeadModel:
+    """Two heads, with weights large enough that every step of the forward pass matters."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=n_vocab,
         n_positions=N_CTX,
         n_embd=D_MODEL,
-        n_layer=N_LAYER,
+        n_layer=n_layer,
         n_head=2,
         bos_token_id=0,
         eos_token_id=0,
