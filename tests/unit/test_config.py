@@ -192,7 +192,7 @@ def test_harvest_settings_out_of_range(section: dict[str, object], word: str) ->
 
 def test_a_missing_key_says_how_to_give_it() -> None:
     """'Field required' does not say which flag."""
-    with pytest.raises(UsageError, match="'dictionary' is missing; give --dictionary"):
+    with pytest.raises(UsageError, match="model, dictionary, corpus missing; give --model and --dictionary"):
         make_config(None, {"out": "x"})
 
 
