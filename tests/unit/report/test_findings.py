@@ -33,8 +33,7 @@ def test_a_control_below_above_and_in_between() -> None:
     assert below.endswith("below sae.")
     above = sentences({"sae": trained, "control": ("control", scores(0.9, seed=1))})[1]
     assert above.startswith("control lies 0.2")
-    assert "above sae, not below it" in above
-    assert above.endswith("above.")
+    assert above.endswith("above sae, not below it.")
     same = sentences({"sae": trained, "control": ("control", scores(0.6, seed=2))})[1]
     assert "spans zero" in same
 
