@@ -83,6 +83,15 @@ def test_format_is_found_from_files_alone(folder: Path) -> None:
 
 
 @CASES
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file named relative to the working folder must not be looked for inside itself."""
+    monkeypatch.chdir(FIXTURES)
+    case = read_case(folder)
+    relative = case.path.relative_to(FIXTURES)
+    assert load_dictionary(relative, hook_point=GIVEN_HOOK).weights_digest == load(case).weights_digest
+
+
+@CASES
 def test_hook_point(folder: Path) -> None:
     case = read_case(folder)
     assert load(case).hook_point == (case.hook_point or GIVEN_HOOK)
