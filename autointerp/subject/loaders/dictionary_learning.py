@@ -46,6 +46,20 @@ def read(checkpoint: Checkpoint) -> SaeParts:
 
     An `AutoEncoder` is brought to unit decoder norms, as its own library does on loading: activations carry the norm.
     """
+    return _read(checkpoint, unit_decoder=True)
+
+
+def read_as_stored(checkpoint: Checkpoint) -> SaeParts:
+    """As `read`, but an `AutoEncoder` keeps the scale it was stored with, as SAELens reads it."""
+    return _read(checkpoint, unit_decoder=False)
+
+
+def never_matches(checkpoint: Checkpoint) -> bool:
+    """The same files in another convention: only asked for by name."""
+    return False
+
+
+def _read(checkpoint: Checkpoint, unit_decoder: bool) -> SaeParts:
     weights = checkpoint.weights(WEIGHTS)
     has_config = (checkpoint.folder / CONFIG).is_file()
     config = checkpoint.config(CONFIG) if has_config else CheckpointConfig(checkpoint.path, {})
@@ -55,7 +69,7 @@ def read(checkpoint: Checkpoint) -> SaeParts:
         raise UsageError(f"{config.path}: dict_class {name!r} is not supported; supported are {', '.join(CLASSES)}")
     w_enc, b_enc, w_dec, b_dec = _linear(name, weights)
     notes: tuple[str, ...] = ()
-    if name == "AutoEncoder":
+    if name == "AutoEncoder" and unit_decoder:
         norm = w_dec.norm(dim=1)
         w_enc, b_enc, w_dec = w_enc * norm, b_enc * norm, w_dec / norm[:, None]
         notes = ("Its activations carry the norms of its decoder directions, as its library has them.",)
