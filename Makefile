@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-browser check bench clean setup
+.PHONY: demo test test-browser test-tl39 check bench clean setup
 
 demo: setup
 	$(BIN)/autointerp run --demo --out runs/demo
@@ -17,6 +17,10 @@ test: setup
 test-browser: setup
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser
+
+# The subject's tests on the oldest transformer_lens, with sae-lens beside it, in an environment of their own.
+test-tl39:
+	PYTHON=$(PYTHON) .ci/test-tl39
 
 check: setup
 	$(BIN)/ruff check .

@@ -77,7 +77,9 @@ async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> 
     kept = folder.read_note("endpoints") if folder else {}
     name = digest(connected.endpoint.model_dump())
     if name in kept:
-        return Capabilities.model_validate(kept[name])
+        seen = Capabilities.model_validate(kept[name])
+        connected.provider.assume(seen.rejected)
+        return seen
     seen = await probe(connected.provider, connected.meter)
     if folder:
         folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})

@@ -25,6 +25,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 NEURONS_PREFIX = "neurons@"
 PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
+NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
+"""Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _PATHS = ("model", "corpus")
@@ -142,11 +144,17 @@ class RunConfig(_Section):
         """The simulator in force, or that the endpoint decides."""
         return self.simulator or ("as the endpoint can" if self.llm else "lookup")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        missing = [key for key in ("model", "dictionary", "corpus") if isinstance(values, dict) and not values.get(key)]
+        if missing and not values.get("records"):
+            flags = " and ".join(f"--{key}" for key in missing)
+            raise ValueError(f"{', '.join(missing)} missing; give {flags}, or set them in a configuration file")
+        return values
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for key in ("model", "corpus"):
-            if not getattr(self, key) and self.records is None:
-                raise ValueError(f"{key!r} is missing; give --{key} or set it in the configuration file")
         ids = [d.id for d in self.dictionary]
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
@@ -227,7 +235,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
     values: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
             *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             holder = values
             for section in sections:

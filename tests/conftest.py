@@ -10,6 +10,7 @@ from tests.small_run import SmallRun, make_small_run
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -262,6 +262,22 @@ def doctor(
         raise typer.Exit(2)
 
 
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dictionary's folder or file.")],
+    format: Annotated[str | None, typer.Option(help="Its format, where its files leave a doubt.")] = None,  # noqa: A002
+    as_json: AsJson = False,
+) -> None:
+    """Say what a dictionary's files are: format, shape, where it reads, how it encodes, what is odd."""
+    from autointerp.cli.show import show_inspection
+    from autointerp.subject.inspection import inspect_dictionary
+
+    seen = inspect_dictionary(path, format)
+    show_inspection(seen)
+    if as_json:
+        _print_json(seen.model_dump(mode="json"))
+
+
 app.command("testserver")(rehearse)
 
 

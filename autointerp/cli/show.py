@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.records import Finding
+from autointerp.records import Finding, Record
 
 
 def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
@@ -43,6 +43,18 @@ def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def show_inspection(seen: Record) -> None:
+    """One line a fact, and one a note."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    facts = seen.model_dump()
+    notes = facts.pop("notes")
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), "not said" if value is None else str(value))
+    for note in notes:
+        table.add_row("note", note)
+    Console().print(table, highlight=False, markup=False)
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

@@ -12,9 +12,9 @@ from autointerp.config import RunConfig
 from autointerp.errors import AutointerpError, UsageError
 from autointerp.harvest.events import free_bytes
 from autointerp.harvest.run import BYTES_AN_EVENT
+from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
-from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
 
@@ -38,9 +38,7 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
     need = 0.0
     for asked in config.dictionary:
         try:
-            dictionary = load_dictionary(
-                asked.path, hook_point=asked.hook_point or config.hook_point, width_at=subject.width_at
-            ).to(subject.device)
+            dictionary = load_asked(config, asked, subject).to(subject.device)
             remarks = check_fit(subject, dictionary)
             x = subject.capture(sample, [dictionary.hook_point])[dictionary.hook_point][:, 1:].flatten(0, 1)
             l0 = len(dictionary.encode_sparse(x.float()).value) / len(x)

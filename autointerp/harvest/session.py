@@ -23,6 +23,7 @@ from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.tails import BothTails
 
 MOST_CONTEXT = 1024
 
@@ -46,7 +47,7 @@ def harvest_dictionaries(
         progress(f"load {Path(config.model).name}", 0, 0)
         with _threads(config.harvest.threads):
             subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
-            loaded = [(d, _load(config, d, subject)) for d in missing]
+            loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
             corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
@@ -58,9 +59,11 @@ def harvest_dictionaries(
             run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
 
 
-def _load(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
+def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
+    """One dictionary of a run's configuration; the two tails of a signed one are two features."""
     hook_point = asked.hook_point or config.hook_point
-    return load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
+    dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
+    return BothTails(dictionary) if dictionary.signed else dictionary
 
 
 def _device(name: str) -> str:

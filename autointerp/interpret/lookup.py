@@ -18,10 +18,10 @@ from autointerp.records import Example, Explanation, Failed, FeatureRecord, Leve
 MOST_ENTRIES = 20
 MOST_TOKENS = 256
 """Single tokens considered, the heaviest first."""
-MASS_SHARE = 0.98
-"""The explainer stops once its entries carry this share of what a full table could."""
+LEAST_GAIN = 0.003
+"""The explainer stops at an entry that adds less than this share of what the entries before it explain."""
 NO_PATTERN = "no clear pattern"
-DOUBT = 4
+DOUBT = 8
 """An entry seen n times counts n / (n + DOUBT) of what it explains there: rare pairs are mostly chance."""
 _QUOTED = r'"([^"]*)"'
 _ENTRY = re.compile(rf"on {_QUOTED}(?: after {_QUOTED})? \((10|[0-9])\)")
@@ -129,15 +129,16 @@ def choose_entries(table: TokenTable) -> list[Entry]:
     to 0 are left out.
     """
     weights = _Weights(table)
-    target = MASS_SHARE * sum(table.level_sums)
     chosen: list[_Key] = []
-    covered = 0
-    while len(chosen) < MOST_ENTRIES and covered < target:
-        key = max(weights.gains, key=weights.gains.__getitem__, default=None)
-        if key is None or weights.gains[key] <= 0:
+    gained = 0.0
+    while len(chosen) < MOST_ENTRIES and weights.gains:
+        key = max(weights.gains, key=weights.gains.__getitem__)
+        gain = weights.gains[key]
+        if gain <= LEAST_GAIN * gained:
             break
         chosen.append(key)
-        covered += weights.choose(key)
+        gained += gain
+        weights.choose(key)
     entries = []
     for token, previous in chosen:
         level = min(10, int(weights.mean(token, previous) + 0.5))
@@ -171,21 +172,18 @@ class _Weights:
             return self._pair_total[token, previous] / self._pair_count[token, previous]
         return self._total[token] / self._count[token] if self._count[token] else 0.0
 
-    def choose(self, key: _Key) -> int:
-        """Take an entry; the level sum it covers that no entry covered before."""
+    def choose(self, key: _Key) -> None:
+        """Take an entry; the other entries of its token are weighed anew."""
         token, previous = key
-        fresh = 0 if token in self._alone else self._total[token]
         if previous is None:
             self._alone.add(token)
         else:
-            fresh = 0 if token in self._alone else self._pair_total[token, previous]
             self._count[token] -= self._pair_count[token, previous]
             self._total[token] -= self._pair_total[token, previous]
         self._keys[token].remove(key)
         del self.gains[key]
         for other in self._keys[token]:
             self.gains[other] = self._gain(*other)
-        return fresh
 
     def _gain(self, token: str, previous: str | None) -> float:
         """Squared level explained beyond what the chosen entries predict there; 0 for what rounds to level 0."""

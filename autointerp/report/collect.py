@@ -111,6 +111,7 @@ def _controls(summaries: Mapping[str, DictionarySummary]) -> tuple[Control, ...]
             present="control" in roles,
             note='trained on the same model with redrawn matrices; give one with role = "control"',
         ),
+        Control(name="random directions", present=False, note="at matched density; this version does not make them"),
         Control(name="neuron basis", present="basis" in roles, note="the model's own neurons, neurons@HOOK"),
     )
 

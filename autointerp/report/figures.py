@@ -63,17 +63,18 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
     return Markup(
         f'<svg class="panel" role="img" aria-label="{_describe(summary)}">{lines}'
         f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>'
-        f'<svg class="clip" width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">{shapes}</svg>'
+        f'<svg class="clip" width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f"{shapes}</svg>"
         f"{_marks(summary, axis)}</svg>"
     )
 
 
 def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
-    """The tallest bin of any explanation distribution: all panels share one height scale; what is taller leaves at the top."""
-    shares = [
-        max(histogram([f.spearman.value for f in group if f.spearman.value is not None], axis)) for group in groups
-    ]
-    return max([*shares, 0.05])
+    """The tallest bin of explanations and look-up: all panels share one height scale; shuffled scores, which crowd
+    around 0, leave at the top."""
+    scores = [[f.spearman.value for f in group if f.spearman.value is not None] for group in groups]
+    lookup = [[f.lookup for f in group if f.lookup is not None] for group in groups]
+    return max([0.05, *(max(histogram(values, axis)) for values in (*scores, *lookup))])
 
 
 def _outline(shares: Sequence[float], peak: float) -> str:

@@ -11,6 +11,7 @@ from autointerp.interpret.statistics import N_BOOTSTRAP
 from autointerp.interpret.summary import DictionarySummary, counted_values
 from autointerp.provenance import generator
 from autointerp.records import Failed, FeatureScore, Skipped
+from autointerp.report.text import fixed, interval
 
 LOW = 0.3
 FIRED_LEVELS = 0.5
@@ -42,12 +43,12 @@ def _against_own_controls(name: str, summary: DictionarySummary) -> Iterator[str
     if s.counted_mean is None or s.low is None or s.high is None:
         yield f"{name}: no feature has a score, so nothing can be said of it."
         return
-    text = f"{name}: mean Spearman {s.counted_mean:.2f} [{s.low:.2f}, {s.high:.2f}]"
+    text = f"{name}: mean Spearman {fixed(s.counted_mean)} {interval(s.low, s.high)}"
     if shuffled is not None:
         where = "above" if s.low > shuffled else "below" if s.high < shuffled else "not separable from"
-        text += f", {where} that of shuffled explanations ({shuffled:.2f})"
+        text += f", {where} that of shuffled explanations ({fixed(shuffled)})"
     if summary.lookup.counted_mean is not None:
-        text += f"; the full look-up table reaches {summary.lookup.counted_mean:.2f}"
+        text += f"; the full look-up table reaches {fixed(summary.lookup.counted_mean)}"
     yield text + "."
 
 
@@ -64,10 +65,10 @@ def _difference(name: str, control: str, scores: Mapping[str, Sequence[FeatureSc
     low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     gap = a.mean() - b.mean()
     if low > 0:
-        return f"{control} lies {gap:.2f} [{low:.2f}, {high:.2f}] below {name}."
+        return f"{control} lies {fixed(gap)} {interval(low, high)} below {name}."
     if high < 0:
-        return f"{control} does not lie below {name}: it lies {-gap:.2f} [{-high:.2f}, {-low:.2f}] above."
-    return f"{control} does not lie below {name}: the difference {gap:.2f} [{low:.2f}, {high:.2f}] spans zero."
+        return f"{control} lies {fixed(-gap)} {interval(-high, -low)} above {name}, not below it."
+    return f"{control} does not lie below {name}: the difference {fixed(gap)} {interval(low, high)} spans zero."
 
 
 def why_low(score: FeatureScore | None, outcome: object) -> str | None:

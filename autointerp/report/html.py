@@ -19,7 +19,7 @@ from autointerp.report.pack import FEATURES_PER_CHUNK, deflate, make_chunks, mak
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("util", "store", "tokens", "plots", "windows", "card", "table", "scatter", "main")
-EXTREMES = 4
+EXTREMES = 5
 STYLES = ("page", "features", "card")
 VENDORED = ("vega", "vega-lite", "vega-embed")
 STATES = ("scored", "undefined", "failed", "skipped")

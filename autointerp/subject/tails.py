@@ -1,7 +1,6 @@
-"""A signed dictionary as one that is not: each feature's negative side becomes a feature of its own.
+"""A signed dictionary as one without signs: the two tails of a feature are two features.
 
-A `Dictionary` flows in, one with twice as many features flows out. Statistics, levels and explanations are of
-activations that are zero or positive; what a feature does when it is negative is another thing to explain.
+A signed `Dictionary` flows in; one with twice its features, none of them negative, flows out.
 """
 
 from dataclasses import dataclass
@@ -10,51 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autointerp.provenance import digest
 from autointerp.subject.codes import SparseCode
 from autointerp.subject.dictionaries import Dictionary
 
 
 @dataclass(frozen=True)
-class TwoTailed:
-    """Feature i is the positive side of the inner feature i, feature n + i its negative side, made positive."""
+class BothTails:
+    """Feature i is the positive tail of the signed feature i, feature i + d its negative tail."""
 
-    inner: Dictionary
-
-    @property
-    def hook_point(self) -> str:
-        """Where it reads."""
-        return self.inner.hook_point
-
-    @property
-    def hook_out(self) -> str:
-        """Where it writes."""
-        return self.inner.hook_out
-
-    @property
-    def d_in(self) -> int:
-        """Width of its input."""
-        return self.inner.d_in
-
-    @property
-    def d_sae(self) -> int:
-        """Twice the inner dictionary's features."""
-        return 2 * self.inner.d_sae
-
-    @property
-    def kind(self) -> str:
-        """As the inner dictionary's."""
-        return f"{self.inner.kind}, both tails"
-
-    @property
-    def weights_digest(self) -> str:
-        """Of the inner dictionary and of being split."""
-        return digest(["both tails", self.inner.weights_digest])
-
-    @property
-    def prepend_bos(self) -> bool | None:
-        """As the inner dictionary's."""
-        return self.inner.prepend_bos
+    signed_dictionary: Dictionary
 
     @property
     def signed(self) -> bool:
@@ -62,51 +25,78 @@ class TwoTailed:
         return False
 
     @property
+    def hook_point(self) -> str:
+        """As the signed dictionary's; so are the next five."""
+        return self.signed_dictionary.hook_point
+
+    @property
+    def hook_out(self) -> str:
+        """Where it writes."""
+        return self.signed_dictionary.hook_out
+
+    @property
+    def d_in(self) -> int:
+        """Width of its input."""
+        return self.signed_dictionary.d_in
+
+    @property
+    def weights_digest(self) -> str:
+        """Of the signed dictionary."""
+        return self.signed_dictionary.weights_digest
+
+    @property
+    def prepend_bos(self) -> bool | None:
+        """Whether its training text began with BOS."""
+        return self.signed_dictionary.prepend_bos
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """The inner dictionary's, and what the numbers of features mean."""
-        n = self.inner.d_sae
-        return (*self.inner.notes, f"Its activations have signs: feature {n} + i is the negative side of feature i.")
+        """What is odd about it."""
+        return self.signed_dictionary.notes
+
+    @property
+    def d_sae(self) -> int:
+        """Two a signed feature."""
+        return 2 * self.signed_dictionary.d_sae
+
+    @property
+    def kind(self) -> str:
+        """The signed dictionary's, and that the tails are apart."""
+        return f"{self.signed_dictionary.kind}, tails apart"
 
     def encode_sparse(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        """The non-zero activations of each row, none negative."""
-        code = self.inner.encode_sparse(x)
-        feature = torch.where(code.value < 0, code.feature + self.inner.d_sae, code.feature)
-        order = (code.row * self.d_sae + feature).argsort()
-        return SparseCode(code.row, feature[order], code.value.abs()[order])
+        """The non-zero activations of each row by magnitude; rows ascend, features within a row need not."""
+        code = self.signed_dictionary.encode_sparse(x)
+        return SparseCode(code.row, code.feature + self.signed_dictionary.d_sae * (code.value < 0), code.value.abs())
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense activations, none negative."""
-        acts = self.inner.encode(x)
-        return torch.cat([acts.clamp(min=0), (-acts).clamp(min=0)], dim=-1)
+        acts = self.signed_dictionary.encode(x)
+        return torch.cat([acts.clamp_min(0), (-acts).clamp_min(0)], dim=-1)
 
     def decode(
         self, acts: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
     ) -> Float[Tensor, "*batch d_out"]:
-        """The inner dictionary's decoding of the positive less the negative side."""
-        n = self.inner.d_sae
-        return self.inner.decode(acts[..., :n] - acts[..., n:], x)
+        """What activations stand for."""
+        positive, negative = acts.chunk(2, dim=-1)
+        return self.signed_dictionary.decode(positive - negative, x)
 
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """As the inner dictionary's."""
-        return self.inner.reconstruct(x)
+        """As the signed dictionary's."""
+        return self.signed_dictionary.reconstruct(x)
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_out"] | None:
-        """The inner directions and their negatives."""
-        return _with_negatives(self.inner.decoder_directions())
+        """A negative tail writes the opposite."""
+        return _with_opposites(self.signed_dictionary.decoder_directions())
 
     def encoder_directions(self) -> Float[Tensor, "d_sae d_in"] | None:
-        """The inner directions and their negatives."""
-        return _with_negatives(self.inner.encoder_directions())
+        """A negative tail reads the opposite."""
+        return _with_opposites(self.signed_dictionary.encoder_directions())
 
-    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "TwoTailed":
-        """The same elsewhere."""
-        return TwoTailed(self.inner.to(device, dtype))
-
-
-def without_signs(dictionary: Dictionary) -> Dictionary:
-    """The dictionary itself where no activation is negative, else with both tails as features."""
-    return TwoTailed(dictionary) if dictionary.signed else dictionary
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "BothTails":
+        """The same elsewhere or at another precision."""
+        return BothTails(self.signed_dictionary.to(device, dtype))
 
 
-def _with_negatives(directions: Tensor | None) -> Tensor | None:
+def _with_opposites(directions: Tensor | None) -> Tensor | None:
     return None if directions is None else torch.cat([directions, -directions])

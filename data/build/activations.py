@@ -31,7 +31,7 @@ def load_model(folder: Path, rerandomise_seed: int | None = None) -> GPT2LMHeadM
     return model.eval()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def residuals(model: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
     """The activations [batch, pos, d_in] at the hook point; later blocks do not run."""
     kept: list[torch.Tensor] = []
@@ -56,7 +56,6 @@ def capture(model: GPT2LMHeadModel, documents: Sequence[Tokens]) -> Iterator[tor
         yield residuals(model, ids)[ids != BOS_ID]
 
 
-@torch.inference_mode()
 def log_probs(model: GPT2LMHeadModel, ids: torch.Tensor, at_hook: torch.Tensor) -> torch.Tensor:
     """Log-probabilities [tok, vocab] after each token but BOS, the model going on from `at_hook`.
 

@@ -1,4 +1,4 @@
-"""Step 6: the figures of the stored dictionaries on all of `python-docs`.
+"""Step 7: the figures of the stored dictionaries on all of `python-docs`.
 
 In: model, dictionaries and `tokens.npz`. Out: JSON on standard output. All means run over tokens that are not
 BOS and not padding; losses over those whose next token is in the same document. The dictionary, zero or the

@@ -53,18 +53,23 @@ def topk_loss(made: Dictionary, x: torch.Tensor, idle: torch.Tensor, args: argpa
 class SteeredPenalty:
     """An L1 weight that grows while the mean L0 is above its aim and falls while below."""
 
-    def __init__(self, weight: float, aim: float) -> None:
-        self.weight, self.aim = weight, aim
+    def __init__(self, weight: float, aim: float, speed: float = 0.02) -> None:
+        self.weight, self.aim, self.speed = weight, aim, speed
         self.l0 = 0.0
 
-    def loss(self, made: Dictionary, x: torch.Tensor, progress: float) -> torch.Tensor:
-        activations = made.encode(x)
+    def of(self, made: Dictionary, activations: torch.Tensor, *, steer: bool) -> torch.Tensor:
+        """The weighted penalty of activations [tok, d_sae], a decoder row's norm counted in."""
         self.l0 = float((activations.detach() > 0).sum(-1).float().mean())
-        penalty = (activations * made.w_dec.norm(dim=1)).sum(-1).mean()
-        if progress > 0.1:
-            self.weight *= float(torch.tensor(self.l0 / self.aim).clamp(0.5, 2.0) ** 0.02)
-        error = (x - made.decode(activations)).square().sum(-1).mean()
-        return error + self.weight * min(progress / 0.05, 1.0) * penalty
+        if steer:
+            self.weight *= min(max(self.l0 / self.aim, 0.5), 2.0) ** self.speed
+        return self.weight * (activations * made.w_dec.norm(dim=1)).sum(-1).mean()
+
+
+def relu_loss(made: Dictionary, x: torch.Tensor, penalty: SteeredPenalty, progress: float) -> torch.Tensor:
+    """Squared error and the penalty, which comes in over the first twentieth and is steered after a tenth."""
+    activations = made.encode(x)
+    error = (x - made.decode(activations)).square().sum(-1).mean()
+    return error + min(progress / 0.05, 1.0) * penalty.of(made, activations, steer=progress > 0.1)
 
 
 def train(made: Dictionary, x: torch.Tensor, args: argparse.Namespace) -> float:
@@ -85,7 +90,7 @@ def train(made: Dictionary, x: torch.Tensor, args: argparse.Namespace) -> float:
             order = torch.randperm(len(x), generator=generator)
         chosen, order = order[: args.batch], order[args.batch :]
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16 and progress < 0.8):
-            loss = topk_loss(made, x[chosen], idle, args) if made.k else penalty.loss(made, x[chosen], progress)
+            loss = topk_loss(made, x[chosen], idle, args) if made.k else relu_loss(made, x[chosen], penalty, progress)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -74,6 +74,8 @@ def plan(
         explainer=explainer or LookupExplainer(),
         explainer_key="lookup",
         simulator=simulator or LookupSimulator(),
+        simulator_key="lookup",
+        candidates=1,
         seed=3,
         concurrency=4,
         progress=lambda stage, done, total: None,

@@ -74,11 +74,11 @@ function nearHtml(row, detail) {
 function cardHtml(row, detail, place, total) {
   const d = DICTIONARIES[row.dictionary];
   const said = row.explanation
-    ? `<p class="explanation"><bdi>${escapeHtml(row.explanation)}</bdi></p><p class="author">by ${escapeHtml(row.author || "unknown")}</p>`
+    ? `<p class="explanation${row.explanation.length > 240 ? " long" : ""}"><bdi>${escapeHtml(row.explanation)}</bdi></p><p class="author">by ${escapeHtml(row.author || "unknown")}</p>`
     : '<p class="explanation none">no explanation</p>';
   const why = row.why ? `<p class="whyline">${escapeHtml(row.why)}</p>` : "";
   return `<div class="card-head"><h2>${glyph(row.dictionary)}${escapeHtml(d.id)} / ${row.index}</h2>${stateHtml(row)}
-      <span class="place">${place >= 0 ? `${place + 1} of ${total}` : ""}</span>
+      <span class="place">${place >= 0 ? `${thousands(place + 1)} of ${thousands(total)}` : ""}</span>
       <button type="button" id="previous" title="Previous (k)" aria-label="Previous feature">↑</button><button type="button" id="next" title="Next (j)" aria-label="Next feature">↓</button>
       <button type="button" id="close" title="Close (Esc)" aria-label="Close">✕</button></div>
     <div class="card-body" tabindex="-1">${said}${row.value !== null || row.lookup !== null || row.shuffled !== null ? scoreRows(row, detail) : ""}${why}

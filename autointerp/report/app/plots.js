@@ -1,7 +1,7 @@
 // Small figures as SVG text: score marks on an axis, a histogram, weights as bars.
 
 const SPAN = (() => {
-  const values = ROWS.flatMap((r) => [r.value, r.score[1], r.lookup]).filter((v) => v !== null);
+  const values = ROWS.flatMap((r) => [r.value, r.lookup, r.shuffled]).filter((v) => v !== null);
   return { low: Math.max(-1, Math.floor(5 * Math.min(-0.2, ...values)) / 5), high: 1 };
 })();
 
@@ -55,11 +55,10 @@ function histogramSvg(detail, max) {
   const high = (count) => (full * Math.log10(count + 1)) / top;
   const width = 100 / counts.length;
   let svg = "";
-  let labels = "";
   for (let power = 0; 10 ** power <= Math.max(...counts); power++) {
     const y = (base - high(10 ** power)).toFixed(1);
     svg += `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/>`;
-    labels += `<text class="halo" x="100%" y="${y - 3}" text-anchor="end">${thousands(10 ** power)}</text>`;
+    svg += `<text x="100%" dx="6" y="${Number(y) + 4}">${power < 3 ? 10 ** power : `${10 ** (power - 3)}k`}</text>`;
   }
   counts.forEach((count, k) => {
     if (!count) return;
@@ -75,7 +74,7 @@ function histogramSvg(detail, max) {
     [1, "end"],
   ])
     svg += `<text x="${100 * x}%" y="${base + 14}" text-anchor="${anchor}">${quantity(x * max)}</text>`;
-  return `<svg class="histogram" height="${base + 18}" role="img" aria-label="Histogram of activations, 0 to ${quantity(max)}">${svg}${labels}</svg>`;
+  return `<svg class="histogram" height="${base + 18}" role="img" aria-label="Histogram of activations, 0 to ${quantity(max)}">${svg}</svg>`;
 }
 
 // Tokens with weights as bars, the largest first.

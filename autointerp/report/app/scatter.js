@@ -10,7 +10,11 @@ const AGAINST = {
   },
 };
 // Features without a score stand in a band of their own below the axis.
-const BANDS = { undefined: SPAN.low - 0.1, failed: SPAN.low - 0.2, skipped: SPAN.low - 0.3 };
+const BANDS = Object.fromEntries(
+  ["undefined", "failed", "skipped"]
+    .filter((state) => ROWS.some((r) => r.state === state && r.density > 0))
+    .map((state, k) => [state, SPAN.low - 0.1 * (k + 1)]),
+);
 let chart = null;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -63,8 +67,8 @@ function pointLayer(ids, values, x) {
         legend: { orient: "top", title: null, symbolSize: 80, offset: 4 },
       },
       shape: { field: "dictionary", type: "nominal", scale: { domain: ids, range: ids.map((_, k) => SHAPES[k % 6]) } },
-      opacity: { condition: { test: "datum.on", value: 0.8 }, value: 0.12 },
-      size: { condition: { test: "datum.current", value: 200 }, value: 36 },
+      opacity: { condition: { test: "datum.on", value: values.length > 600 ? 0.6 : 0.8 }, value: 0.12 },
+      size: { condition: { test: "datum.current", value: 200 }, value: values.length > 600 ? 22 : 36 },
       stroke: { condition: { test: "datum.current", value: colour("--ink") }, value: null },
       order: { field: "current" },
       tooltip: [
@@ -79,7 +83,7 @@ function pointLayer(ids, values, x) {
 
 function scatterSpec() {
   const against = AGAINST[byId("against").value];
-  const states = Object.keys(BANDS).filter((state) => ROWS.some((r) => r.state === state && r.density > 0));
+  const states = Object.keys(BANDS);
   const isDensity = byId("against").value === "density";
   const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : SPAN.low;
   const y = {

@@ -117,7 +117,7 @@ def test_a_pair_feature_is_named_by_its_pair() -> None:
 def test_a_token_with_an_exception_has_both() -> None:
     """The token's own level is over what its pair does not cover: 180 / 90, not the mean of all, 280 / 100."""
     found = choose_entries(table({"a": (100, 280), "x": (900, 0)}, {("p", "a"): (10, 100), ("q", "a"): (90, 180)}))
-    assert found == [Entry("a", "p", 10), Entry("a", None, 2)]
+    assert found == [Entry("a", None, 2), Entry("a", "p", 10)]
 
 
 def test_entries_that_round_to_zero_are_left_out() -> None:

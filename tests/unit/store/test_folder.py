@@ -14,7 +14,7 @@ from autointerp.records import Usage
 from autointerp.store.folder import RunFolder
 
 
-def refused(match: str = "") -> AbstractContextManager[object]:
+def refused(match: str | None = None) -> AbstractContextManager[object]:
     """A `UsageError` whose text holds `match`."""
     return pytest.raises(UsageError, match=match)
 

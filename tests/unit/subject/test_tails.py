@@ -1,49 +1,30 @@
-"""Signed dictionaries split into two tails: nothing lost, nothing negative."""
+"""The two tails of a signed dictionary are two features."""
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from autointerp.subject.codes import densify
-from autointerp.subject.dictionaries import Dictionary, load_dictionary
-from autointerp.subject.tails import without_signs
-from tests.unit.subject.test_agreement import FIXTURES, read_case
+from autointerp.subject.dictionaries import load_dictionary
+from autointerp.subject.tails import BothTails
 
-SIGNED = [FIXTURES / "saelens" / "abstopk", FIXTURES / "sparsify" / "2024-signed", FIXTURES / "openai" / "identity"]
-
-
-def load(folder: Path) -> tuple[Dictionary, torch.Tensor]:
-    case = read_case(folder)
-    return load_dictionary(case.path, hook_point="blocks.0.hook_resid_pre"), case.x
+SIGNED = Path(__file__).resolve().parents[2] / "fixtures" / "saelens" / "abstopk" / "checkpoint"
 
 
-@pytest.mark.parametrize("folder", SIGNED, ids=[folder.name for folder in SIGNED])
-def test_split(folder: Path) -> None:
-    inner, x = load(folder)
-    split = without_signs(inner)
-    assert inner.signed
-    assert (split.signed, split.d_sae) == (False, 2 * inner.d_sae)
-    code = split.encode_sparse(x)
-    assert bool((code.value > 0).all())
-    keys = (code.row * split.d_sae + code.feature).tolist()
-    assert keys == sorted(set(keys)), "sorted by row, then feature"
-    assert torch.equal(densify(code, len(x), split.d_sae), split.encode(x))
-    acts = split.encode(x)
-    assert torch.equal(acts[:, : inner.d_sae] - acts[:, inner.d_sae :], inner.encode(x))
-    assert torch.equal(split.decode(acts, x), inner.decode(inner.encode(x), x))
-    assert split.weights_digest != inner.weights_digest
-    assert split.notes[-1].startswith("Its activations have signs")
-
-
-def test_directions_of_the_negative_side() -> None:
-    inner, _ = load(SIGNED[0])
-    directions, both = inner.decoder_directions(), without_signs(inner).decoder_directions()
+def test_tails_are_apart_and_none_is_negative() -> None:
+    """A negative activation would count as silent, and half of a signed dictionary would never be seen."""
+    signed = load_dictionary(SIGNED, hook_point="blocks.0.hook_resid_post")
+    both = BothTails(signed)
+    x = torch.randn(32, signed.d_in, generator=torch.Generator().manual_seed(0)) * 3
+    acts = signed.encode(x)
+    assert (acts < 0).any()
+    assert (both.d_sae, both.signed) == (2 * signed.d_sae, False)
+    code = both.encode_sparse(x)
+    dense = densify(code, len(x), both.d_sae)
+    assert (code.value > 0).all()
+    assert torch.equal(dense, both.encode(x))
+    assert torch.equal(dense[:, : signed.d_sae] - dense[:, signed.d_sae :], acts)
+    assert torch.allclose(both.decode(dense, x), signed.decode(acts, x))
+    directions = both.decoder_directions()
     assert directions is not None
-    assert both is not None
-    assert torch.equal(both[inner.d_sae :], -directions)
-
-
-def test_what_has_no_signs_stays_itself() -> None:
-    dictionary, _ = load(FIXTURES / "saelens" / "topk")
-    assert without_signs(dictionary) is dictionary
+    assert torch.equal(directions[: signed.d_sae], -directions[signed.d_sae :])
