@@ -16,7 +16,7 @@ from torch import Tensor
 from autointerp.errors import UsageError
 from autointerp.subject.codes import SparseCode
 from autointerp.subject.custom import CustomDictionary, wrap_dictionary
-from autointerp.subject.hub import fetch_dictionary, is_registry_id, is_repository_path, load_registered
+from autointerp.subject.hub import is_registry_id, load_registered, localise
 from autointerp.subject.loaders.table import read_parts
 from autointerp.subject.neurons import NEURON_K, NeuronBasis
 from autointerp.subject.sae import Sae, digest_of
@@ -123,12 +123,10 @@ def load_dictionary(
     for prefix in (NEURONS_PREFIX, BOTH_TAILS_PREFIX):
         if text.startswith(prefix):
             return _neuron_basis(text.removeprefix(prefix), width_at, both_tails=prefix == BOTH_TAILS_PREFIX)
-    path = Path(path_or_id).expanduser()
-    if not path.exists() and format is None and is_registry_id(text):
+    if format is None and is_registry_id(text) and not Path(text).exists():
         thing, centred = load_registered(text)
         return _settle(wrap_dictionary(thing, hook_point), centred if center_input is None else center_input)
-    if not path.exists() and is_repository_path(text):
-        path = fetch_dictionary(text)
+    path = localise(path_or_id)
     _, parts = read_parts(path, format)
     named = parts.hook_point or hook_point
     if named is None:

@@ -13,8 +13,8 @@ def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
     """Remarks, each one sentence with its consequence; none where all is well.
 
     Raises:
-        UsageError: the hook point does not exist, its width is not the dictionary's, or the dictionary wants centred
-            inputs from a model whose norms do not centre.
+        UsageError: where it reads or writes does not exist, its width is not the dictionary's, or the dictionary wants
+            centred inputs from a model whose norms do not centre.
     """
     width = subject.width_at(dictionary.hook_point)
     if width != dictionary.d_in:
@@ -22,6 +22,8 @@ def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
             f"the dictionary reads width {dictionary.d_in}, but {dictionary.hook_point} of {subject.name} has width "
             f"{width}; it was trained on another model or hook point, so give the right one"
         )
+    if dictionary.hook_out != dictionary.hook_point:
+        subject.check_hook_point(dictionary.hook_out)
     if isinstance(dictionary, Sae) and dictionary.center_input and not subject.centres:
         raise UsageError(
             f"the dictionary wants its inputs centred, but {subject.name} has RMS norms, where centring changes what "

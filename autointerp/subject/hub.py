@@ -34,6 +34,16 @@ def is_repository_path(name: str) -> bool:
     return _REPOSITORY.fullmatch(name) is not None and not Path(name.split("/")[0]).exists()
 
 
+def localise(name: str | Path) -> Path:
+    """The local path itself where it exists or can be nothing else, or what the hub gives for it.
+
+    Raises:
+        UsageError: as `fetch_dictionary`.
+    """
+    path = Path(name).expanduser()
+    return fetch_dictionary(str(name)) if not path.exists() and is_repository_path(str(name)) else path
+
+
 def fetch_dictionary(name: str) -> Path:
     """Download a folder's (or one file's) checkpoint of a repository, or find it in the hub's cache.
 

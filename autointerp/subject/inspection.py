@@ -6,6 +6,7 @@ A path flows in, an `InspectReport` flows out. A missing hook point is no error 
 from pathlib import Path
 
 from autointerp.records import Record
+from autointerp.subject.hub import localise
 from autointerp.subject.loaders.table import read_parts
 
 
@@ -38,12 +39,12 @@ class InspectReport(Record):
 
 
 def inspect_dictionary(path: str | Path, format: str | None = None) -> InspectReport:  # noqa: A002 - as `load_dictionary`
-    """Describe the checkpoint at a path.
+    """Describe the checkpoint at a local path or a path in a Hugging Face repository.
 
     Raises:
         UsageError: nothing there, an unknown format, or a damaged checkpoint.
     """
-    name, parts = read_parts(Path(path).expanduser(), format)
+    name, parts = read_parts(localise(path), format)
     sae = parts.build(parts.hook_point or "unknown")
     notes = sae.notes
     if parts.hook_point is None:

@@ -34,21 +34,16 @@ class Subject:
         """None where the tokenizer has none."""
         self.n_ctx = int(bridge.cfg.n_ctx)
         self.d_vocab = int(bridge.W_U.shape[1])
+        parameter = next(bridge.parameters())
+        self.device: torch.device = parameter.device
+        """Where it runs."""
+        self.dtype: torch.dtype = parameter.dtype
+        """Of its weights and activations."""
         self._bridge = bridge
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._names: dict[str, frozenset[str]] = _names_by_hook(bridge)
         self._widths: dict[str, int] = {}
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self._bridge.W_U.device  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of its weights and activations."""
-        return self._bridge.W_U.dtype  # type: ignore[no-any-return]
 
     @property
     def centres(self) -> bool:

@@ -51,14 +51,14 @@ def open_model(name: str, device: str, dtype: str, rerandomise_seed: int | None)
     """The model in a folder or of a name; raises UsageError as `subject.model.load_model` says."""
     folder = Path(name).expanduser()
     local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    target = _pick_device(device)
+    target, number = _pick_device(device), _pick_dtype(dtype)
     if local:
         check_model_folder(folder)
     with _quiet(), _offline(local):
         if local and is_lens_config(folder):
-            return _open_lens_folder(folder, target, DTYPES[dtype], rerandomise_seed)
+            return _open_lens_folder(folder, target, number, rerandomise_seed)
         source = str(folder) if local else _official(name)
-        model, tokenizer = _load_hf(source, local, DTYPES[dtype])
+        model, tokenizer = _load_hf(source, local, number)
         digest = _check_weights(name, model)
         _check_tokenizer(name, model.get_input_embeddings().weight.shape[0], tokenizer)  # type: ignore[operator]
         if rerandomise_seed is not None:
@@ -176,6 +176,12 @@ def _pick_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"the device {device} is not there; torch sees no CUDA device, so use cpu")
     return device
+
+
+def _pick_dtype(dtype: str) -> torch.dtype:
+    if dtype not in DTYPES:
+        raise UsageError(f"no model dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
 def _first_line(error: Exception) -> str:

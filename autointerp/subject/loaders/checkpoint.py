@@ -53,8 +53,8 @@ class Checkpoint:
         return self._configs[name]
 
     def weights(self, file: str | Path) -> Weights:
-        """The tensors of a file of the folder."""
-        path = self.folder / file
+        """The tensors of a file: a name in the folder, or a path as `sole` gives it."""
+        path = file if isinstance(file, Path) else self.folder / file
         if path not in self._weights:
             self._weights[path] = read_weights(path)
         return self._weights[path]

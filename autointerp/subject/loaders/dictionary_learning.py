@@ -26,6 +26,7 @@ CLASSES = (
     "JumpReluAutoEncoder",
     "GatedAutoEncoder",
 )
+BATCH_TOPK = ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 _SITES = {
     "resid_post": "hook_resid_post",
     "resid_out": "hook_resid_post",
@@ -45,21 +46,37 @@ def read(checkpoint: Checkpoint) -> SaeParts:
 
     An `AutoEncoder` is brought to unit decoder norms, as its own library does on loading: activations carry the norm.
     """
+    return _read(checkpoint, unit_decoder=True)
+
+
+def read_as_stored(checkpoint: Checkpoint) -> SaeParts:
+    """As `read`, but an `AutoEncoder` keeps the scale it was stored with, as SAELens reads it."""
+    return _read(checkpoint, unit_decoder=False)
+
+
+def never_matches(checkpoint: Checkpoint) -> bool:
+    """The same files in another convention: only asked for by name."""
+    return False
+
+
+def _read(checkpoint: Checkpoint, unit_decoder: bool) -> SaeParts:
     weights = checkpoint.weights(WEIGHTS)
     has_config = (checkpoint.folder / CONFIG).is_file()
     config = checkpoint.config(CONFIG) if has_config else CheckpointConfig(checkpoint.path, {})
     trainer = config.section("trainer")
-    name = trainer.text("dict_class") or _guess(weights)
+    name = trainer.text("dict_class") or _guess(weights, trainer.text("trainer_class") or "")
     if name not in CLASSES:
         raise UsageError(f"{config.path}: dict_class {name!r} is not supported; supported are {', '.join(CLASSES)}")
     w_enc, b_enc, w_dec, b_dec = _linear(name, weights)
     notes: tuple[str, ...] = ()
-    if name == "AutoEncoder":
+    if name == "AutoEncoder" and unit_decoder:
         norm = w_dec.norm(dim=1)
         w_enc, b_enc, w_dec = w_enc * norm, b_enc * norm, w_dec / norm[:, None]
         notes = ("Its activations carry the norms of its decoder directions, as its library has them.",)
     if not trainer.text("dict_class"):
-        notes += (f"Its files do not name its class; its tensors are those of {name}.",)
+        notes += (f"Its files do not name its class; by its tensors and trainer it is {name}.",)
+    if name in BATCH_TOPK and weights.scalar("threshold") < 0:
+        notes += ("Its threshold was never set, so every positive pre-activation stays.",)
     return SaeParts(
         W_enc=w_enc,
         b_enc=b_enc,
@@ -73,7 +90,9 @@ def read(checkpoint: Checkpoint) -> SaeParts:
     )
 
 
-def _guess(weights: Weights) -> str:
+def _guess(weights: Weights, trainer_class: str) -> str:
+    if "TopK" in trainer_class and "encoder.weight" in weights:
+        return "BatchTopKSAE" if "Batch" in trainer_class else "AutoEncoderTopK"
     if "group_sizes" in weights:
         return "MatryoshkaBatchTopKSAE"
     if "W_enc" in weights:
@@ -110,7 +129,7 @@ def _activation(name: str, trainer: CheckpointConfig, weights: Weights, d_sae: i
     if name == "AutoEncoderTopK":
         k = int(weights.scalar("k")) if "k" in weights else trainer.whole("k")
         return TopK(min(k, d_sae))
-    if name in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
+    if name in BATCH_TOPK:
         return JumpRelu(torch.full((d_sae,), weights.scalar("threshold")))
     if name == "JumpReluAutoEncoder":
         return JumpRelu(weights.take("threshold", d_sae))

@@ -75,6 +75,7 @@ def read_2(checkpoint: Checkpoint) -> SaeParts:
     layer = _layer(parts)
     if hook_point is None and site and layer:
         hook_point = f"blocks.{layer}.{_FOLDERS[site]}"
+        hook_out = f"blocks.{layer}.hook_mlp_out" if site == "transcoder" else None
     weights = checkpoint.weights(SAFETENSORS)
     notes: tuple[str, ...] = ()
     if not config.values:

@@ -136,7 +136,7 @@ def _read(config: CheckpointConfig, weights: Weights) -> SaeParts:
         scaling=scaling,
         subtract_b_dec=subtract,
         center_input=center,
-        prepend_bos=metadata.flag("prepend_bos", default=True) if metadata.values else None,
+        prepend_bos=metadata.flag("prepend_bos", default=True) if "prepend_bos" in metadata.values else None,
         notes=notes,
     )
 

@@ -40,6 +40,7 @@ LOADERS: dict[str, Loader] = {
     "openmoss-2026": Loader(openmoss.matches_2026, openmoss.read_2026),
     "llama-scope": Loader(openmoss.matches_2024, openmoss.read_2024),
     "dictionary-learning": Loader(dictionary_learning.matches, dictionary_learning.read),
+    "dictionary-learning-stored": Loader(dictionary_learning.never_matches, dictionary_learning.read_as_stored),
     "gemma-scope": Loader(gemma_scope.matches, gemma_scope.read),
     "gemma-scope-2": Loader(gemma_scope.matches_2, gemma_scope.read_2),
     "hook-z": Loader(neel.matches_hook_z, neel.read),

@@ -72,7 +72,10 @@ class Weights:
         """
         tensor = self._tensors[self.first(name)]
         if rows == columns:
-            raise UsageError(f"{self.path}: {name} is square, so its orientation is ambiguous; give --format")
+            raise UsageError(
+                f"{self.path}: {name} is square, so its orientation is ambiguous, and this format's files lie either "
+                "way; convert it to SAELens' layout"
+            )
         return tensor.T if tuple(tensor.shape) == (columns, rows) else self.take(name, rows, columns)
 
     def take_spread(self, name: str, length: int) -> Tensor:

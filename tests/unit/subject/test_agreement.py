@@ -22,6 +22,8 @@ from autointerp.subject.loaders.table import LOADERS, find_format
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 GIVEN_HOOK = "blocks.0.hook_resid_pre"
+FORMATS = [name for name in LOADERS if name != "dictionary-learning-stored"]
+"""All that have files of their own."""
 
 
 class Case(NamedTuple):
@@ -71,15 +73,36 @@ def assert_agrees(ours: Tensor, theirs: Tensor) -> None:
 
 def test_every_format_has_a_case_and_an_edge() -> None:
     formats = {folder.parent.name for folder in FOLDERS}
-    assert formats == set(LOADERS)
+    assert formats == set(FORMATS)
     edges = {folder.parent.name for folder in FOLDERS if "edge" in folder.name}
     assert edges == formats - {"directions"}
+
+
+def test_dictionary_learning_at_the_scale_it_was_stored_with() -> None:
+    """Its library folds decoder norms into activations on loading, SAELens does not; reconstructions are equal."""
+    case = read_case(FIXTURES / "dictionary-learning" / "AutoEncoder")
+    stored = load_dictionary(case.path, format="dictionary-learning-stored")
+    tensors = torch.load(case.path / "ae.pt", weights_only=True)
+    pre = (case.x - tensors["bias"]) @ tensors["encoder.weight"].T + tensors["encoder.bias"]
+    assert_agrees(stored.encode(case.x), pre.clamp(min=0))
+    assert case.out is not None
+    assert_agrees(stored.reconstruct(case.x), case.out)
+    assert_agrees(case.acts, pre.clamp(min=0) * tensors["decoder.weight"].norm(dim=0))
 
 
 @CASES
 def test_format_is_found_from_files_alone(folder: Path) -> None:
     case = read_case(folder)
     assert find_format(Checkpoint(case.path)) == case.format
+
+
+@CASES
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file named relative to the working folder must not be looked for inside itself."""
+    monkeypatch.chdir(FIXTURES)
+    case = read_case(folder)
+    relative = case.path.relative_to(FIXTURES)
+    assert load_dictionary(relative, hook_point=GIVEN_HOOK).weights_digest == load(case).weights_digest
 
 
 @CASES
@@ -159,8 +182,8 @@ def matrices(tensors: dict[str, object]) -> list[str]:
     return [name for name, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim >= 2]
 
 
-ONE_EACH = [next(folder for folder in FOLDERS if folder.parent.name == name) for name in LOADERS]
-DAMAGED = pytest.mark.parametrize("folder", ONE_EACH, ids=list(LOADERS))
+ONE_EACH = [next(folder for folder in FOLDERS if folder.parent.name == name) for name in FORMATS]
+DAMAGED = pytest.mark.parametrize("folder", ONE_EACH, ids=FORMATS)
 
 
 @pytest.fixture

@@ -124,6 +124,15 @@ def test_neuron_basis_needs_a_model_and_a_hook_point(subject: Subject) -> None:
         load_dictionary("neurons@blocks.0.mlp.hook_pots", width_at=subject.width_at)
 
 
+def test_fit_of_where_a_transcoder_writes(tmp_path: Path, subject: Subject) -> None:
+    metadata = {"sae_lens_version": "6.0.0", "hook_name": HOOK, "hook_name_out": "blocks.7.hook_mlp_out"}
+    settings = {"architecture": "transcoder", "d_out": 16, "metadata": metadata}
+    transcoder = load_dictionary(write_saelens(tmp_path, random_weights(), **settings))
+    assert transcoder.prepend_bos is None
+    with pytest.raises(UsageError, match=r"no hook point 'blocks\.7\.hook_mlp_out'"):
+        check_fit(subject, transcoder)
+
+
 def test_fit(tmp_path: Path, subject: Subject) -> None:
     assert check_fit(subject, load_dictionary(write_saelens(tmp_path / "fits", random_weights()))) == []
     wide = load_dictionary(write_saelens(tmp_path / "wide", random_weights(d_in=24)))

@@ -47,6 +47,17 @@ def test_transcoder_says_where_it_writes() -> None:
     assert any("do not say where it writes" in note for note in unsaid.notes)
 
 
+def test_gemma_scope_2_without_its_config(tmp_path: Path) -> None:
+    """The folder's name says what the config would."""
+    source = FIXTURES / "gemma-scope-2" / "transcoder-affine" / "checkpoint"
+    file = next(source.rglob("params.safetensors"))
+    folder = tmp_path / "transcoder" / "layer_3_width_16k_l0_small"
+    folder.mkdir(parents=True)
+    (folder / file.name).write_bytes(file.read_bytes())
+    report = inspect_dictionary(folder)
+    assert (report.hook_point, report.hook_out) == ("blocks.3.mlp.hook_in", "blocks.3.hook_mlp_out")
+
+
 def test_inputs_rescaled_by_a_figure_that_is_not_there() -> None:
     report = inspect_dictionary(FIXTURES / "saelens" / "expected_average" / "checkpoint")
     assert any("runs unscaled" in note for note in report.notes)

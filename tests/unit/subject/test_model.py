@@ -252,6 +252,11 @@ def test_model_without_bos(tmp_path: Path) -> None:
     assert load_model(write_gpt2(tmp_path, bos=False), "cpu").bos_token_id is None
 
 
+def test_unknown_dtype(gpt2_folder: Path) -> None:
+    with pytest.raises(UsageError, match="choose from float32, bfloat16, float16"):
+        load_model(gpt2_folder, "cpu", "fp32")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_missing_device(gpt2_folder: Path) -> None:
     with pytest.raises(UsageError, match="use cpu"):

@@ -85,6 +85,20 @@ def test_top_k_or_batch_top_k_without_a_config(tmp_path: Path) -> None:
         load_dictionary(tmp_path, hook_point=HOOK)
 
 
+@pytest.mark.parametrize(
+    ("trainer_class", "kind"), [("TrainerTopK", "topk k=2"), ("BatchTopKTrainer", "BatchTopKSAE, jumprelu")]
+)
+def test_old_top_k_files_name_their_trainer_only(tmp_path: Path, trainer_class: str, kind: str) -> None:
+    tensors = {"encoder.weight": torch.zeros(8, 4), "encoder.bias": torch.zeros(8), "decoder.weight": torch.zeros(4, 8)}
+    extra = {"b_dec": torch.zeros(4), "k": torch.tensor(2), "threshold": torch.tensor(-1.0)}
+    torch.save(tensors | extra, tmp_path / "ae.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": {"trainer_class": trainer_class, "layer": 3}}))
+    dictionary = load_dictionary(tmp_path)
+    assert dictionary.kind.endswith(kind)
+    assert dictionary.hook_point == "blocks.3.hook_resid_post"
+    assert any("never set" in note for note in dictionary.notes) is trainer_class.startswith("Batch")
+
+
 def test_qwen_scope_needs_its_folder_for_k(tmp_path: Path) -> None:
     torch.save(random_weights(), tmp_path / "layer1.sae.pt")
     with pytest.raises(UsageError, match="how many features it keeps per token"):
