@@ -34,7 +34,6 @@ from autointerp.report.data import (
     RunFacts,
     WithInterval,
 )
-from autointerp.report.data import DictionarySummary as ShownSummary
 from autointerp.report.findings import compare_controls, why_low
 from autointerp.sources import FeatureSource
 
@@ -125,7 +124,7 @@ def _dictionary(spec: DictionarySpec, summary: DictionarySummary) -> DictionaryE
         d_sae=spec.d_sae or summary.n_features,
         n_alive=summary.n_alive,
         n_tokens=summary.n_tokens,
-        summary=ShownSummary.model_validate(summary.model_dump()),
+        summary=summary,
     )
 
 

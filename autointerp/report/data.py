@@ -6,8 +6,9 @@ no HTML. Whoever has a run fills these in; `html.render_report` turns them into 
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from autointerp.interpret.summary import DictionarySummary
 from autointerp.records import DictionaryId, FeatureFacts, Level, Record, Role, Stratum, Usage
 
 State = Literal["scored", "undefined", "failed", "skipped"]
@@ -55,47 +56,6 @@ class RunFacts(Record):
     findings: tuple[str, ...] = ()
     """Sentences, most important first."""
     usage: Usage | None = None
-
-
-class Means(Record):
-    """Two means over features: over defined scores, and with explanations that failed counted as 0."""
-
-    mean: float | None = None
-    counted_mean: float | None = None
-
-
-class HeadlineMeans(Means):
-    """The headline statistic of a dictionary."""
-
-    median: float | None = None
-    low: float | None = None
-    high: float | None = None
-    """95 % bootstrap interval of `counted_mean` over features."""
-
-
-class DictionarySummary(Record):
-    """One dictionary's entry of `summary.json`; entries this report does not show are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    role: Role
-    n_features: int
-    explained: int
-    scored: int
-    undefined: dict[str, int] = Field(default_factory=dict)
-    """Reason to number of features; so are `failed` and `skipped`."""
-    failed: dict[str, int] = Field(default_factory=dict)
-    skipped: dict[str, int] = Field(default_factory=dict)
-    protocol: str
-    n_windows: int
-    spearman: HeadlineMeans = HeadlineMeans()
-    lookup: Means = Means()
-    shuffled: Means = Means()
-    n_tokens: int
-    l0: float | None = None
-    """Mean number of active features per token."""
-    density: float | None = None
-    """Median over features."""
 
 
 class DictionaryEntry(Record):

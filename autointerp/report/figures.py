@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from autointerp.report.data import DictionarySummary, FeatureEntry
+from autointerp.interpret.summary import DictionarySummary
+from autointerp.report.data import FeatureEntry
 from autointerp.report.text import fixed, interval
 
 BIN = 0.05

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from autointerp.interpret.summary import DictionarySummary
 from autointerp.report import figures, text
-from autointerp.report.data import DictionaryEntry, DictionarySummary, FeatureEntry, ReportData
+from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportData
 from autointerp.report.pack import FEATURES_PER_CHUNK, deflate, make_chunks, make_rows, to_json
 
 FOLDER = Path(__file__).parent

@@ -279,6 +279,7 @@ def summarise(role: str, features: list[Json], rng: np.random.Generator) -> Json
         "shuffled": means([f["shuffled"] for f in scored]),
         "n_tokens": 612_345,
         "l0": 16.0,
+        "n_alive": 2541,
         "density": number(np.median([f["density"] for f in features]), 9) if features else None,
     }
 
