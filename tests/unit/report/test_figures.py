@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from autointerp.report.data import DictionarySummary, FeatureEntry
+from autointerp.interpret.summary import DictionarySummary
+from autointerp.report.data import FeatureEntry
 from autointerp.report.figures import Axis, distribution, histogram
 
 
@@ -23,16 +24,25 @@ def feature(index: int, value: float) -> FeatureEntry:
 
 
 def summary(**means: float) -> DictionarySummary:
+    absent: dict[str, float | None] = dict.fromkeys(("mean", "counted_mean"))
     return DictionarySummary.model_validate(
         {
             "role": "trained",
             "n_features": 2,
             "explained": 2,
             "scored": 2,
+            "undefined": {},
+            "failed": {},
+            "skipped": {},
             "protocol": "simulate",
             "n_windows": 48,
+            "spearman": {**absent, **dict.fromkeys(("median", "low", "high")), **means},
+            "lookup": absent,
+            "shuffled": absent,
             "n_tokens": 10,
-            "spearman": means,
+            "l0": None,
+            "density": None,
+            "n_alive": 2,
         }
     )
 
