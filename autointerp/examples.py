@@ -133,7 +133,7 @@ class Chooser:
         slot, level = events.slot[explain], levels[explain]
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
         wanted = np.union1d(np.flatnonzero(sums), self._window_tokens([choice.windows for choice in scored]))
-        with_previous = slot % index.corpus.context > 0
+        with_previous = slot % index.corpus.context > index.corpus.first
         keys, inverse = np.unique(index.pair_keys(slot[with_previous]), return_inverse=True)
         pair_sums = np.bincount(inverse, weights=level[with_previous], minlength=len(keys)).astype(np.int64)
         heaviest = np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]

@@ -110,9 +110,9 @@ class CorpusIndex:
 
     @cached_property
     def explain_pairs(self) -> PairCounts:
-        """Occurrences of each pair of neighbouring tokens in the explain part; BOS counts as a previous token."""
+        """Occurrences of each pair of neighbouring tokens of text in the explain part."""
         slots = self.part_text("explain")
-        slots = slots[slots % self.corpus.context > 0]
+        slots = slots[slots % self.corpus.context > self.corpus.first]
         return PairCounts(*np.unique(self.pair_keys(slots), return_counts=True))
 
     def pair_keys(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

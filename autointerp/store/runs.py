@@ -26,6 +26,7 @@ from autointerp.records import (
     Record,
     Simulation,
     Skipped,
+    Usage,
 )
 from autointerp.store import schema
 from autointerp.store.migrate import migrate
@@ -147,6 +148,15 @@ class RunStore:
         t = schema.scores
         query = sa.select(t.c.body).where(t.c.dictionary == dictionary, *_has(t, key)).order_by(t.c.feature)
         return [_unpack(FeatureScore, body) for body in self._scalars(query)]
+
+    def usage(self, dictionary: str, design: str, key: ScoreKey) -> Usage:
+        """What a dictionary's explanations and scores under a key cost."""
+        t = schema.explanations
+        query = sa.select(t.c.body).where(
+            t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == key.explainer
+        )
+        spent = [_unpack(Explanation, body).usage for body in self._scalars(query)]
+        return sum((*spent, *(score.usage for score in self.scores(dictionary, key))), Usage())
 
     def simulation(self, feature: FeatureId, key: ScoreKey, control: str) -> Simulation | None:
         """The simulation behind a score: of the `explanation`, or of the `shuffled` one."""

@@ -38,7 +38,7 @@ def main() -> int:
     draw = random.Random(asked.seed)
     ahead = seconds / (asked.kills + 1)
     for number in range(1, asked.kills + 1):
-        told = _run_and_kill([*COMMAND, *asked.flags, "--out", str(killed)], draw, ahead)
+        told = _run_and_kill([*COMMAND, *asked.flags, "--out", str(killed)], work / "said", draw, ahead)
         print(f"kill {number}: {told}", flush=True)
     subprocess.run([*COMMAND, *asked.flags, "--out", str(killed)], check=True, capture_output=True)
     differing = [name for name in _kept(whole) if _digest(whole / name) != _digest(killed / name)]
@@ -46,25 +46,23 @@ def main() -> int:
     return bool(differing)
 
 
-def _run_and_kill(command: list[str], draw: random.Random, ahead: float) -> str:
+def _run_and_kill(command: list[str], said_path: Path, draw: random.Random, ahead: float) -> str:
     """Start, wait for the first word of progress, let it get `ahead` on average, kill the group."""
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    )
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
-    said, began = "", time.monotonic()
+    began = time.monotonic()
     wait: float | None = None
-    while process.poll() is None and (wait is None or time.monotonic() < wait):
-        said += process.stderr.read() or ""
-        if wait is None and said.strip():
-            wait = time.monotonic() + draw.uniform(0.2, 1.8) * ahead
-        time.sleep(0.01)
+    with said_path.open("w") as said:
+        process = subprocess.Popen(command, stderr=said, stdout=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and (wait is None or time.monotonic() < wait):
+            if wait is None and said_path.stat().st_size:
+                wait = time.monotonic() + draw.uniform(0.2, 1.8) * ahead
+            time.sleep(0.01)
     if process.poll() is not None:
         return "had ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    stages = [json.loads(line) for line in said.splitlines() if line.startswith("{") and line.endswith("}")]
+    stages = [
+        json.loads(line) for line in said_path.read_text().splitlines() if line.startswith("{") and line.endswith("}")
+    ]
     last = stages[-1] if stages else {}
     return f"after {time.monotonic() - began:.1f} s in {last.get('stage', last)} {last.get('done')}/{last.get('total')}"
 
