@@ -157,7 +157,8 @@ class CorpusIndex:
         hashes = np.zeros_like(grid)
         for offset in reversed(range(width)):
             hashes *= _MULTIPLIER
-            hashes[:, : self.corpus.context - offset] += grid[:, offset:]
+            if offset < self.corpus.context:
+                hashes[:, : self.corpus.context - offset] += grid[:, offset:]
         return hashes.reshape(-1)
 
     def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:

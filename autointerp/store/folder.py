@@ -227,7 +227,7 @@ class RunFolder:
 def _say(value: Any) -> str:
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json", exclude_none=True)
-    return json.dumps(value)
+    return json.dumps(value, default=str)
 
 
 def _input_paths(config: RunConfig) -> list[str]:

@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 COMMAND = [sys.executable, "-c", "from autointerp.cli.main import main; main()", "run"]
 
@@ -30,41 +32,52 @@ def main() -> int:
     parser.add_argument("flags", nargs="*", default=["--demo"])
     asked = parser.parse_args()
     work = asked.work or Path(tempfile.mkdtemp())
-    whole, killed = work / "whole", work / "killed"
-    started = time.monotonic()
-    subprocess.run([*COMMAND, *asked.flags, "--out", str(whole)], check=True, capture_output=True)
-    seconds = time.monotonic() - started
-    print(f"undisturbed: {seconds:.0f} s")
+    whole, killed, said = work / "whole", work / "killed", work / "said"
+    events = _watch([*COMMAND, *asked.flags, "--out", str(whole)], said, lambda event: False)
+    print(f"undisturbed: {events[-1].seconds:.0f} s")
+    order = list(dict.fromkeys(event.stage for event in events))
     draw = random.Random(asked.seed)
-    ahead = seconds / (asked.kills + 1)
-    for number in range(1, asked.kills + 1):
-        told = _run_and_kill([*COMMAND, *asked.flags, "--out", str(killed)], work / "said", draw, ahead)
-        print(f"kill {number}: {told}", flush=True)
+    for number in range(asked.kills):
+        moment = (number + draw.random()) / asked.kills * events[-1].seconds
+        aim = max((e for e in events if e.seconds <= moment), key=lambda e: e.seconds, default=events[0])
+
+        def reached(event: Event, aim: Event = aim) -> bool:
+            here, there = order.index(event.stage), order.index(aim.stage)
+            return (here, event.done) >= (there, aim.done)
+
+        seen = _watch([*COMMAND, *asked.flags, "--out", str(killed)], said, reached, draw.random())
+        print(f"kill {number + 1}: in {seen[-1].stage}, {seen[-1].done} done", flush=True)
     subprocess.run([*COMMAND, *asked.flags, "--out", str(killed)], check=True, capture_output=True)
     differing = [name for name in _kept(whole) if _digest(whole / name) != _digest(killed / name)]
     print(f"{len(_kept(whole))} files compared, differing: {differing or 'none'}")
     return bool(differing)
 
 
-def _run_and_kill(command: list[str], said_path: Path, draw: random.Random, ahead: float) -> str:
-    """Start, wait for the first word of progress, let it get `ahead` on average, kill the group."""
+class Event(NamedTuple):
+    """One word of progress."""
+
+    seconds: float
+    """Since the start."""
+    stage: str
+    done: int
+
+
+def _watch(command: list[str], said: Path, reached: Callable[[Event], bool], delay: float = 0.0) -> list[Event]:
+    """Run and note every word of progress; kill the process group `delay` seconds after one that is `reached`."""
+    events: list[Event] = []
     began = time.monotonic()
-    wait: float | None = None
-    with said_path.open("w") as said:
-        process = subprocess.Popen(command, stderr=said, stdout=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and (wait is None or time.monotonic() < wait):
-            if wait is None and said_path.stat().st_size:
-                wait = time.monotonic() + draw.uniform(0.2, 1.8) * ahead
-            time.sleep(0.01)
-    if process.poll() is not None:
-        return "had ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    stages = [
-        json.loads(line) for line in said_path.read_text().splitlines() if line.startswith("{") and line.endswith("}")
-    ]
-    last = stages[-1] if stages else {}
-    return f"after {time.monotonic() - began:.1f} s in {last.get('stage', last)} {last.get('done')}/{last.get('total')}"
+    with said.open("w") as file:
+        process = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None:
+            lines = [json.loads(line) for line in said.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+            for line in [line for line in lines if "stage" in line][len(events) :]:
+                events.append(Event(time.monotonic() - began, line["stage"], line["done"]))
+            if events and reached(events[-1]):
+                time.sleep(delay)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            time.sleep(0.02)
+    return events
 
 
 def _kept(folder: Path) -> list[str]:
