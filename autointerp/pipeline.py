@@ -35,6 +35,8 @@ from autointerp.store.runs import RunStore, ScoreKey
 
 Progress = Callable[[str, int, int], None]
 Commit = Callable[[], None]
+NEVER_ANSWERED = ("rate_limited", "server_error", "timeout", "connection_lost", "lost")
+"""Reasons of failures that cost nothing and may pass: the endpoint gave no answer (`llm.errors`)."""
 COMMIT_EVERY = 32
 """Features whose finished steps share one transaction."""
 
@@ -118,7 +120,7 @@ async def explain_features(plan: Interpretation) -> int:
 
         return commit
 
-    todo = [i for i in plan.features if i not in ended and not isinstance(chosen.get(i), Skipped)]
+    todo = [i for i in plan.features if not _settled(ended.get(i)) and not isinstance(chosen.get(i), Skipped)]
     await _run(plan, f"explain {plan.dictionary}", todo, work)
     return len(todo)
 
@@ -144,6 +146,11 @@ async def _explain(plan: Interpretation, record: FeatureRecord) -> Explanation |
     if best is None:
         return Failed(stage="select", reason=reason, message="no candidate's simulation was answered")
     return best[1].model_copy(update={"usage": usage})
+
+
+def _settled(outcome: Outcome | None) -> bool:
+    """Whether a step has ended; one that was never answered is asked again by the next run."""
+    return outcome is not None and not (isinstance(outcome, Failed) and outcome.reason in NEVER_ANSWERED)
 
 
 def _has_activations(record: FeatureRecord) -> bool:
@@ -191,7 +198,7 @@ async def score_features(plan: Interpretation) -> int:
 
         return commit
 
-    todo = [index for index in explained if index in wanted and index not in ended]
+    todo = [index for index in explained if index in wanted and not _settled(ended.get(index))]
     await _run(plan, f"score {plan.dictionary}", todo, work)
     return len(todo)
 

@@ -46,15 +46,16 @@ class Counting:
     author = "lookup"
     name = "lookup"
 
-    def __init__(self, bad: Callable[[int], bool] = lambda index: False) -> None:
+    def __init__(self, bad: Callable[[int], bool] = lambda index: False, reason: str = "refused") -> None:
         self.explained: list[int] = []
         self.simulated = 0
         self.bad = bad
+        self.reason = reason
 
     async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
         self.explained.append(record.feature.index)
         if self.bad(record.feature.index):
-            return Failed(stage="explain", reason="refused", message="I cannot help with that")
+            return Failed(stage="explain", reason=self.reason, message="I cannot help with that")
         return await LookupExplainer().explain(record, n_candidates)
 
     async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
@@ -150,6 +151,17 @@ def test_a_refusal_is_a_row_and_the_others_means_stand(tmp_path: Path, chooser: 
     asked = len(refusing.explained)
     run(work)
     assert len(refusing.explained) == asked
+
+
+def test_what_was_never_answered_is_asked_again_by_the_next_run(tmp_path: Path, chooser: Chooser, whole: str) -> None:
+    """An endpoint that was gone for an hour must not leave holes that no rerun fills."""
+    gone = Counting(bad=lambda index: True, reason="connection_lost")
+    work = plan(tmp_path, chooser, gone)
+    run(work)
+    assert not work.store.explained("d", work.design, "lookup")
+    back = Counting()
+    assert run(replace(work, explainer=back)) == whole
+    assert sorted(set(back.explained)) == sorted(set(gone.explained))
 
 
 class Garbling:
