@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; flags win over them.")]
+Config = Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; flags win over them.")]
 Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
 Dictionaries = Annotated[
