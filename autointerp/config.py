@@ -139,11 +139,6 @@ class RunConfig(_Section):
         """The explainer in force."""
         return self.explainer or ("tsv" if self.llm else "lookup")
 
-    @property
-    def simulator_name(self) -> str:
-        """The simulator in force, or that the endpoint decides."""
-        return self.simulator or ("as the endpoint can" if self.llm else "lookup")
-
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:

@@ -8,7 +8,7 @@ else. The baseline is the whole token table, without a text.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from autointerp.interpret.simulate import Tokens
@@ -104,22 +104,16 @@ class LookupSimulator:
             return Simulation(
                 levels=(None,) * len(windows), failures=tuple((i, "outside_grammar") for i in range(len(windows)))
             )
-        alone = {entry.token: entry.level for entry in entries if entry.previous is None}
-        after: dict[tuple[str | None, str], int] = {
-            (entry.previous, entry.token): entry.level for entry in entries if entry.previous is not None
-        }
-        return Simulation(levels=tuple(_read_levels(window, alone, after) for window in windows))
+        return Simulation(levels=tuple(read_levels(entries, window) for window in windows))
 
 
-def _read_levels(
-    window: Tokens, alone: Mapping[str, int], after: Mapping[tuple[str | None, str], int]
-) -> tuple[int, ...]:
-    levels = []
-    previous: str | None = None
-    for token in window:
-        levels.append(after.get((previous, token), alone.get(token, 0)))
-        previous = token
-    return tuple(levels)
+def read_levels(entries: Sequence[Entry], window: Tokens) -> tuple[int, ...]:
+    """A window's levels off the entries: the most specific match, else 0."""
+    level = {(entry.previous, entry.token): entry.level for entry in entries}
+    return tuple(
+        level.get((previous, token), level.get((None, token), 0))
+        for previous, token in zip([None, *window], window, strict=False)
+    )
 
 
 def choose_entries(table: TokenTable) -> list[Entry]:

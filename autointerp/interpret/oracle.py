@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from autointerp.errors import UsageError
 from autointerp.format import MAX_LEVEL, parse_lines
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
-from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries
+from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
 from autointerp.interpret.parse import MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
 from autointerp.interpret.simulate import Tokens
@@ -64,11 +64,7 @@ def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
     entries = parse_entries(explanation)
     if entries is None:
         return None
-    level = {(entry.previous, entry.token): entry.level for entry in entries}
-    return [
-        level.get((previous, token), level.get((None, token), 0))
-        for previous, token in zip(["", *tokens], tokens, strict=False)
-    ]
+    return list(read_levels(entries, tokens))
 
 
 def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
