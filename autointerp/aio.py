@@ -30,9 +30,10 @@ from autointerp.interpret.score import score_feature
 from autointerp.interpret.summary import DictionarySummary, summarise
 from autointerp.pipeline import Interpretation, Results
 from autointerp.provenance import write_atomically
-from autointerp.records import Explanation, FeatureScore, Usage
+from autointerp.records import Explanation, Usage
 from autointerp.report.collect import collect_report
 from autointerp.report.html import render_report
+from autointerp.scores import FeatureScore
 from autointerp.sources import FeatureSource, bare_records_of, open_sources
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore

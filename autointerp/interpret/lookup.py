@@ -3,7 +3,7 @@
     fires on "import" (8); on "as" after "import" (5); else 0
 
 The explainer writes that text from what the explain part says of each token. The simulator parses it and sees nothing
-else. The baseline is the whole token table, without a text.
+else.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from autointerp.interpret.simulate import Tokens
 from autointerp.provenance import digest
-from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable
+from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable, Window
 
 MOST_ENTRIES = 20
 MOST_TOKENS = 256
@@ -97,14 +97,19 @@ class LookupSimulator:
 
     name = "lookup"
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         """Levels of every window, or every window failed where the text is outside the grammar."""
         entries = parse_entries(explanation.text)
         if entries is None:
             return Simulation(
                 levels=(None,) * len(windows), failures=tuple((i, "outside_grammar") for i in range(len(windows)))
             )
-        return Simulation(levels=tuple(read_levels(entries, window) for window in windows))
+        return Simulation(levels=tuple(asked_for(w, read_levels(entries, w.tokens)) for w in windows))
+
+
+def asked_for(window: Window, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The target's level alone, or all levels of a window without one."""
+    return levels if window.target is None else (levels[window.target],)
 
 
 def read_levels(entries: Sequence[Entry], window: Tokens) -> tuple[int, ...]:
@@ -189,16 +194,6 @@ class _Weights:
         if not n or total < n / 2:
             return 0.0
         return n * (total / n - now) ** 2 * n / (n + DOUBT)
-
-
-def baseline_levels(table: TokenTable, windows: Sequence[Tokens]) -> tuple[tuple[Level, ...], ...]:
-    """The look-up baseline: mean level per token over the explain part; an unseen token gets the part's mean."""
-    unseen = int(table.mean_level + 0.5)
-    levels = {
-        token: int(total / n + 0.5) if n else unseen
-        for token, n, total in zip(table.tokens, table.counts, table.level_sums, strict=True)
-    }
-    return tuple(tuple(levels.get(token, unseen) for token in window) for window in windows)
 
 
 def count_tokens(examples: Sequence[Example]) -> TokenTable:

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 
 from autointerp.interpret import statistics
 from autointerp.interpret.statistics import Statistic
-from autointerp.records import Example, FeatureId, FeatureRecord, FeatureScore, Score, UndefinedReason, Usage
+from autointerp.records import Example, FeatureId, FeatureRecord, Usage
+from autointerp.scores import FeatureScore, Score, UndefinedReason
 
 MIN_WINDOWS = 20
 MIN_ACTIVE_WINDOWS = 5

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from autointerp.interpret.statistics import bootstrap_mean
-from autointerp.records import Failed, FeatureScore, Outcome, Record, Role, Score, Skipped
+from autointerp.records import Failed, Outcome, Record, Role, Skipped
+from autointerp.scores import FeatureScore, Score
 
 COUNTED_AS_ZERO = ("no_pattern", "constant_prediction")
 """Reasons that mean the explanation failed, so `counted` means take them as 0."""

@@ -14,10 +14,8 @@ from autointerp.records import (
     Example,
     Failed,
     FeatureRecord,
-    FeatureScore,
     FeatureStats,
     RunManifest,
-    Score,
     Simulation,
     Skipped,
 )
@@ -35,6 +33,7 @@ from autointerp.report.data import (
     WithInterval,
 )
 from autointerp.report.findings import compare_controls, why_low
+from autointerp.scores import FeatureScore, Score
 from autointerp.sources import FeatureSource
 
 Progress = Callable[[str, int, int], None]

@@ -21,13 +21,13 @@ from autointerp.records import (
     Failed,
     FeatureId,
     FeatureRecord,
-    FeatureScore,
     Outcome,
     Record,
     Simulation,
     Skipped,
     Usage,
 )
+from autointerp.scores import FeatureScore
 from autointerp.store import schema
 from autointerp.store.migrate import migrate
 

@@ -17,7 +17,8 @@ from autointerp.interpret.lookup import LookupExplainer, LookupSimulator, baseli
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.score import score_feature
 from autointerp.pipeline import select_features
-from autointerp.records import Explanation, FeatureRecord, FeatureScore, Usage
+from autointerp.records import Explanation, FeatureRecord, Usage
+from autointerp.scores import FeatureScore
 from autointerp.splits import CorpusIndex
 
 RUN = Path("runs/demo")

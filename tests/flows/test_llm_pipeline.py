@@ -17,7 +17,8 @@ from autointerp.llm.base import ChatModel
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import LOOPBACK_ONLY, connect_model
 from autointerp.pipeline import Interpretation, explain_features, final_outcomes, score_features
-from autointerp.records import Done, Explanation, Failed, FeatureRecord, FeatureScore, Outcome
+from autointerp.records import Done, Explanation, Failed, FeatureRecord, Outcome
+from autointerp.scores import FeatureScore
 from autointerp.store.runs import RunStore
 from tests.flows.planted import N_FEATURES, explanation_of, feature_record
 from tests.flows.rehearsal import rehearsing

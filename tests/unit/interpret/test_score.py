@@ -8,18 +8,8 @@ import pytest
 from autointerp.interpret.score import Predicted, score_feature
 from autointerp.interpret.statistics import jackknife, spearman
 from autointerp.interpret.summary import DictionarySummary, counted, summarise
-from autointerp.records import (
-    Done,
-    Example,
-    Failed,
-    FeatureId,
-    FeatureScore,
-    Outcome,
-    Score,
-    Skipped,
-    UndefinedReason,
-    Usage,
-)
+from autointerp.records import Done, Example, Failed, FeatureId, Outcome, Skipped, Usage
+from autointerp.scores import FeatureScore, Score, UndefinedReason
 from tests.unit.interpret.planted import make_example, make_record
 
 WIDTH = 6

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.records import Failed, FeatureScore, Role, Skipped, UndefinedReason
+from autointerp.records import Failed, Role, Skipped
 from autointerp.report.findings import compare_controls, why_low
+from autointerp.scores import FeatureScore, UndefinedReason
 from tests.unit.interpret.test_score import feature_score
 
 
