@@ -3,9 +3,11 @@
 A feature record flows in, an explanation or a failure flows out. An explainer never sees the other parts.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from autointerp.records import Explanation, Failed, FeatureRecord
+from autointerp.records import Explanation, Failed, FeatureRecord, Level, Usage
 
 
 class Explainer(Protocol):
@@ -18,4 +20,22 @@ class Explainer(Protocol):
 
     async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
         """At most `n_candidates` different explanations from the record's explain part, at least one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What came of asking for a revision, and what it cost."""
+
+    revision: Explanation | Failed
+    usage: Usage
+
+
+class Refiner(Protocol):
+    """Revises an explanation by its errors on the select part."""
+
+    async def refine(
+        self, record: FeatureRecord, explanation: Explanation, predicted: Sequence[Sequence[Level] | None]
+    ) -> Revision:
+        """A revision, from the select part's windows and what the explanation predicted there."""
         ...

@@ -12,7 +12,7 @@ import pytest
 
 import autointerp
 from autointerp.harvest.events import Harvest
-from autointerp.pipeline import select_features
+from autointerp.selection import select_features
 from autointerp.records import FeatureId
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore, ScoreKey
