@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from autointerp.interpret import statistics
-from autointerp.interpret.statistics import Statistic
+from autointerp.interpret.intervals import Interval, jackknife
+from autointerp.interpret.nulls import null_threshold
+from autointerp.interpret.statistics import mean_window_spearman, pearson, spearman
 from autointerp.records import Example, FeatureId, FeatureRecord, FeatureScore, Score, UndefinedReason, Usage
 
 MIN_WINDOWS = 20
@@ -32,10 +33,12 @@ class _Grid(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """A score and the statistic behind it, None where undefined."""
+    """A score and what it was computed from."""
 
     score: Score
-    statistic: Statistic | None
+    kept: Sequence[int]
+    """Windows that were answered."""
+    levels: Float[np.ndarray, "window tok"]
 
 
 def score_feature(
@@ -62,7 +65,7 @@ def score_feature(
     for answers in (None if no_pattern else predicted, lookup, shuffled):
         _check_aligned(examples, answers)
     main = _measure(examples, grid, predicted, "spearman", no_pattern=no_pattern)
-    if lookup is not None and main.statistic:
+    if lookup is not None and main.score.undefined is None:
         lookup = [levels if own is not None else None for levels, own in zip(lookup, predicted, strict=True)]
     table = _control(examples, grid, lookup, "no_table")
     other = _control(examples, grid, shuffled, "no_other_explanation")
@@ -74,10 +77,10 @@ def score_feature(
         spearman=main.score,
         more=_more(examples, grid, predicted, main.score),
         lookup=table.score,
-        lift=_lift(main, table),
+        lift=_lift(grid, main, table),
         shuffled=other.score,
         shuffled_from=shuffled_from,
-        per_stratum=_errors(examples, predicted) if main.statistic else {},
+        per_stratum=_errors(examples, predicted) if main.score.undefined is None else {},
         usage=usage,
     )
 
@@ -86,7 +89,7 @@ def select_value(examples: Sequence[Example], predicted: Predicted) -> float:
     """Spearman of a candidate on the select part, for choosing among candidates only; 0 where it is undefined."""
     grid = _grid(examples)
     kept = [i for i, p in enumerate(predicted) if p is not None]
-    value = statistics.spearman(grid.truth[kept], _predictions(grid, predicted, kept), grid.mask[kept]).value
+    value = float(spearman(grid.truth[None, kept], _predictions(grid, predicted, kept)[None], grid.mask[None, kept])[0])
     return value if np.isfinite(value) else 0.0
 
 
@@ -145,61 +148,60 @@ def _measure(
     levels = _predictions(grid, [None] * len(examples) if no_pattern else predicted, kept)
     reason = _undefined(examples, grid, kept, levels, no_pattern=no_pattern)
     if reason:
-        return _Measured(Score(metric=metric, value=None, undefined=reason, n_windows=len(kept)), None)
-    truth, mask = grid.truth[kept], grid.mask[kept]
-    statistic = statistics.spearman(truth, levels, mask)
-    low, high = statistics.jackknife(*statistic)
+        return _Measured(Score(metric=metric, value=None, undefined=reason, n_windows=len(kept)), kept, levels)
+    one = grid.truth[None, kept], levels[None], grid.mask[None, kept]
+    low, high = _ends(jackknife(*one, _one_stratum(kept)).spearman)
     score = Score(
         metric=metric,
-        value=statistic.value,
-        low=max(low, -1.0),
-        high=min(high, 1.0),
+        value=float(spearman(*one)[0]),
+        low=low,
+        high=high,
         interval="jackknife",
         n_windows=len(kept),
-        null_threshold=statistics.null_threshold(truth, levels, mask),
-        ceiling=statistics.spearman(truth, grid.levels[kept], mask).value,
+        null_threshold=float(null_threshold(*one)[0]),
+        ceiling=float(spearman(one[0], grid.levels[None, kept], one[2])[0]),
     )
-    return _Measured(score, statistic)
+    return _Measured(score, kept, levels)
+
+
+def _one_stratum(kept: Sequence[int]) -> Int[np.ndarray, "one window"]:
+    return np.zeros((1, len(kept)), dtype=np.int64)
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    return float(interval.low[0]), float(interval.high[0])
 
 
 def _control(
     examples: Sequence[Example], grid: _Grid, predicted: Predicted | None, missing: UndefinedReason
 ) -> _Measured:
     if predicted is None:
-        return _Measured(Score(metric="spearman", value=None, undefined=missing, n_windows=0), None)
+        return _Measured(
+            Score(metric="spearman", value=None, undefined=missing, n_windows=0), [], np.zeros((0, grid.truth.shape[1]))
+        )
     return _measure(examples, grid, predicted, "spearman")
 
 
-def _lift(main: _Measured, table: _Measured) -> Score:
+def _lift(grid: _Grid, main: _Measured, table: _Measured) -> Score:
     """spearman - lookup on the same windows, with a paired jackknife interval."""
     n = main.score.n_windows
-    if main.statistic is None or table.statistic is None or len(main.statistic.without) != len(table.statistic.without):
+    if main.score.value is None or table.score.value is None or main.kept != table.kept:
         reason = main.score.undefined or table.score.undefined or "too_many_failures"
         return Score(metric="lift", value=None, undefined=reason, n_windows=n)
-    value = main.statistic.value - table.statistic.value
-    low, high = statistics.jackknife(value, main.statistic.without - table.statistic.without)
+    one = grid.truth[None, main.kept], main.levels[None], grid.mask[None, main.kept]
+    low, high = _ends(jackknife(*one, _one_stratum(main.kept), table.levels[None]).lift)
+    value = main.score.value - table.score.value
     return Score(metric="lift", value=value, low=low, high=high, interval="jackknife", n_windows=n)
 
 
-def _more(examples: Sequence[Example], grid: _Grid, predicted: Predicted, spearman: Score) -> tuple[Score, ...]:
+def _more(examples: Sequence[Example], grid: _Grid, predicted: Predicted, own: Score) -> tuple[Score, ...]:
     """Pearson, and the mean of the windows' own Spearman."""
-    if spearman.undefined:
+    if own.undefined:
         return ()
     kept = [i for i, p in enumerate(predicted) if p is not None]
-    truth, mask, levels = grid.truth[kept], grid.mask[kept], _predictions(grid, predicted, kept)
-    r = statistics.pearson(truth, levels, mask)
-    low, high = statistics.jackknife(*r)
-    scores = [
-        Score(
-            metric="pearson",
-            value=r.value,
-            low=max(low, -1.0),
-            high=min(high, 1.0),
-            interval="jackknife",
-            n_windows=len(kept),
-        )
-    ]
-    mean = statistics.mean_window_spearman(truth, levels, mask)
+    one = grid.truth[None, kept], _predictions(grid, predicted, kept)[None], grid.mask[None, kept]
+    scores = [Score(metric="pearson", value=float(pearson(*one)[0]), n_windows=len(kept))]
+    mean = float(mean_window_spearman(*one)[0])
     if np.isfinite(mean):
         scores.append(Score(metric="spearman_window_mean", value=mean, n_windows=len(kept)))
     return tuple(scores)
