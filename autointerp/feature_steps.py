@@ -25,6 +25,7 @@ from autointerp.records import (
     Usage,
 )
 from autointerp.scores import FeatureScore, UndefinedReason
+from autointerp.store.runs import StoredExplanation
 
 
 async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanation | Failed:
@@ -154,6 +155,10 @@ def _shuffled_outcome(simulation: Simulation | None) -> Outcome | None:
     if simulation is None:
         return None
     return _unanswered("shuffled", simulation) if simulation.levels and not any(simulation.levels) else Done()
+
+
+def _explanation(plan: Interpretation, feature: FeatureId) -> StoredExplanation | None:
+    return plan.store.explanation(feature, plan.design, plan.explainer_key)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class _LateChooser:
     """A chooser over the whole corpus, indexed when the first feature asks for it."""
 
     def __init__(self, make: Callable[[], Chooser]) -> None:
-        self._make = cache(make)
+        self._make: Callable[[], Chooser] = cache(make)
 
     def feature_record(self, feature: int) -> FeatureRecord:
         return self._make().feature_record(feature)
@@ -143,7 +143,7 @@ class _OwnRecords:
     """A chooser per feature, over that feature's own records."""
 
     def __init__(self, records: Mapping[int, Sequence[BareRecord]], dictionary: str, design: Design, seed: int) -> None:
-        self._chooser = lambda index: make_chooser(records[index], dictionary, design, seed)
+        self._chooser: Callable[[int], Chooser] = lambda i: make_chooser(records[i], dictionary, design, seed)
 
     def feature_record(self, feature: int) -> FeatureRecord:
         return self._chooser(feature).feature_record(feature)

@@ -187,7 +187,7 @@ def _side(
         return _Side(levels, mask, "too_many_failures")
     kept = np.flatnonzero(mask[0].any(axis=1))
     active = ((grid.truth[0] > 0) & mask[0]).any(axis=1).sum()
-    documents = len({examples[i].record.document for i in kept})
+    documents = len({examples[i].record.document for i in kept.tolist()})
     if len(kept) < MIN_WINDOWS or active < MIN_ACTIVE_WINDOWS or documents < MIN_DOCUMENTS:
         return _Side(levels, mask, "too_few_windows")
     if no_pattern:
