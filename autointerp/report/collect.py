@@ -185,10 +185,11 @@ def _interval(score: Score) -> dict[str, float | None]:
 
 
 def _windows(record: FeatureRecord, simulation: Simulation | None) -> tuple[ReportWindow, ...]:
-    levels = simulation.levels if simulation else (None,) * len(record.splits.score)
+    levels = simulation.levels if simulation else ()
+    scored = record.splits.score[: len(levels) or None]
     return (
         *(_window("explain", example, None) for example in record.splits.explain),
-        *(_window("score", e, predicted) for e, predicted in zip(record.splits.score, levels, strict=True)),
+        *(_window("score", e, levels[i] if levels else None) for i, e in enumerate(scored)),
     )
 
 
@@ -202,6 +203,7 @@ def _window(part: str, example: Example, simulated: Sequence[int] | None) -> Rep
             "tokens": example.record.tokens,
             "levels": example.levels,
             "activations": example.record.activations,
+            "target": example.target,
             "simulated": simulated,
         }
     )
