@@ -26,7 +26,7 @@ from autointerp.interop.bare_records import (
     write_tsv,
 )
 from autointerp.interpret.protocols import PROTOCOLS, make_plan
-from autointerp.interpret.score import score_feature
+from autointerp.interpret.score import Terms, score_feature
 from autointerp.interpret.summary import DictionarySummary, summarise
 from autointerp.plans import Interpretation, Results
 from autointerp.provenance import write_atomically
@@ -357,9 +357,7 @@ async def score(
         record,
         record.splits.score,
         simulation.levels,
-        protocol="records",
-        simulator=backends.simulator.name,
-        interval="bca",
+        Terms("records", backends.simulator.name, "bca"),
         usage=simulation.usage,
     )
 

@@ -7,7 +7,7 @@ nothing itself. Knows no other feature but the one whose explanation serves as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autointerp.interpret.score import Guided, is_open, score_feature, select_value
+from autointerp.interpret.score import Guided, Shuffled, is_open, score_feature, select_value
 from autointerp.interpret.simulate import Simulator
 from autointerp.plans import Interpretation
 from autointerp.records import (
@@ -136,16 +136,12 @@ async def score_one(
         record,
         examples,
         chosen.simulation.levels,
+        plan.terms,
         no_pattern=own.explanation.no_pattern,
-        shuffled=levels.get("shuffled"),
-        shuffled_from=other_id,
-        not_shuffled=why_not_shuffled,
+        shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
         unrefined=levels.get("unrefined"),
-        guided=Guided(examples=guided.examples, predicted=guided.levels) if guided else None,
+        guided=Guided(guided.examples, guided.levels) if guided else None,
         n_saved=chosen.n_saved,
-        protocol=plan.plan.label,
-        simulator=plan.simulator.name,
-        interval=plan.interval,
         usage=sum((s.usage for s in kept.values()), Usage()),
     )
     return ScoredOne(score, own.id, kept, _shuffled_outcome(kept.get("shuffled")))
@@ -192,16 +188,7 @@ def _n_left(plan: Interpretation, examples: Sequence[Example], n: int) -> int:
 
 
 def _is_open(plan: Interpretation, record: FeatureRecord, examples: Sequence[Example], simulation: Simulation) -> bool:
-    score = score_feature(
-        record,
-        examples,
-        simulation.levels,
-        protocol=plan.plan.label,
-        simulator=plan.simulator.name,
-        interval=plan.interval,
-        usage=Usage(),
-    )
-    return is_open(score)
+    return is_open(score_feature(record, examples, simulation.levels, plan.terms))
 
 
 def _joined(first: Simulation, second: Simulation) -> Simulation:
