@@ -35,13 +35,15 @@ OF_TOKENS: tuple[Shown, ...] = (
 )
 """One of them is silent throughout."""
 OF_TARGETS: tuple[Shown, ...] = (
+    ("connective", ((1, 11), (1, 3), (2, 4), (0, 8))),
     ("departure", ((1, 1), (0, 11), (2, 3), (3, 2), (2, 11))),
     ("raised-exception", ((0, 13), (2, 2), (2, 13), (1, 4))),
     ("apology", ((3, 4), (2, 2), (0, 7), (1, 0), (0, 2), (1, 7))),
+    ("french-negation", ((0, 11), (2, 1), (1, 4), (1, 13), (0, 3))),
     ("line-start", ((1, 3), (0, 7), (1, 13))),
 )
-"""Two of five fit, none of four, three of six, all three: how many fit in a request is no habit. Those that do not are
-look-alikes, or stand beside a token that fits."""
+"""From none to all of the passages fit: how many do is no habit. Most of those that do not are look-alikes, or stand
+beside a token that fits. With the instructions they are long enough for hosted prefix caches, from 1,024 tokens on."""
 OPEN, CLOSE = "«", "»"
 _MARKS = {OPEN: "\\u{AB}", CLOSE: "\\u{BB}"}
 _UNMARKED = {escaped: mark for mark, escaped in _MARKS.items()}
