@@ -145,7 +145,7 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
                 n_new += await pipeline.score_features(plan)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
-            usage += store.usage(plan.dictionary, plan.design, plan.key)
+            usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
         values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
