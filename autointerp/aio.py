@@ -15,7 +15,7 @@ import numpy as np
 from autointerp import pipeline, selection
 from autointerp.backends import Backends, open_backends
 from autointerp.bare import BareRecord, make_scored_record
-from autointerp.config import RunConfig, SimulatorName, check_config
+from autointerp.config import RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import is_finished
 from autointerp.interop.bare_records import (
@@ -108,9 +108,7 @@ async def run_score(path: Path, changes: Mapping[str, object], listener: Listene
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
-    config = folder.config()
-    wanted = {key: value for key, value in changes.items() if value is not None}
-    config = check_config({**config.model_dump(), **wanted}, "the changes asked for")
+    config = change_config(folder.config(), changes)
     folder.begin(config)
     return config
 

@@ -183,18 +183,34 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
     """The configuration from a TOML file (or none), the environment, and flags, later ones winning.
 
     Relative `model`, `corpus` and dictionary paths in the TOML are relative to its folder, where they exist there.
-    Dictionaries given as flags replace the file's.
+    Dictionaries given as flags replace the file's; a flag `section.key` is one of a section.
     """
     values: dict[str, Any] = _read_toml(toml) if toml else {}
     environment = _from_environment(os.environ)
     _merge(values, environment)
-    _merge(values, {key: value for key, value in flags.items() if value is not None})
+    _merge(values, _nested(flags))
     if isinstance(values.get("dictionary"), list):
         values["dictionary"] = _with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
     variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
     return check_config(values, (str(toml) if toml else "the command line") + variables)
+
+
+def change_config(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone."""
+    values = config.model_dump()
+    _merge(values, _nested(changes))
+    return check_config(values, "the changes asked for")
+
+
+def _nested(flags: Mapping[str, object]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        section, dot, key = name.rpartition(".")
+        if value is not None:
+            (values.setdefault(section, {}) if dot else values)[key] = value
+    return values
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
