@@ -43,7 +43,7 @@ class CustomDictionary:
 
     def encode_sparse(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
         """The non-zero activations of each row."""
-        size = rows_a_chunk(self.d_sae)
+        size = rows_a_chunk(self.d_sae, x.device)
         firsts = range(0, max(len(x), 1), size)
         return join_codes((first, select_nonzero(self.encode(x[first : first + size]))) for first in firsts)
 

@@ -22,7 +22,7 @@ def random_directions(like: Dictionary, activations: Float[Tensor, "n d_in"], se
     A control that keeps densities and drops what was learned. A direction reads the centred input above a threshold of
     its own, halfway between the last row that is active and the first that is not; densities above about one half are
     out of its reach, since no activation is negative. It reads and writes where `like` reads. Features are taken by
-    chunks, so memory holds the activations and 256 MB more.
+    chunks, so memory holds the activations and at most 256 MB more.
     """
     x = activations.float()
     drawn = torch.randn(like.d_sae, like.d_in, generator=torch.Generator().manual_seed(seed))
@@ -31,7 +31,7 @@ def random_directions(like: Dictionary, activations: Float[Tensor, "n d_in"], se
     centred = x - mean
     n_active = _count_active(like, x)
     thresholds = []
-    size = rows_a_chunk(len(x))
+    size = rows_a_chunk(len(x), x.device)
     for low in range(0, like.d_sae, size):
         pre = directions[low : low + size].to(x.device) @ centred.T
         thresholds.append(_thresholds(pre.cpu().numpy(), n_active[low : low + size]))
@@ -49,7 +49,7 @@ def random_directions(like: Dictionary, activations: Float[Tensor, "n d_in"], se
 
 def _count_active(like: Dictionary, x: Float[Tensor, "n d_in"]) -> Int[np.ndarray, " d_sae"]:
     """Rows on which each feature is active."""
-    size = rows_a_chunk(like.d_sae)
+    size = rows_a_chunk(like.d_sae, x.device)
     counts = np.zeros(like.d_sae, np.int64)
     for first in range(0, len(x), size):
         counts += np.bincount(like.encode_sparse(x[first : first + size]).feature.cpu().numpy(), minlength=like.d_sae)

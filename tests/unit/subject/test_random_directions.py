@@ -56,7 +56,7 @@ def test_chunks_of_features_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     like = load_dictionary(FIXTURES / "saelens" / "topk" / "checkpoint")
     x = torch.randn(500, 16, generator=torch.Generator().manual_seed(1))
     whole = random_directions(like, x, seed=0)
-    monkeypatch.setattr(module, "rows_a_chunk", lambda width: 7)
+    monkeypatch.setattr(module, "rows_a_chunk", lambda width, device: 7)
     few = random_directions(like, x, seed=0)
     assert ((whole.encode(x) != 0).sum(dim=0) - (few.encode(x) != 0).sum(dim=0)).abs().max() <= 1
 
