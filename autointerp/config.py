@@ -23,6 +23,7 @@ DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NEURONS_PREFIX = "neurons@"
+RANDOM_PREFIX = "random@"
 PYTHON_DOCS = "python-docs"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
@@ -42,11 +43,11 @@ class DictionaryConfig(_Section):
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
     """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
-    """A folder or file with weights, or `neurons@HOOK`."""
+    """A folder or file with weights, `neurons@HOOK`, or `random@ID`: random directions of that dictionary's density."""
     hook_point: str | None = None
     """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
     role: Role
-    """`basis` for neurons and `trained` for everything else, where absent."""
+    """`basis` for neurons, `control` for random directions and `trained` for everything else, where absent."""
     rerandomise_seed: int | None = None
     """For a control: the model under it is redrawn from this seed when it is harvested."""
 
@@ -54,9 +55,15 @@ class DictionaryConfig(_Section):
     @classmethod
     def _default_role(cls, values: Any) -> Any:
         if isinstance(values, dict) and "role" not in values:
-            neurons = str(values.get("path", "")).startswith(NEURONS_PREFIX)
-            return {**values, "role": "basis" if neurons else "trained"}
+            roles = {NEURONS_PREFIX: "basis", RANDOM_PREFIX: "control"}
+            path = str(values.get("path", ""))
+            return {**values, "role": next((r for prefix, r in roles.items() if path.startswith(prefix)), "trained")}
         return values
+
+    @property
+    def like(self) -> str | None:
+        """The dictionary whose densities its random directions have; None where it is no `random@ID`."""
+        return self.path.removeprefix(RANDOM_PREFIX) if self.path.startswith(RANDOM_PREFIX) else None
 
     @model_validator(mode="after")
     def _only_controls_redraw(self) -> Self:
@@ -170,6 +177,8 @@ class RunConfig(_Section):
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
+        for d in self.dictionary:
+            self._check_like(d)
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if self.explain.refine and self.explainer_name == "lookup":
@@ -177,6 +186,21 @@ class RunConfig(_Section):
         if not _FEATURES.fullmatch(self.features):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
+
+    def _check_like(self, asked: DictionaryConfig) -> None:
+        """Random directions stand beside a dictionary of this run that is on the same weights and is none itself."""
+        if asked.like is None:
+            return
+        others = {d.id: d for d in self.dictionary if d.like is None}
+        if asked.like not in others:
+            raise ValueError(
+                f"{asked.path} names no dictionary of this run that has weights of its own; "
+                f"it can be one of: {', '.join(RANDOM_PREFIX + i for i in others) or 'none'}"
+            )
+        seed = others[asked.like].rerandomise_seed
+        if asked.rerandomise_seed != seed:
+            wanted = "no rerandomise_seed" if seed is None else f"rerandomise_seed = {seed}"
+            raise ValueError(f"{asked.path} is harvested on the model of {asked.like}; give {asked.id} {wanted}")
 
 
 def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str | None = None) -> RunConfig:

@@ -33,7 +33,7 @@ Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a nam
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
 Dictionaries = Annotated[
     list[str] | None,
-    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, or neurons@HOOK; give it again for more."),
+    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, neurons@HOOK or random@ID; may be given again."),
 ]
 Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
+from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX, DictionaryConfig, RunConfig
 from autointerp.errors import UsageError
+from autointerp.harvest.controls import draw_control
 from autointerp.harvest.events import Corpus
 from autointerp.harvest.run import PassSettings, Reader, run_pass
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
@@ -55,12 +56,20 @@ def harvest_dictionaries(
             for d, dictionary in group:
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
+                if d.like is not None:
+                    progress(f"draw {d.id}", 0, 0)
+                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
                 readers.append(_reader(harvest, config, d, dictionary, subject))
             run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
-    """One dictionary of a run's configuration; the two tails of a signed one are two features."""
+    """One dictionary of a run's configuration; the two tails of a signed one are two features.
+
+    Of random directions it is the dictionary whose densities they take.
+    """
+    if asked.like is not None:
+        asked = next(d for d in config.dictionary if d.id == asked.like)
     hook_point = asked.hook_point or config.hook_point
     dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
     return BothTails(dictionary) if dictionary.signed else dictionary
@@ -108,7 +117,7 @@ def _reader(
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         kind=dictionary.kind,
-        source=asked.path if asked.path.startswith("neurons@") else Path(asked.path).name,
+        source=asked.path if asked.path.startswith((NEURONS_PREFIX, RANDOM_PREFIX)) else Path(asked.path).name,
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
