@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,7 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NEURONS_PREFIX = "neurons@"
 PYTHON_DOCS = "python-docs"
+DATA_SET_PREFIX = "hf:"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
 """Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
@@ -72,6 +73,10 @@ class HarvestConfig(_Section):
     """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
     prepend_bos: bool | None = None
     """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    text_column: Annotated[str, Field(min_length=1)] = "text"
+    """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
+    n_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
@@ -109,7 +114,7 @@ class RunConfig(_Section):
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
     corpus: str = ""
-    """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    """`python-docs`, a `.txt`, `.jsonl` or `.parquet` file, a folder of such, or `hf:NAME[/CONFIG][:SPLIT]`."""
     records: Path | None = None
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
@@ -198,6 +203,41 @@ def parse_dictionary(spec: str) -> dict[str, object]:
     return values
 
 
+class DataSetName(NamedTuple):
+    """What `hf:NAME[/CONFIG][:SPLIT]` names."""
+
+    name: str
+    """`OWNER/NAME` on the hub, or a folder."""
+    config: str | None
+    split: str | None
+
+    def __str__(self) -> str:
+        return DATA_SET_PREFIX + self.name + (f"/{self.config}" if self.config else "") + self._split
+
+    @property
+    def _split(self) -> str:
+        return f":{self.split}" if self.split else ""
+
+
+def parse_data_set(corpus: str) -> DataSetName | None:
+    """The data set that a corpus names; None where it is none.
+
+    Raises:
+        UsageError: it has the prefix of a data set and no name.
+    """
+    if not corpus.startswith(DATA_SET_PREFIX):
+        return None
+    name, _, split = corpus.removeprefix(DATA_SET_PREFIX).partition(":")
+    parts = name.split("/")
+    if not name or (not all(parts) and not Path(name).exists()):
+        raise UsageError(
+            f"the corpus {corpus!r} is not of the form hf:OWNER/NAME[/CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]"
+        )
+    if Path(name).exists() or len(parts) < 3:
+        return DataSetName(name, None, split or None)
+    return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
+
+
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)
@@ -214,9 +254,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
         value = holder.get(key)
-        if isinstance(value, str) and (path.parent / value).exists():
-            holder[key] = str((path.parent / value).resolve())
+        if isinstance(value, str):
+            holder[key] = _beside(path.parent, value)
     return values
+
+
+def _beside(folder: Path, value: str) -> str:
+    """A path, or the path inside `hf:FOLDER:SPLIT`, made absolute where it exists in the folder."""
+    prefix = DATA_SET_PREFIX if value.startswith(DATA_SET_PREFIX) else ""
+    name, colon, split = value.removeprefix(prefix).partition(":") if prefix else (value, "", "")
+    return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
 
 
 def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -35,7 +35,10 @@ Dictionaries = Annotated[
     list[str] | None,
     typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, or neurons@HOOK; give it again for more."),
 ]
-Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
+]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
@@ -294,7 +297,7 @@ def _settings(
     values = dict(flags)
     if dictionary:
         values["dictionary"] = [parse_dictionary(spec) for spec in dictionary]
-    name = Path(str(values["corpus"])).stem if values.get("corpus") else None
+    name = Path(str(values["corpus"])).stem.replace(":", "-") if values.get("corpus") else None
     default = f"runs/{'-'.join(filter(None, ['demo' if demo else None, name])) or 'run'}"
     return make_config(config, values, default)
 

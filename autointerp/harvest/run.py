@@ -19,20 +19,20 @@ import scipy.sparse
 import torch
 
 from autointerp.errors import RunError, UsageError
+from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.events import (
     FORMAT_VERSION,
-    Corpus,
     Shard,
     ShardArrays,
     free_bytes,
     is_finished,
-    save_arrays,
     shard_name,
     write_shard,
 )
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Progress
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import canonical_json, digest_file, write_atomically
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary

@@ -13,9 +13,9 @@ import torch
 
 from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
 from autointerp.errors import UsageError
-from autointerp.harvest.events import Corpus
 from autointerp.harvest.run import PassSettings, Reader, run_pass
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
@@ -127,7 +127,7 @@ def _corpus(
     """The run's tokens, written once; every later pass must tokenise alike."""
     bos = _bos(config, subject, dictionaries)
     encoding = Encoding(
-        encode=lambda text: subject.encode_text([text])[0],
+        encode=subject.encode_text,
         vocabulary=tuple(subject.vocabulary()),
         bos=bos,
         pad=bos if bos is not None else 0,
@@ -137,7 +137,9 @@ def _corpus(
         raise UsageError(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
-    corpus = write_corpus(harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress)
+    sources = open_sources(config.corpus, cache, config.harvest.text_column)
+    name, most = corpus_name(config.corpus), config.harvest.n_tokens
+    corpus = write_corpus(harvest, name, sources, encoding, progress, note, most)
     if corpus.context != encoding.context or corpus.first != int(bos is not None):
         raise UsageError(
             f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "

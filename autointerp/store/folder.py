@@ -20,7 +20,7 @@ from typing import Any
 
 import tomli_w
 
-from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config
+from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config, parse_data_set
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
@@ -233,7 +233,8 @@ def _say(value: Any) -> str:
 def _input_paths(config: RunConfig) -> list[str]:
     specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
     if config.corpus != PYTHON_DOCS:
-        specs.append(config.corpus)
+        data_set = parse_data_set(config.corpus)
+        specs.append(data_set.name if data_set else config.corpus)
     return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
 
 
