@@ -238,6 +238,30 @@ def parse_data_set(corpus: str) -> DataSetName | None:
     return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
 
 
+class HarvestPart(NamedTuple):
+    """One of several equal parts of a harvest, each made by a process of its own."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_part(text: str) -> HarvestPart:
+    """`0/3` to `2/3` of the command line.
+
+    Raises:
+        UsageError: it is no part.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part = HarvestPart(int(match[1]), int(match[2])) if match else HarvestPart(0, 0)
+    if part.number >= part.of:
+        raise UsageError(f"--shard {text} is no part of a harvest; with 3 of them they are 0/3, 1/3 and 2/3")
+    return part
+
+
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)

@@ -50,6 +50,9 @@ BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; 
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
+Shard = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
+]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
@@ -112,20 +115,30 @@ def harvest(
     corpus: Corpus = None,
     out: Out = None,
     seed: Seed = None,
+    shard: Shard = None,
     demo: Demo = False,
     as_json: AsJson = False,
 ) -> None:
     """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
     from autointerp import api
     from autointerp.cli.progress import listening
+    from autointerp.config import parse_part
 
     flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
     settings = _settings(config, flags, dictionary, demo=demo)
+    part = parse_part(shard) if shard is not None else None
+    shards = {}
     with listening() as listener:
-        api.run_harvest(settings, listener)
+        if part is None:
+            api.run_harvest(settings, listener)
+        else:
+            shards = api.run_harvest_part(settings, part, listener).shards
     print(settings.out / "harvest")
+    if part is not None:
+        print(f"part {part} is done; when all are, run the same without --shard to close the harvest")
     if as_json:
-        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})
+        done = {"shard": str(part), "shards": shards} if part is not None else {}
+        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary], **done})
 
 
 @app.command()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays, save_arrays
 from autointerp.harvest.tokens import Corpus
@@ -133,6 +134,20 @@ class Shard:
         return FeatureEvents(
             self._position[part].astype(np.int64) + self.first_slot, self._value[part].astype(np.float32) * self._scale
         )
+
+
+class PartDone(NamedTuple):
+    """What one part of a harvest left behind."""
+
+    part: HarvestPart
+    shards: dict[str, list[str]]
+    """Names of its shard files by dictionary id."""
+
+
+def shards_of(folder: Path, part: HarvestPart) -> list[str]:
+    """Names of the shards of one part that a dictionary's folder holds, in order."""
+    names = sorted(path.name for path in folder.glob("shard-*.safetensors"))
+    return [name for name in names if int(name[6:11]) % part.of == part.number]
 
 
 def is_finished(folder: Path) -> bool:

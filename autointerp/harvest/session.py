@@ -7,13 +7,15 @@ control whose model is redrawn has its own.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
+from autointerp.config import PYTHON_DOCS, DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
-from autointerp.harvest.run import PassSettings, Reader, run_pass
+from autointerp.harvest.run import PassSettings, Reader, open_pass, run_pass
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
 from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import package_versions
@@ -28,6 +30,18 @@ from autointerp.subject.tails import BothTails
 MOST_CONTEXT = 1024
 
 
+class PartWork(NamedTuple):
+    """Which part of a harvest this process makes, and how it takes turns with the others."""
+
+    part: HarvestPart | None
+    """None for all of it."""
+    turn: Callable[[], AbstractContextManager[None]]
+    """What all parts need is written inside; one of them is at a time."""
+
+
+WHOLE = PartWork(None, contextlib.nullcontext)
+
+
 def harvest_dictionaries(
     harvest: Path,
     config: RunConfig,
@@ -35,8 +49,10 @@ def harvest_dictionaries(
     cache: Path,
     progress: Progress,
     note: Callable[[str], None],
+    work: PartWork = WHOLE,
 ) -> None:
-    """Harvest the missing dictionaries of a run.
+    """Harvest the missing dictionaries of a run, or one part of them that other processes complete.
+
 
     Raises:
         UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
@@ -50,13 +66,17 @@ def harvest_dictionaries(
             loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
-            corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
+            with work.turn():
+                everything = [dictionary for _, dictionary in loaded]
+                corpus = _corpus(harvest, config, subject, everything, cache, progress, note)
             readers = []
             for d, dictionary in group:
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
                 readers.append(_reader(harvest, config, d, dictionary, subject))
-            run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
+            with work.turn():
+                settings = open_pass(subject, readers, corpus, _settings(config, corpus, device, work.part))
+            run_pass(subject, readers, corpus, settings, progress)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
@@ -87,13 +107,14 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
+def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart | None) -> PassSettings:
     return PassSettings(
         batch_size=config.harvest.batch_size,
         shard_rows=max(1, config.harvest.shard_tokens // corpus.context),
         device=device,
         dtype=config.harvest.dtype,
         threads=config.harvest.threads or torch.get_num_threads(),
+        part=part,
     )
 
 

@@ -83,6 +83,10 @@ class Corpus:
         """Number of each row's source in `sources`."""
         return np.asarray(self._rows["source"], dtype=np.int64)
 
+    def count_tokens(self, rows: slice) -> int:
+        """Unmasked tokens of some rows."""
+        return int((self.length[rows] - self.first).sum())
+
 
 def token_type(d_vocab: int) -> type[np.uint16] | type[np.uint32]:
     """The type that token ids are stored in."""
