@@ -1,4 +1,4 @@
-"""A harvest in parts, each in a process of its own: whatever the order and whoever dies, the bytes of one in a piece."""
+"""A harvest in parts, each in a process of its own: in any order, whoever dies, the bytes of one in a piece."""
 
 import json
 import os

@@ -40,8 +40,12 @@ def test_turns_wait_and_say_so(tmp_path: Path) -> None:
     order: list[int] = []
     waiting = threading.Event()
 
+    def wait() -> None:
+        said.append("waits")
+        waiting.set()
+
     def second() -> None:
-        with take_turn(tmp_path, lambda: (said.append("waits"), waiting.set())[0]):
+        with take_turn(tmp_path, wait):
             order.append(2)
 
     with take_turn(tmp_path, lambda: said.append("first")):
