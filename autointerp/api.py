@@ -16,7 +16,8 @@ from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.config import HarvestPart, RunConfig, SimulatorName
 from autointerp.harvest.events import PartDone
-from autointerp.records import FeatureScore, Finding
+from autointerp.records import Finding
+from autointerp.scores import FeatureScore
 
 T = TypeVar("T")
 

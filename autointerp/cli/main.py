@@ -40,7 +40,7 @@ Corpus = Annotated[
     typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
 ]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
-Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
+Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
     str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
@@ -48,6 +48,14 @@ Simulator = Annotated[
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
+Stop = Annotated[
+    str | None,
+    typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
+]
+Refine = Annotated[
+    bool | None, typer.Option("--refine/--no-refine", help="Show an explanation its errors on the select part once.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
 Shard = Annotated[
@@ -69,6 +77,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
@@ -90,6 +101,9 @@ def run(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "score.windows": windows,
+        "score.stop": stop,
+        "explain.refine": refine,
         "llm": llm,
         "base_url": base_url,
         "cache": cache,
@@ -145,6 +159,7 @@ def harvest(
 def explain(
     run: Run,
     explainer: Explainer = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -156,7 +171,14 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        changes = {
+            "explainer": explainer,
+            "explain.refine": refine,
+            "features": features,
+            "llm": llm,
+            "base_url": base_url,
+            "cache": cache,
+        }
         n = api.run_explain(run, changes, listener)
     print(f"{n} features have an explanation")
     if as_json:
@@ -169,6 +191,9 @@ def score(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -184,6 +209,9 @@ def score(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "score.windows": windows,
+        "score.stop": stop,
+        "explain.refine": refine,
         "features": features,
         "llm": llm,
         "base_url": base_url,
