@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,6 +25,7 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 NEURONS_PREFIX = "neurons@"
 RANDOM_PREFIX = "random@"
 PYTHON_DOCS = "python-docs"
+DATA_SET_PREFIX = "hf:"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
 """Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
@@ -79,6 +80,10 @@ class HarvestConfig(_Section):
     """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
     prepend_bos: bool | None = None
     """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    text_column: Annotated[str, Field(min_length=1)] = "text"
+    """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
+    n_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
@@ -131,7 +136,7 @@ class RunConfig(_Section):
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
     corpus: str = ""
-    """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    """`python-docs`, a `.txt`, `.jsonl` or `.parquet` file, a folder of such, or `hf:NAME[/CONFIG][:SPLIT]`."""
     records: Path | None = None
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
@@ -256,6 +261,65 @@ def parse_dictionary(spec: str) -> dict[str, object]:
     return values
 
 
+class DataSetName(NamedTuple):
+    """What `hf:NAME[/CONFIG][:SPLIT]` names."""
+
+    name: str
+    """`OWNER/NAME` on the hub, or a folder."""
+    config: str | None
+    split: str | None
+
+    def __str__(self) -> str:
+        return DATA_SET_PREFIX + self.name + (f"/{self.config}" if self.config else "") + self._split
+
+    @property
+    def _split(self) -> str:
+        return f":{self.split}" if self.split else ""
+
+
+def parse_data_set(corpus: str) -> DataSetName | None:
+    """The data set that a corpus names; None where it is none.
+
+    Raises:
+        UsageError: it has the prefix of a data set and no name.
+    """
+    if not corpus.startswith(DATA_SET_PREFIX):
+        return None
+    name, _, split = corpus.removeprefix(DATA_SET_PREFIX).partition(":")
+    parts = name.split("/")
+    if not name or (not all(parts) and not Path(name).exists()):
+        raise UsageError(
+            f"the corpus {corpus!r} is not of the form hf:OWNER/NAME[/CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]"
+        )
+    if Path(name).exists() or len(parts) < 3:
+        return DataSetName(name, None, split or None)
+    return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
+
+
+class HarvestPart(NamedTuple):
+    """One of several equal parts of a harvest, each made by a process of its own."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_part(text: str) -> HarvestPart:
+    """`0/3` to `2/3` of the command line.
+
+    Raises:
+        UsageError: it is no part.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part = HarvestPart(int(match[1]), int(match[2])) if match else HarvestPart(0, 0)
+    if part.number >= part.of:
+        raise UsageError(f"--shard {text} is no part of a harvest; with 3 of them they are 0/3, 1/3 and 2/3")
+    return part
+
+
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)
@@ -272,9 +336,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
         value = holder.get(key)
-        if isinstance(value, str) and (path.parent / value).exists():
-            holder[key] = str((path.parent / value).resolve())
+        if isinstance(value, str):
+            holder[key] = _beside(path.parent, value)
     return values
+
+
+def _beside(folder: Path, value: str) -> str:
+    """A path, or the path inside `hf:FOLDER:SPLIT`, made absolute where it exists in the folder."""
+    prefix = DATA_SET_PREFIX if value.startswith(DATA_SET_PREFIX) else ""
+    name, colon, split = value.removeprefix(prefix).partition(":") if prefix else (value, "", "")
+    return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
 
 
 def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:

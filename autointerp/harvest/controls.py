@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autointerp.harvest.events import Corpus
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import seed_of
 from autointerp.subject.dictionaries import Dictionary, Sae
 from autointerp.subject.model import Subject

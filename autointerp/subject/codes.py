@@ -66,7 +66,6 @@ def select_indices(
 
 def top_indices(scores: Float[Tensor, "n d_sae"], k: int) -> Int[Tensor, "n k"]:
     """Indices of the k largest scores of each row, ascending; among equal scores the lowest index is taken."""
-    width = scores.shape[1]
     candidates = _candidates(scores, k) if scores.device.type == "cpu" else None
     if candidates is not None:
         values, feature = candidates
