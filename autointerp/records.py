@@ -293,6 +293,8 @@ class Simulation(Record):
     """(example, reason) for each failed example."""
     legal_mass: float | None = None
     """Mean probability that the endpoint put on legal answers, where known."""
+    examples: tuple[Example, ...] = ()
+    """The windows themselves, where the feature's record does not hold them."""
     usage: Usage = Usage()
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from autointerp.records import FeatureId, Record, Usage
+from autointerp.records import FeatureId, Record, TokenProfile, Usage
 
 UndefinedReason = Literal[
     "no_pattern",
@@ -83,6 +83,8 @@ class FeatureScore(Record):
     shuffled_from: FeatureId | None = None
     unrefined: Score | None = None
     """Spearman of the explanation before the revision that was kept; None where none was."""
+    profile: TokenProfile | None = None
+    """The feature's own, so that scores can be split by it."""
     per_stratum: dict[str, float | None]
     """Mean absolute level error by stratum; None where the stratum is empty."""
     n_saved: int = 0

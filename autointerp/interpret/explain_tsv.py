@@ -11,13 +11,13 @@ from functools import cache
 
 from autointerp.format import format_lines
 from autointerp.interpret.ask import Asked, all_in_order, ask
-from autointerp.interpret.explain import ANSWER_TOKENS
+from autointerp.interpret.explain import ANSWER_TOKENS, Revision
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
 from autointerp.interpret.refine import refine_digest, revise
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
 from autointerp.provenance import digest
-from autointerp.records import Explanation, Failed, FeatureRecord, Simulation, Usage
+from autointerp.records import Explanation, Failed, FeatureRecord, Level, Usage
 
 PROMPT = "explain-tsv.v1"
 TEMPERATURE = 0.7
@@ -85,14 +85,14 @@ class TsvExplainer:
         ]
 
     async def refine(
-        self, record: FeatureRecord, explanation: Explanation, simulated: Simulation
-    ) -> Explanation | Failed:
+        self, record: FeatureRecord, explanation: Explanation, predicted: Sequence[Sequence[Level] | None]
+    ) -> Revision:
         """A revision after a look at the explanation's worst errors on the select part.
 
         Raises:
             StoppedError: no request can succeed any more.
         """
-        return await revise(self.model, record, explanation, simulated)
+        return await revise(self.model, record, explanation, predicted)
 
     async def _candidate(self, record: FeatureRecord, k: int) -> Asked[ParsedExplanation]:
         def request(attempt: int, unread: Unparsed | None) -> ChatRequest:

@@ -74,7 +74,7 @@ class RevisedCase(Record):
     """(place, level) of the tokens whose level was predicted."""
 
 
-class Revision(Record):
+class RevisionShot(Record):
     """An explanation of an invented feature that is revised to the feature's own, and why."""
 
     feature: str
@@ -82,10 +82,10 @@ class Revision(Record):
     cases: tuple[RevisedCase, ...]
 
 
-class Revisions(Record):
+class RevisionShots(Record):
     """All demonstrated revisions of one version."""
 
-    revisions: tuple[Revision, ...]
+    revisions: tuple[RevisionShot, ...]
 
     @property
     def digest(self) -> str:
@@ -166,13 +166,13 @@ def load_few_shots(name: str = FEW_SHOTS, folder: Path | None = None) -> FewShot
     return _read_data(FewShots, name, folder)
 
 
-def load_revisions(folder: Path | None = None) -> Revisions:
+def load_revisions(folder: Path | None = None) -> RevisionShots:
     """The demonstrated revisions of few-shot features.
 
     Raises:
         UsageError: no such file, or no revisions in it.
     """
-    return _read_data(Revisions, REVISIONS, folder)
+    return _read_data(RevisionShots, REVISIONS, folder)
 
 
 def _read_data(kind: type[Data], name: str, folder: Path | None) -> Data:

@@ -23,6 +23,7 @@ from autointerp.records import (
     FeatureRecord,
     Outcome,
     Record,
+    Refinement,
     Simulation,
     Skipped,
     Usage,
@@ -112,6 +113,15 @@ class RunStore:
         query = sa.select(t.c.id, t.c.body).where(*_is(t, feature), t.c.design == design, t.c.explainer == explainer)
         rows = self._rows(query)
         return StoredExplanation(rows[0].id, _unpack(Explanation, rows[0].body)) if rows else None
+
+    def refinements(self, dictionary: str, design: str, explainer: str) -> dict[int, Refinement]:
+        """What refining came to, by feature, where a revision came."""
+        t = schema.explanations
+        query = sa.select(t.c.body).where(
+            t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == explainer
+        )
+        found = [_unpack(Explanation, body) for body in self._scalars(query)]
+        return {e.feature.index: e.refinement for e in found if e.refinement is not None}
 
     def explained(self, dictionary: str, design: str, explainer: str) -> list[int]:
         """Features of a dictionary that have an explanation, ascending."""

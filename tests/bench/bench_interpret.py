@@ -16,9 +16,9 @@ from autointerp.harvest.events import Harvest
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator, baseline_levels
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.score import score_feature
-from autointerp.pipeline import select_features
 from autointerp.records import Explanation, FeatureRecord, Usage
 from autointerp.scores import FeatureScore
+from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 
 RUN = Path("runs/demo")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from autointerp.interpret.intervals import jackknife
 from autointerp.interpret.score import Predicted, score_feature
-from autointerp.interpret.statistics import jackknife, spearman
+from autointerp.interpret.statistics import spearman
 from autointerp.interpret.summary import DictionarySummary, counted, summarise
 from autointerp.records import Done, Example, Failed, FeatureId, Outcome, Skipped, Usage
 from autointerp.scores import FeatureScore, Score, UndefinedReason
@@ -53,7 +54,7 @@ def rho(examples: Sequence[Example], predicted: Predicted) -> float:
     kept = [i for i, p in enumerate(predicted) if p is not None]
     truth = np.array([examples[i].record.activations for i in kept])
     levels = np.array([predicted[i] for i in kept], dtype=float)
-    return spearman(truth, levels, np.ones_like(truth, dtype=bool)).value
+    return float(spearman(truth[None], levels[None], np.ones((1, *truth.shape), dtype=bool))[0])
 
 
 def test_the_truth_scores_its_own_ceiling() -> None:
@@ -141,11 +142,12 @@ def test_lift_is_paired_on_the_windows_that_were_answered() -> None:
     assert found.lookup.value is not None
     assert found.lift.value == pytest.approx(found.spearman.value - found.lookup.value)
     kept = [i for i in range(24) if i != 3]
-    truth = np.array([examples[i].record.activations for i in kept])
-    mask = np.ones_like(truth, dtype=bool)
-    a = spearman(truth, np.array([predicted[i] for i in kept], dtype=float), mask)
-    b = spearman(truth, np.array([lookup[i] for i in kept], dtype=float), mask)
-    assert (found.lift.low, found.lift.high) == pytest.approx(jackknife(a.value - b.value, a.without - b.without))
+    truth, own, base = (
+        np.array([side[i] for i in kept], dtype=float)[None]
+        for side in ([e.record.activations for e in examples], predicted, lookup)
+    )
+    expected = jackknife(truth, own, np.ones_like(truth, dtype=bool), np.zeros((1, 23), dtype=int), base).lift
+    assert (found.lift.low, found.lift.high) == pytest.approx((expected.low[0], expected.high[0]))
 
 
 def test_the_lift_over_itself_is_exactly_zero() -> None:
