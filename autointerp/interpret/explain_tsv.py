@@ -11,13 +11,13 @@ from functools import cache
 
 from autointerp.format import format_lines
 from autointerp.interpret.ask import Asked, all_in_order, ask
-from autointerp.interpret.explain import ANSWER_TOKENS, Revision
+from autointerp.interpret.explain import ANSWER_TOKENS
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
 from autointerp.interpret.refine import refine_digest, revise
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
 from autointerp.provenance import digest
-from autointerp.records import Explanation, Failed, FeatureRecord, Level, Usage
+from autointerp.records import Explanation, Failed, FeatureRecord, Simulation, Usage
 
 PROMPT = "explain-tsv.v1"
 TEMPERATURE = 0.7
@@ -85,14 +85,14 @@ class TsvExplainer:
         ]
 
     async def refine(
-        self, record: FeatureRecord, explanation: Explanation, predicted: Sequence[Sequence[Level] | None]
-    ) -> Revision:
+        self, record: FeatureRecord, explanation: Explanation, simulated: Simulation
+    ) -> Explanation | Failed:
         """A revision after a look at the explanation's worst errors on the select part.
 
         Raises:
             StoppedError: no request can succeed any more.
         """
-        return await revise(self.model, record, explanation, predicted)
+        return await revise(self.model, record, explanation, simulated)
 
     async def _candidate(self, record: FeatureRecord, k: int) -> Asked[ParsedExplanation]:
         def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
@@ -149,4 +149,6 @@ def _failed(asked: Sequence[Asked[ParsedExplanation]]) -> Failed:
     unread = [answer.value for answer in asked if isinstance(answer.value, Unparsed)]
     ((reason, _),) = Counter(value.reason for value in unread).most_common(1)
     message = next(value.message for value in unread if value.reason == reason)
-    return Failed(stage="explain", reason=reason, message=message, attempts=sum(answer.attempts for answer in asked))
+    attempts = sum(answer.attempts for answer in asked)
+    usage = sum((answer.usage for answer in asked), Usage())
+    return Failed(stage="explain", reason=reason, message=message, attempts=attempts, usage=usage)

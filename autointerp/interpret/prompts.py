@@ -74,7 +74,7 @@ class RevisedCase(Record):
     """(place, level) of the tokens whose level was predicted."""
 
 
-class RevisionShot(Record):
+class Revision(Record):
     """An explanation of an invented feature that is revised to the feature's own, and why."""
 
     feature: str
@@ -82,10 +82,10 @@ class RevisionShot(Record):
     cases: tuple[RevisedCase, ...]
 
 
-class RevisionShots(Record):
+class Revisions(Record):
     """All demonstrated revisions of one version."""
 
-    revisions: tuple[RevisionShot, ...]
+    revisions: tuple[Revision, ...]
 
     @property
     def digest(self) -> str:
@@ -166,13 +166,13 @@ def load_few_shots(name: str = FEW_SHOTS, folder: Path | None = None) -> FewShot
     return _read_data(FewShots, name, folder)
 
 
-def load_revisions(folder: Path | None = None) -> RevisionShots:
+def load_revisions(folder: Path | None = None) -> Revisions:
     """The demonstrated revisions of few-shot features.
 
     Raises:
         UsageError: no such file, or no revisions in it.
     """
-    return _read_data(RevisionShots, REVISIONS, folder)
+    return _read_data(Revisions, REVISIONS, folder)
 
 
 def _read_data(kind: type[Data], name: str, folder: Path | None) -> Data:

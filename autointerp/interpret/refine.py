@@ -1,7 +1,7 @@
 """One round of revision: an explanation's worst errors on the select part are shown, and a better text is asked for.
 
-A feature record, an explanation and its levels on the select part flow in; a revision or a failure flows out. Sees no
-other part of the record, and does not judge whether the revision is better.
+A feature record, an explanation and its simulation on the select part flow in; a revision or a failure flows out. Sees
+no other part of the record, and does not judge whether the revision is better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from functools import cache
 from typing import NamedTuple
 
 from autointerp.interpret.ask import ask
-from autointerp.interpret.explain import ANSWER_TOKENS, Revision
+from autointerp.interpret.explain import ANSWER_TOKENS
 from autointerp.interpret.parse import Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt, load_revisions, one_line
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
 from autointerp.provenance import digest
-from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Usage
+from autointerp.records import Example, Explanation, Failed, FeatureRecord, Simulation
 
 PROMPT = "refine-tsv.v1"
 MOST_CASES = 8
@@ -43,20 +43,20 @@ def refine_digest() -> str:
 
 
 async def revise(
-    model: ChatModel, record: FeatureRecord, explanation: Explanation, predicted: Sequence[Sequence[Level] | None]
-) -> Revision:
+    model: ChatModel, record: FeatureRecord, explanation: Explanation, simulated: Simulation
+) -> Explanation | Failed:
     """A revision in the light of the explanation's worst errors on the select part.
 
-    `predicted` holds the explanation's levels on the select part's windows, in their order. Without an error there is
+    `simulated` holds the explanation's levels on the select part's windows, in their order. Without an error there is
     nothing to ask: a failure of no attempts.
 
     Raises:
         StoppedError: no request can succeed any more.
     """
-    cases = choose_cases(record.splits.select, predicted)
+    cases = choose_cases(record.splits.select, simulated)
     if not cases:
         message = "nothing in the select part was predicted wrongly"
-        return Revision(Failed(stage="refine", reason="no_error_to_show", message=message, attempts=0), Usage())
+        return Failed(stage="refine", reason="no_error_to_show", message=message, attempts=0)
     shown = _format_cases(cases)
 
     def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
@@ -71,8 +71,8 @@ async def revise(
     answer = await ask(model, request, parse_explanation)
     if isinstance(answer.value, Unparsed):
         reason, message = answer.value
-        return Revision(Failed(stage="refine", reason=reason, message=message, attempts=answer.attempts), answer.usage)
-    revised = Explanation(
+        return Failed(stage="refine", reason=reason, message=message, attempts=answer.attempts, usage=answer.usage)
+    return Explanation(
         feature=record.feature,
         text=answer.value.text,
         no_pattern=answer.value.no_pattern,
@@ -82,16 +82,15 @@ async def revise(
         examples_digest=digest([explanation.examples_digest, shown]),
         usage=answer.usage,
     )
-    return Revision(revised, answer.usage)
 
 
-def choose_cases(examples: Sequence[Example], predicted: Sequence[Sequence[Level] | None]) -> list[Case]:
+def choose_cases(examples: Sequence[Example], simulated: Simulation) -> list[Case]:
     """The windows predicted worst, as many misses as false alarms where there are enough of both, misses first."""
     cases: list[Case] = []
-    for example, levels in zip(examples, predicted, strict=True):
-        if levels is not None:
+    for example, predicted in zip(examples, simulated.levels, strict=True):
+        if predicted is not None:
             places = range(len(example.levels)) if example.target is None else (example.target,)
-            cases.append(Case(example.record.tokens, example.levels, dict(zip(places, levels, strict=True))))
+            cases.append(Case(example.record.tokens, example.levels, dict(zip(places, predicted, strict=True))))
     missed = sorted((case for case in cases if case.error > 0), key=lambda case: -case.error)
     alarms = sorted((case for case in cases if case.error < 0), key=lambda case: case.error)
     n_missed = max(MOST_CASES // 2, MOST_CASES - len(alarms))

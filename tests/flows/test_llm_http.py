@@ -174,7 +174,7 @@ def test_a_revision_that_sees_its_misses_finds_the_planted_rule(truthful_url: st
         for record, explanation in zip(records, wrong, strict=True):
             simulated = await simulator.simulate(explanation, [example.window for example in record.splits.select])
             assert simulated.usage.calls == 3
-            revisions.append((await explainer.refine(record, explanation, simulated.levels)).revision)
+            revisions.append(await explainer.refine(record, explanation, simulated))
         return revisions
 
     revisions = with_model(truthful_url, use)

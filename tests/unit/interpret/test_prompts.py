@@ -18,7 +18,7 @@ from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator
 from autointerp.llm.base import ChatRequest
 from autointerp.llm.fakes import FunctionModel, text_reply
-from autointerp.records import FeatureFacts, Window
+from autointerp.records import FeatureFacts, Simulation, Window
 from autointerp.resources import bundled
 from tests.unit.interpret.features import example, explained, feature_record, three_tokens
 
@@ -95,7 +95,8 @@ def test_the_whole_revision_prompt() -> None:
         example([" a", "$x", "\\n"], [0, 9, 3], target=1),
         example([" a", " b", "$x"], [0, 0, 7], target=0),
     ]
-    asyncio.run(TsvExplainer(model).refine(feature_record([], select=select), explained("the letter a"), [(1,), (4,)]))
+    simulated = Simulation(levels=((1,), (4,)))
+    asyncio.run(TsvExplainer(model).refine(feature_record([], select=select), explained("the letter a"), simulated))
     check_golden("refine-tsv.v1", model.asked[0])
 
 

@@ -12,7 +12,7 @@ from autointerp.interpret.refine import MOST_CASES, choose_cases
 from autointerp.llm.base import ChatRequest
 from autointerp.llm.errors import BadKeyError
 from autointerp.llm.fakes import FunctionModel, ScriptedModel
-from autointerp.records import Example, Explanation, Failed
+from autointerp.records import Example, Explanation, Failed, Simulation
 from tests.unit.interpret.features import example, explained, feature_record
 from tests.unit.interpret.test_simulate_llm import answered_by
 
@@ -25,18 +25,17 @@ def marked(true: int, name: str) -> Example:
 def refined(
     model: FunctionModel | ScriptedModel, select: Sequence[Example], predicted: Sequence[tuple[int, ...]]
 ) -> Explanation | Failed:
-    """A revision of a text about the test feature; what it cost is what its questions did."""
+    """A revision of a text about the test feature."""
     record = feature_record([], select=select, score=[marked(9, "secret")])
-    asked = asyncio.run(TsvExplainer(model).refine(record, explained("the old text"), predicted))
-    assert asked.usage.calls == len(model.asked)
-    return asked.revision
+    simulated = Simulation(levels=tuple(predicted))
+    return asyncio.run(TsvExplainer(model).refine(record, explained("the old text"), simulated))
 
 
 def test_the_worst_cases_are_shown_in_balance() -> None:
     """Twelve misses and six false alarms of different size: the four worst of each, worst first."""
     select = [marked(level % 11, f"m{level}") for level in range(12)] + [marked(0, f"f{level}") for level in range(6)]
     predicted = [(0,)] * 12 + [(level,) for level in range(6)]
-    cases = choose_cases(select, predicted)
+    cases = choose_cases(select, Simulation(levels=tuple(predicted)))
     assert [case.tokens[0] for case in cases] == [" m10", " m9", " m8", " m7", " f5", " f4", " f3", " f2"]
     assert [case.error for case in cases] == [10, 9, 8, 7, -5, -4, -3, -2]
 
@@ -45,7 +44,7 @@ def test_the_worst_cases_are_shown_in_balance() -> None:
 def test_what_one_kind_lacks_the_other_fills(misses: int, alarms: int) -> None:
     select = [marked(9, "m")] * misses + [marked(0, "f")] * alarms + [marked(4, "right")]
     predicted = [(0,)] * misses + [(9,)] * alarms + [(4,)]
-    cases = choose_cases(select, predicted)
+    cases = choose_cases(select, Simulation(levels=tuple(predicted)))
     assert len(cases) == min(MOST_CASES, misses + alarms)
     assert sum(case.error > 0 for case in cases) == max(min(misses, 4), min(misses, MOST_CASES - alarms))
 
@@ -53,14 +52,14 @@ def test_what_one_kind_lacks_the_other_fills(misses: int, alarms: int) -> None:
 def test_of_a_whole_window_the_worst_token_counts() -> None:
     """A token past the target is no error of a graded window; of a whole window it is."""
     levels, predicted = [0, 3, 0, 8], (0, 1, 5, 8)
-    (case,) = choose_cases([example("abcd", levels)], (predicted,))
+    (case,) = choose_cases([example("abcd", levels)], Simulation(levels=(predicted,)))
     assert (case.error, case.predicted) == (-5, {0: 0, 1: 1, 2: 5, 3: 8})
-    (case,) = choose_cases([example("abcd", levels, target=3)], ((6,),))
+    (case,) = choose_cases([example("abcd", levels, target=3)], Simulation(levels=((6,),)))
     assert (case.error, case.predicted) == (2, {3: 6})
 
 
 def test_a_window_whose_answer_failed_is_no_error() -> None:
-    assert choose_cases([marked(9, "a")], [None]) == []
+    assert choose_cases([marked(9, "a")], Simulation(levels=(None,), failures=((0, "refused"),))) == []
 
 
 def test_a_revision_says_where_it_comes_from() -> None:
@@ -88,7 +87,7 @@ def test_the_score_part_is_never_seen() -> None:
         model = FunctionModel(lambda _: "what?")
         select = [marked(9, "a"), marked(0, "b")]
         record = feature_record([marked(5, "shown")], select=select, score=score)
-        asyncio.run(TsvExplainer(model).refine(record, explained("the old text"), ((1,), (6,))))
+        asyncio.run(TsvExplainer(model).refine(record, explained("the old text"), Simulation(levels=((1,), (6,)))))
         return model.asked
 
     assert asked([marked(9, "secret")]) == asked([])
@@ -117,7 +116,7 @@ def test_an_unusable_revision_is_asked_again_at_most_twice() -> None:
 
 def test_a_simulation_of_other_windows_is_a_bug() -> None:
     with pytest.raises(ValueError, match="zip"):
-        choose_cases([marked(9, "a")], ((1,), (1,)))
+        choose_cases([marked(9, "a")], Simulation(levels=((1,), (1,))))
 
 
 def test_the_oracle_revises_by_the_true_levels() -> None:
