@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-CHUNK_ELEMENTS = 1 << 20
-"""Elements of the largest array in one chunk: near the processor's cache, and far below any memory limit."""
+CHUNK_ELEMENTS = 1 << 18
+"""Elements of the largest array in one chunk: what a processor's cache holds, and far below any memory limit."""
 
 
 class Ties(NamedTuple):
