@@ -4,10 +4,10 @@ Activations, predictions, a baseline's predictions and each window's stratum flo
 feature flow out, NaN where the value itself is undefined. Windows are the units, never tokens: positions of one window
 err together. Knows no record and no protocol.
 
-Which to take, for one target a window in thirds (tests/bench/bench_coverage.py, nominal .95, 60 and 120 windows): `bca`
-for rho, which covers .94 to .97; `jackknife` for the lift, .94 to .955, where `bca` covers .91 to .95. The jackknife of
-rho covers .945 to .98. Strata are active, uniform and hard: in one stratum the intervals are up to a fifth wider than
-they need be, and resampling inside each decile makes them too narrow.
+Which to take, for one target a window in thirds (tests/bench/bench_coverage.py, nominal .95, 60 and 120 windows): with
+the strata weak active (deciles 1-5), strong active, uniform and hard, `jackknife` covers .93 to .97 for rho and for the
+lift; `bca` .92 to .965 for rho but .91 to .95 for the lift. With the active windows in one stratum, as if their deciles
+had not been fixed, rho is covered up to .98 of the time; resampling inside each decile is too narrow.
 """
 
 from typing import NamedTuple

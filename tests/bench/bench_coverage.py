@@ -52,7 +52,10 @@ class Sample(NamedTuple):
     truth: Float[np.ndarray, "draw window tok"]
     own: Float[np.ndarray, "draw window tok"]
     lookup: Float[np.ndarray, "draw window tok"]
-    stratum: Int[np.ndarray, "draw window"]
+    thirds: Int[np.ndarray, "draw window"]
+    """Active, uniform, hard."""
+    quarters: Int[np.ndarray, "draw window"]
+    """The same with the upper five deciles apart."""
 
 
 def sample(explanation: Explanation, density: float, n_draws: int, n_window: int, rng: np.random.Generator) -> Sample:
@@ -67,7 +70,7 @@ def sample(explanation: Explanation, density: float, n_draws: int, n_window: int
     confusable = (stratum == 2) | ((stratum == 1) & (rng.random(shape) < 3 * density / (1 - density)))
     strength = np.minimum(truth / reference[190_000], 1)
     own, lookup = (_answer(e, levels, strength, confusable, rng)[..., None] for e in (explanation, LOOKUP))
-    return Sample(truth[..., None], own, lookup, stratum)
+    return Sample(truth[..., None], own, lookup, stratum, np.where(levels > 5, 3, stratum))
 
 
 def _answer(
@@ -89,10 +92,10 @@ def main() -> int:
     parser.add_argument("--density", type=float, default=1e-3)
     asked = parser.parse_args()
     methods: dict[str, Callable[[Sample], Intervals]] = {
-        "jackknife, one stratum": lambda s: jackknife(*_sides(s), np.zeros_like(s.stratum), s.lookup),
-        "jackknife, stratified": lambda s: jackknife(*_sides(s), s.stratum, s.lookup),
-        "BCa, one stratum": lambda s: bca(*_sides(s), np.zeros_like(s.stratum), s.lookup),
-        "BCa, stratified": lambda s: bca(*_sides(s), s.stratum, s.lookup),
+        "jackknife, 3 strata": lambda s: jackknife(*_sides(s), s.thirds, s.lookup),
+        "jackknife, 4 strata": lambda s: jackknife(*_sides(s), s.quarters, s.lookup),
+        "BCa, 3 strata": lambda s: bca(*_sides(s), s.thirds, s.lookup),
+        "BCa, 4 strata": lambda s: bca(*_sides(s), s.quarters, s.lookup),
     }
     print("| windows | explanation | rho (lift) | mean bias |" + "".join(f" {name} |" for name in methods))
     print("| --- | --- | --- | --- |" + " --- |" * len(methods))
