@@ -15,7 +15,8 @@ from autointerp.aio import SILENT, Listener, Summaries
 from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.config import RunConfig, SimulatorName
-from autointerp.records import FeatureScore, Finding
+from autointerp.records import Finding
+from autointerp.scores import FeatureScore
 
 T = TypeVar("T")
 

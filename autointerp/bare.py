@@ -138,10 +138,7 @@ def make_scored_record(records: Sequence[BareRecord]) -> FeatureRecord:
     )
 
 
-def make_feature_record(
-    records: Sequence[BareRecord], dictionary: str, feature: int, design: Design, seed: int
-) -> FeatureRecord:
-    """The feature record of bare records, all of one feature: parts by document, every stratum that they can fill."""
+def make_chooser(records: Sequence[BareRecord], dictionary: str, design: Design, seed: int) -> Chooser:
+    """Chooses windows of bare records, all of one feature: parts by document, every stratum that they can fill."""
     rows = BareRows(records)
-    chooser = Chooser(BareReader(rows, records), CorpusIndex(rows, seed), dictionary, design)
-    return chooser.feature_record(feature)
+    return Chooser(BareReader(rows, records), CorpusIndex(rows, seed), dictionary, design)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
 
-ProtocolName = Literal["simulate"]
+ProtocolName = Literal["graded", "simulate"]
 ExplainerName = Literal["lookup", "tsv"]
 SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
@@ -98,6 +98,21 @@ class ExplainConfig(_Section):
 
     candidates: Annotated[int, Field(ge=1, le=50)] = 1
     """Explanations asked for; the best on the select part is kept."""
+    refine: bool = False
+    """Show the explanation its errors on the select part once; the revision is kept only if it is better there."""
+
+
+class ScoreConfig(_Section):
+    """How explanations are scored under `graded`."""
+
+    windows: Literal[60, 120] = 60
+    """Windows a feature: 60 to screen, 120 to publish; the 60 are among the 120."""
+    stop: Literal["fixed", "ci"] = "fixed"
+    """`ci`: from 60 windows on, more, up to 120, only where the interval spans the look-up baseline or the null."""
+    guided: Annotated[int, Field(ge=0, le=50)] = 10
+    """Silent windows looked for by the explanation's own words, for false positives beside the score; 0 for none."""
+    interval: Literal["bca", "jackknife"] | None = None
+    """`bca` up to 10,000 features and `jackknife` above, where absent."""
 
 
 class RunConfig(_Section):
@@ -114,7 +129,7 @@ class RunConfig(_Section):
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
-    protocol: ProtocolName = "simulate"
+    protocol: ProtocolName = "graded"
     """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
     """`tsv` with a language model and `lookup` without, where absent."""
@@ -133,6 +148,7 @@ class RunConfig(_Section):
     harvest: HarvestConfig = HarvestConfig()
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()
+    score: ScoreConfig = ScoreConfig()
 
     @property
     def explainer_name(self) -> ExplainerName:
@@ -156,6 +172,8 @@ class RunConfig(_Section):
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
+        if self.explain.refine and self.explainer_name == "lookup":
+            raise ValueError("refine asks a language model to revise; name one with --llm MODEL, or leave refine out")
         if not _FEATURES.fullmatch(self.features):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
@@ -287,5 +305,6 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
         "harvest": HarvestConfig,
         "endpoint": EndpointConfig,
         "explain": ExplainConfig,
+        "score": ScoreConfig,
     }
     return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

@@ -4,6 +4,7 @@ Token rows flow in; arrays over rows, slots and candidate windows flow out. Know
 row * context + place in the row.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol, get_args
@@ -17,6 +18,8 @@ from autointerp.records import Part
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _LAST_OF_20 = (7, 10, 11, 19)
+LEAST_BEGINNING = 4
+_WORD = re.compile(r"\w+|[^\w\s]+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -72,6 +75,13 @@ class PairCounts(NamedTuple):
     """previous * d_vocab + token, ascending."""
     times: Int[np.ndarray, " n"]
 
+    def times_of(self, keys: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """How often each of some pairs stands there."""
+        if not len(self.key):
+            return np.zeros(len(keys), dtype=np.int64)
+        places = np.searchsorted(self.key, keys).clip(0, len(self.key) - 1)
+        return np.where(self.key[places] == keys, self.times[places], 0)
+
 
 def part_of(source: str, seed: int) -> Part:
     """The part of a source, by hash: 8 of 20 explain, 3 select, 1 calibrate, 8 score."""
@@ -107,6 +117,31 @@ class CorpusIndex:
     def explain_counts(self) -> Int[np.ndarray, " d_vocab"]:
         """Occurrences of each token in the explain part."""
         return np.bincount(self.tokens[self.part_text("explain")], minlength=self.d_vocab)
+
+    @cached_property
+    def explain_places(self) -> Int[np.ndarray, " place"]:
+        """Tokens of the explain part at each place of a row."""
+        return np.bincount(self.part_text("explain") % self.corpus.context, minlength=self.corpus.context)
+
+    @cached_property
+    def _tokens_of(self) -> dict[str, list[int]]:
+        """Token ids by their text, spaces and case apart."""
+        ids: dict[str, list[int]] = {}
+        for token, text in enumerate(self.corpus.vocabulary):
+            ids.setdefault(text.strip().casefold(), []).append(token)
+        return ids
+
+    def query(self, text: str) -> Float[np.ndarray, " d_vocab"]:
+        """Weights of the tokens that a text's words and signs name, rarer ones heavier.
+
+        A word that is no token counts as its longest beginning, of at least four letters, that is one.
+        """
+        weights = np.zeros(self.d_vocab)
+        for word in _WORD.findall(text.casefold()):
+            lengths = range(len(word), min(len(word), LEAST_BEGINNING) - 1, -1)
+            ids = next((self._tokens_of[word[:n]] for n in lengths if word[:n] in self._tokens_of), [])
+            weights[ids] = self.rarity[ids]
+        return weights
 
     @cached_property
     def explain_pairs(self) -> PairCounts:

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from autointerp.config import RunConfig
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.pipeline import Results, final_outcomes
+from autointerp.pipeline import final_outcomes
+from autointerp.plans import Results
 from autointerp.records import (
     DictionarySpec,
     Example,
     Failed,
     FeatureRecord,
-    FeatureScore,
     FeatureStats,
     RunManifest,
-    Score,
     Simulation,
     Skipped,
 )
@@ -35,6 +34,7 @@ from autointerp.report.data import (
     WithInterval,
 )
 from autointerp.report.findings import compare_controls, why_low
+from autointerp.scores import FeatureScore, Score
 from autointerp.sources import FeatureSource
 
 Progress = Callable[[str, int, int], None]
@@ -75,7 +75,7 @@ def _run_facts(
     summaries: Mapping[str, DictionarySummary],
     scores: Mapping[str, Sequence[FeatureScore]],
 ) -> RunFacts:
-    protocol = plans[0].protocol
+    plan = plans[0].plan
     return RunFacts(
         title=f"{_name(config.model)} on {_name(config.corpus)}" if config.records is None else config.records.stem,
         created=(manifest.closed or manifest.started)[:10],
@@ -83,7 +83,7 @@ def _run_facts(
         corpus=CorpusFacts(
             name=_name(config.corpus) or str(config.records), digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
         ),
-        protocol=ProtocolFacts(name=protocol.name, n_windows=protocol.n_windows, description=protocol.description),
+        protocol=ProtocolFacts(name=plan.label, n_windows=plan.n_windows, description=plan.protocol.description),
         explainer=plans[0].explainer_key,
         simulator=plans[0].simulator_key,
         seed=config.seed,
@@ -185,10 +185,11 @@ def _interval(score: Score) -> dict[str, float | None]:
 
 
 def _windows(record: FeatureRecord, simulation: Simulation | None) -> tuple[ReportWindow, ...]:
-    levels = simulation.levels if simulation else (None,) * len(record.splits.score)
+    levels = simulation.levels if simulation else ()
+    scored = record.splits.score[: len(levels) or None]
     return (
         *(_window("explain", example, None) for example in record.splits.explain),
-        *(_window("score", e, predicted) for e, predicted in zip(record.splits.score, levels, strict=True)),
+        *(_window("score", e, levels[i] if levels else None) for i, e in enumerate(scored)),
     )
 
 
@@ -202,6 +203,7 @@ def _window(part: str, example: Example, simulated: Sequence[int] | None) -> Rep
             "tokens": example.record.tokens,
             "levels": example.levels,
             "activations": example.record.activations,
+            "target": example.target,
             "simulated": simulated,
         }
     )

@@ -97,7 +97,7 @@ class MoreScores(Record):
 class ReportWindow(Record):
     """One window of text with what the feature did and what the explanation predicted."""
 
-    part: Literal["explain", "score"]
+    part: Literal["explain", "score", "guided"]
     stratum: Stratum
     decile: Annotated[int, Field(ge=1, le=10)] | None = None
     document: str
@@ -106,14 +106,18 @@ class ReportWindow(Record):
     levels: tuple[Level, ...]
     activations: tuple[float, ...]
     """Raw units."""
+    target: int | None = None
+    """Place of the one token that was asked for; None where all were."""
     simulated: tuple[Level, ...] | None = None
-    """Predicted levels; None where the window was not simulated or its answer failed."""
+    """Predicted levels, the target's alone where there is one; None where not simulated or the answer failed."""
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
         lengths = {len(self.tokens), len(self.levels), len(self.activations)}
-        if self.simulated is not None:
+        if self.simulated is not None and self.target is None:
             lengths.add(len(self.simulated))
+        if self.simulated is not None and self.target is not None and len(self.simulated) != 1:
+            raise ValueError(f"{len(self.simulated)} levels for one target")
         if not self.tokens or len(lengths) != 1:
             raise ValueError(f"{len(self.tokens)} tokens in a window whose tracks have other lengths")
         return self

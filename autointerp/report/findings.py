@@ -10,8 +10,9 @@ import numpy as np
 from autointerp.interpret.statistics import N_BOOTSTRAP
 from autointerp.interpret.summary import DictionarySummary, counted_values
 from autointerp.provenance import generator
-from autointerp.records import Failed, FeatureScore, Skipped
+from autointerp.records import Failed, Skipped
 from autointerp.report.text import fixed, interval
+from autointerp.scores import FeatureScore
 
 LOW = 0.3
 FIRED_LEVELS = 0.5

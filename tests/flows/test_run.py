@@ -12,8 +12,8 @@ import pytest
 
 import autointerp
 from autointerp.harvest.events import Harvest
-from autointerp.pipeline import select_features
 from autointerp.records import FeatureId
+from autointerp.selection import select_features
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore, ScoreKey
 from tests.flows.conftest import Call, Finished, command, environment

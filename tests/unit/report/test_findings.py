@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.records import Failed, FeatureScore, Role, Skipped, UndefinedReason
+from autointerp.records import Failed, Role, Skipped
 from autointerp.report.findings import compare_controls, why_low
+from autointerp.scores import FeatureScore, UndefinedReason
 from tests.unit.interpret.test_score import feature_score
 
 
@@ -19,7 +20,7 @@ def scores(mean: float, n: int = 60, seed: int = 0) -> list[FeatureScore]:
 def sentences(groups: Mapping[str, tuple[Role, Sequence[FeatureScore]]]) -> list[str]:
     def summary(role: Role, found: Sequence[FeatureScore]) -> DictionarySummary:
         return summarise(role, range(len(found)), found, {}, explained=len(found), protocol="simulate", n_windows=48,
-                         n_tokens=1, l0=1.0, density=None, n_alive=1, seed=0)  # fmt: skip
+                         n_tokens=1, l0=1.0, density=None, n_alive=1, refinements={}, seed=0)  # fmt: skip
 
     summaries = {name: summary(role, found) for name, (role, found) in groups.items()}
     return list(compare_controls(summaries, {name: found for name, (_, found) in groups.items()}, 0))
