@@ -10,9 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from autointerp.selftest.bench import Check, GeneratorReport
+from autointerp.selftest.card import JudgeCard
 from autointerp.selftest.measure import Cell
+from autointerp.selftest.planted import NEAR_MISSES
+from autointerp.selftest.textbench import FeatureRow, TextReport
 
 WIDTH = 100
+NEAR_NAMES: tuple[str, ...] = NEAR_MISSES
 RANKED = ("broad", "lookup", "narrow", "noisy")
 SHORT = {"broad": "broad", "lookup": "look-up", "narrow": "narrow", "noisy": "noisy", "random": "random"}
 
@@ -163,6 +167,97 @@ def _show_stopping(console: Console, report: GeneratorReport) -> None:
             f"{row.bias:+.3f} ± {1.96 * row.bias_se:.3f}",
         )
     console.print(table)
+
+
+def show_text_bench(report: TextReport) -> None:
+    """The planted features of real text, and the judges with dials."""
+    console = Console(width=WIDTH, highlight=False)
+    _say(console, "PLANTED FEATURES OF REAL TEXT, JUDGES WITH DIALS", "bold")
+    _show_features(console, report.features, "The project's own path over python-docs: careful judge, graded-60")
+    _say(
+        console,
+        "What to see: the true explanation stands above those that miss, list tokens or describe something else. "
+        "Over-broad ones (red: not below the truth) pass where the hard windows hold little of what they wrongly "
+        "claim: hits broad, the share of them answered above 0, is low. Windows looked for by the explanation's own "
+        "words (guided: false positives per 1,000) still catch most. Holes are places where the rule holds and the "
+        "feature is silent: hard windows seek them out, so they cost even a true explanation dearly.",
+    )
+    table = _table("How often the true explanation stands above each near-miss", "judge", gap=0)
+    for name in ("protocol", "mean\ntrue", "scored", *NEAR_NAMES, "no\nscore", "calls"):
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    for judge, rows in report.judges.items():
+        for plan, row in rows.items():
+            table.add_row(
+                judge,
+                plan,
+                _number(row.true_mean),
+                str(row.n_true),
+                *("-" if row.above[n] is None else _share(row.above[n] or 0.0) for n in NEAR_NAMES),
+                str(sum(row.without_score.values())),
+                f"{row.calls:,}",
+            )
+    console.print(table)
+    _say(
+        console,
+        "What to see: a hasty judge scores the truth lower and tells less apart; an unreadable one gets no score "
+        "rather than zeros (a failed window is never read as a level).",
+    )
+
+
+def show_card(card: JudgeCard) -> None:
+    """What a judge is worth."""
+    console = Console(width=WIDTH, highlight=False)
+    _say(console, f"JUDGE CARD: {card.simulator}", "bold")
+    table = _table("True explanations: levels answered against levels planted", "windows")
+    for name in ("n", "bias in levels", "seen", "agrees with the rule"):
+        table.add_column(name, justify="right")
+    for name, row in card.strata.items():
+        table.add_row(name, str(row.n), f"{row.bias:+.2f}", f"{row.sees:.2f}", f"{row.agrees:.2f}")
+    console.print(table)
+    _show_features(console, card.features, "Every explanation of every planted feature, graded-60")
+    shares = (f"{name} {_number(card.ranking.above[name])}" for name in NEAR_NAMES)
+    _say(console, f"The true explanation stands above: {', '.join(shares)} (share of features).")
+    again = f"Asked twice, it gives the same level for {_number(card.equal)} of the windows"
+    _say(console, f"{again} (r {_number(card.correlation)}).")
+    failures = ", ".join(f"{n} {reason}" for reason, n in card.failures.items()) or "none"
+    _say(console, f"Windows without an answer: {failures}, of {card.n_asked:,}.")
+    u, per = card.usage, card.usage.input_tokens / max(card.explanations, 1)
+    tokens = f"{u.input_tokens:,} input tokens ({u.cached_input_tokens:,} cached), {u.output_tokens:,} output tokens"
+    _say(console, f"Cost: {u.calls:,} calls, {tokens}; about {per:,.0f} input tokens an explanation.")
+
+
+def _show_features(console: Console, rows: Sequence[FeatureRow], title: str) -> None:
+    table = _table(title, "planted feature", gap=0)
+    heads = ("density", "true", "null", "look-\nup", "broad", "narrow", "tokens", "neigh-\nbour", "unre-\nlated")
+    for name in (*heads, "hits\nbroad", "guided\ntrue", "guided\nbroad"):
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    for row in rows:
+        true, broad = row.claims["true"], row.claims.get("broad")
+        table.add_row(
+            row.kind,
+            f"{row.density:.0e}" if row.density else "0",
+            _number(true.value),
+            _number(true.null_threshold),
+            _number(row.lookup),
+            *(_rival(row, name) for name in NEAR_NAMES),
+            _number(broad.hit_rate if broad else None),
+            "-" if true.guided is None else f"{true.guided:.0f}",
+            "-" if broad is None or broad.guided is None else f"{broad.guided:.0f}",
+        )
+    console.print(table)
+
+
+def _rival(row: FeatureRow, name: str) -> str:
+    """A near-miss's value, red where it does not stand below the truth."""
+    claim, true = row.claims.get(name), row.claims["true"].value
+    if claim is None or claim.value is None or true is None:
+        return "-"
+    text = f"{claim.value:.2f}"
+    return f"[red]{text}[/]" if claim.value >= true else text
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _show_checks(console: Console, checks: Sequence[Check]) -> None:

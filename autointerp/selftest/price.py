@@ -9,7 +9,7 @@ import asyncio
 from autointerp.interpret.simulate_llm import StructuredSimulator
 from autointerp.llm.base import ChatReply, ChatRequest
 from autointerp.llm.fakes import FunctionModel
-from autointerp.records import Explanation, FeatureId, Usage
+from autointerp.records import Explanation, FeatureId, Usage, Window
 from autointerp.selftest.samplers import BenchDesign
 
 CHARACTERS_PER_TOKEN = 4
@@ -20,15 +20,17 @@ TEXT = "the name of a Python module where a sentence tells the reader to import 
 def price_of(design: BenchDesign) -> tuple[int, int]:
     """Calls and input tokens of one explanation's score where every answer can be read at once.
 
-    A protocol that shows several windows in one request is priced as one longer window a request.
+    A protocol that scores every token of several windows in one request is priced as one longer window a request.
     """
-    calls = -(-design.n_windows // design.windows_per_request)
-    window = (WORD,) * (design.width * design.windows_per_request)
+    window = Window((WORD,) * design.width, design.width // 2)
+    if design.n_scored > 1:
+        window = Window((WORD,) * (design.width * design.windows_per_request), None)
+    n = design.n_windows if design.n_scored == 1 else design.n_windows // design.windows_per_request
     model = FunctionModel(_refuse)
     explanation = Explanation(
         feature=FeatureId(dictionary="selftest", index=0), text=TEXT, author="human", method="human", examples_digest=""
     )
-    asyncio.run(StructuredSimulator(model).simulate(explanation, [window] * calls))
+    asyncio.run(StructuredSimulator(model).simulate(explanation, [window] * n))
     characters = sum(len(message.content) for request in model.asked for message in request.messages)
     return len(model.asked), characters // CHARACTERS_PER_TOKEN
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
+from autointerp.interpret.simulate import WINDOWS_A_REQUEST
 from autointerp.selftest.generator import FRAGMENT, Planted, Sample
 
 BenchProtocol = Literal[
@@ -35,6 +36,7 @@ class BenchDesign:
     n_scored: int
     """Levels answered a window."""
     windows_per_request: int
+    """`WINDOWS_A_REQUEST` targets; of the others as published."""
     strata: tuple[int, ...]
     """Windows of each stratum but the first, which has the rest."""
     draw: Draw
@@ -165,8 +167,8 @@ def bricken(planted: Planted, n_draws: int, rng: np.random.Generator) -> Sample:
 
 
 DESIGNS: dict[BenchProtocol, BenchDesign] = {
-    "graded-60": BenchDesign(60, 32, 1, 10, (20, 20), graded(60)),
-    "graded-120": BenchDesign(120, 32, 1, 10, (40, 40), graded(120)),
+    "graded-60": BenchDesign(60, 32, 1, WINDOWS_A_REQUEST, (20, 20), graded(60)),
+    "graded-120": BenchDesign(120, 32, 1, WINDOWS_A_REQUEST, (40, 40), graded(120)),
     "simulate": BenchDesign(48, 16, 16, 1, (16, 16), simulate_48x16),
     "random": BenchDesign(10, 64, 64, 1, (), random_10x64),
     "top-random": BenchDesign(10, 64, 64, 1, (5,), top_random),
