@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,7 +23,9 @@ DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NEURONS_PREFIX = "neurons@"
+RANDOM_PREFIX = "random@"
 PYTHON_DOCS = "python-docs"
+DATA_SET_PREFIX = "hf:"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
 """Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
@@ -42,11 +44,11 @@ class DictionaryConfig(_Section):
     id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
     """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
-    """A folder or file with weights, or `neurons@HOOK`."""
+    """A folder or file with weights, `neurons@HOOK`, or `random@ID`: random directions of that dictionary's density."""
     hook_point: str | None = None
     """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
     role: Role
-    """`basis` for neurons and `trained` for everything else, where absent."""
+    """`basis` for neurons, `control` for random directions and `trained` for everything else, where absent."""
     rerandomise_seed: int | None = None
     """For a control: the model under it is redrawn from this seed when it is harvested."""
 
@@ -54,9 +56,15 @@ class DictionaryConfig(_Section):
     @classmethod
     def _default_role(cls, values: Any) -> Any:
         if isinstance(values, dict) and "role" not in values:
-            neurons = str(values.get("path", "")).startswith(NEURONS_PREFIX)
-            return {**values, "role": "basis" if neurons else "trained"}
+            roles = {NEURONS_PREFIX: "basis", RANDOM_PREFIX: "control"}
+            path = str(values.get("path", ""))
+            return {**values, "role": next((r for prefix, r in roles.items() if path.startswith(prefix)), "trained")}
         return values
+
+    @property
+    def like(self) -> str | None:
+        """The dictionary whose densities its random directions have; None where it is no `random@ID`."""
+        return self.path.removeprefix(RANDOM_PREFIX) if self.path.startswith(RANDOM_PREFIX) else None
 
     @model_validator(mode="after")
     def _only_controls_redraw(self) -> Self:
@@ -72,6 +80,10 @@ class HarvestConfig(_Section):
     """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
     prepend_bos: bool | None = None
     """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    text_column: Annotated[str, Field(min_length=1)] = "text"
+    """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
+    n_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
@@ -124,7 +136,7 @@ class RunConfig(_Section):
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
     corpus: str = ""
-    """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    """`python-docs`, a `.txt`, `.jsonl` or `.parquet` file, a folder of such, or `hf:NAME[/CONFIG][:SPLIT]`."""
     records: Path | None = None
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
@@ -170,6 +182,8 @@ class RunConfig(_Section):
         twice = {i for i in ids if ids.count(i) > 1}
         if twice:
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
+        for d in self.dictionary:
+            self._check_like(d)
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if self.explain.refine and self.explainer_name == "lookup":
@@ -178,23 +192,54 @@ class RunConfig(_Section):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
 
+    def _check_like(self, asked: DictionaryConfig) -> None:
+        """Random directions stand beside a dictionary of this run that is on the same weights and is none itself."""
+        if asked.like is None:
+            return
+        others = {d.id: d for d in self.dictionary if d.like is None}
+        if asked.like not in others:
+            raise ValueError(
+                f"{asked.path} names no dictionary of this run that has weights of its own; "
+                f"it can be one of: {', '.join(RANDOM_PREFIX + i for i in others) or 'none'}"
+            )
+        seed = others[asked.like].rerandomise_seed
+        if asked.rerandomise_seed != seed:
+            wanted = "no rerandomise_seed" if seed is None else f"rerandomise_seed = {seed}"
+            raise ValueError(f"{asked.path} is harvested on the model of {asked.like}; give {asked.id} {wanted}")
+
 
 def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str | None = None) -> RunConfig:
     """The configuration from a TOML file (or none), the environment, and flags, later ones winning.
 
     Relative `model`, `corpus` and dictionary paths in the TOML are relative to its folder, where they exist there.
-    Dictionaries given as flags replace the file's.
+    Dictionaries given as flags replace the file's; a flag `section.key` is one of a section.
     """
     values: dict[str, Any] = _read_toml(toml) if toml else {}
     environment = _from_environment(os.environ)
     _merge(values, environment)
-    _merge(values, {key: value for key, value in flags.items() if value is not None})
+    _merge(values, _nested(flags))
     if isinstance(values.get("dictionary"), list):
         values["dictionary"] = _with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
     variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
     return check_config(values, (str(toml) if toml else "the command line") + variables)
+
+
+def change_config(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone."""
+    values = config.model_dump()
+    _merge(values, _nested(changes))
+    return check_config(values, "the changes asked for")
+
+
+def _nested(flags: Mapping[str, object]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        section, dot, key = name.rpartition(".")
+        if value is not None:
+            (values.setdefault(section, {}) if dot else values)[key] = value
+    return values
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
@@ -216,6 +261,65 @@ def parse_dictionary(spec: str) -> dict[str, object]:
     return values
 
 
+class DataSetName(NamedTuple):
+    """What `hf:NAME[/CONFIG][:SPLIT]` names."""
+
+    name: str
+    """`OWNER/NAME` on the hub, or a folder."""
+    config: str | None
+    split: str | None
+
+    def __str__(self) -> str:
+        return DATA_SET_PREFIX + self.name + (f"/{self.config}" if self.config else "") + self._split
+
+    @property
+    def _split(self) -> str:
+        return f":{self.split}" if self.split else ""
+
+
+def parse_data_set(corpus: str) -> DataSetName | None:
+    """The data set that a corpus names; None where it is none.
+
+    Raises:
+        UsageError: it has the prefix of a data set and no name.
+    """
+    if not corpus.startswith(DATA_SET_PREFIX):
+        return None
+    name, _, split = corpus.removeprefix(DATA_SET_PREFIX).partition(":")
+    parts = name.split("/")
+    if not name or (not all(parts) and not Path(name).exists()):
+        raise UsageError(
+            f"the corpus {corpus!r} is not of the form hf:OWNER/NAME[/CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]"
+        )
+    if Path(name).exists() or len(parts) < 3:
+        return DataSetName(name, None, split or None)
+    return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
+
+
+class HarvestPart(NamedTuple):
+    """One of several equal parts of a harvest, each made by a process of its own."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_part(text: str) -> HarvestPart:
+    """`0/3` to `2/3` of the command line.
+
+    Raises:
+        UsageError: it is no part.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part = HarvestPart(int(match[1]), int(match[2])) if match else HarvestPart(0, 0)
+    if part.number >= part.of:
+        raise UsageError(f"--shard {text} is no part of a harvest; with 3 of them they are 0/3, 1/3 and 2/3")
+    return part
+
+
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)
@@ -232,9 +336,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
         value = holder.get(key)
-        if isinstance(value, str) and (path.parent / value).exists():
-            holder[key] = str((path.parent / value).resolve())
+        if isinstance(value, str):
+            holder[key] = _beside(path.parent, value)
     return values
+
+
+def _beside(folder: Path, value: str) -> str:
+    """A path, or the path inside `hf:FOLDER:SPLIT`, made absolute where it exists in the folder."""
+    prefix = DATA_SET_PREFIX if value.startswith(DATA_SET_PREFIX) else ""
+    name, colon, split = value.removeprefix(prefix).partition(":") if prefix else (value, "", "")
+    return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
 
 
 def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ Knows no LLM and no torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,8 @@ from jaxtyping import Int
 from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
 from autointerp.examples import Chooser
-from autointerp.harvest.events import Corpus, Harvest
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.tokens import Corpus
 from autointerp.interop.bare_records import parse_json_lines
 from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file
@@ -85,7 +86,7 @@ class HarvestSource:
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the corpus."""
-        return _LateChooser(lambda: Chooser(self._harvest, self._index(), self.spec.id, design))
+        return Chooser(self._harvest, self._index(), self.spec.id, design)
 
 
 class BareSource:
@@ -124,19 +125,6 @@ class BareSource:
     def feature_facts(self, index: int) -> FeatureFacts:
         """Nothing: there are no weights."""
         return FeatureFacts()
-
-
-class _LateChooser:
-    """A chooser over the whole corpus, indexed when the first feature asks for it."""
-
-    def __init__(self, make: Callable[[], Chooser]) -> None:
-        self._make: Callable[[], Chooser] = cache(make)
-
-    def feature_record(self, feature: int) -> FeatureRecord:
-        return self._make().feature_record(feature)
-
-    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
-        return self._make().guided_examples(feature, explanation, n)
 
 
 class _OwnRecords:

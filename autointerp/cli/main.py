@@ -34,11 +34,14 @@ Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a nam
 HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
 Dictionaries = Annotated[
     list[str] | None,
-    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, or neurons@HOOK; give it again for more."),
+    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, neurons@HOOK or random@ID; may be given again."),
 ]
-Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
+]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
-Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
+Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
     str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
@@ -46,8 +49,19 @@ Simulator = Annotated[
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
+Stop = Annotated[
+    str | None,
+    typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
+]
+Refine = Annotated[
+    bool | None, typer.Option("--refine/--no-refine", help="Show an explanation its errors on the select part once.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
+Shard = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
+]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
@@ -64,6 +78,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
@@ -85,6 +102,9 @@ def run(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "score.windows": windows,
+        "score.stop": stop,
+        "explain.refine": refine,
         "llm": llm,
         "base_url": base_url,
         "cache": cache,
@@ -110,26 +130,37 @@ def harvest(
     corpus: Corpus = None,
     out: Out = None,
     seed: Seed = None,
+    shard: Shard = None,
     demo: Demo = False,
     as_json: AsJson = False,
 ) -> None:
     """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
     from autointerp import api
     from autointerp.cli.progress import listening
+    from autointerp.config import parse_part
 
     flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
     settings = _settings(config, flags, dictionary, demo=demo)
+    part = parse_part(shard) if shard is not None else None
+    shards = {}
     with listening() as listener:
-        api.run_harvest(settings, listener)
+        if part is None:
+            api.run_harvest(settings, listener)
+        else:
+            shards = api.run_harvest_part(settings, part, listener).shards
     print(settings.out / "harvest")
+    if part is not None:
+        print(f"part {part} is done; when all are, run the same without --shard to close the harvest")
     if as_json:
-        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})
+        done = {"shard": str(part), "shards": shards} if part is not None else {}
+        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary], **done})
 
 
 @app.command()
 def explain(
     run: Run,
     explainer: Explainer = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -141,7 +172,14 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
+        changes = {
+            "explainer": explainer,
+            "explain.refine": refine,
+            "features": features,
+            "llm": llm,
+            "base_url": base_url,
+            "cache": cache,
+        }
         n = api.run_explain(run, changes, listener)
     print(f"{n} features have an explanation")
     if as_json:
@@ -154,6 +192,9 @@ def score(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -169,6 +210,9 @@ def score(
         "protocol": protocol,
         "explainer": explainer,
         "simulator": simulator,
+        "score.windows": windows,
+        "score.stop": stop,
+        "explain.refine": refine,
         "features": features,
         "llm": llm,
         "base_url": base_url,
@@ -296,7 +340,7 @@ def _settings(
     values = dict(flags)
     if dictionary:
         values["dictionary"] = [parse_dictionary(spec) for spec in dictionary]
-    name = Path(str(values["corpus"])).stem if values.get("corpus") else None
+    name = Path(str(values["corpus"])).stem.replace(":", "-") if values.get("corpus") else None
     default = f"runs/{'-'.join(filter(None, ['demo' if demo else None, name])) or 'run'}"
     return make_config(config, values, default)
 

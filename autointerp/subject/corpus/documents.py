@@ -1,6 +1,6 @@
 """Cutting a source into documents that fit a model's context.
 
-In: text and a function that encodes text to token ids. Out: lists of token ids, none longer than asked. Used
+In: text and a function that encodes texts to token ids. Out: lists of token ids, none longer than asked. Used
 by the harvest and by the scripts that trained the demo model. Knows nothing of BOS, padding or tensors.
 """
 
@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-Encode = Callable[[str], Sequence[int]]
-"""Text to token ids, with no special token added."""
+Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
+"""Each text to its token ids, with no special token added; many at once, because a call costs more than a paragraph."""
 
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
@@ -67,18 +67,18 @@ def _longest_run(pieces: Sequence[_Piece], start: int, encode: Encode, max_token
 
 
 def _encode_run(run: Sequence[_Piece], encode: Encode) -> Sequence[int]:
-    return run[0].ids if len(run) == 1 else encode("".join(piece.text for piece in run))
+    return run[0].ids if len(run) == 1 else encode(["".join(piece.text for piece in run)])[0]
 
 
 def _pieces(text: str, encode: Encode, max_tokens: int) -> Iterator[_Piece]:
     """Paragraphs, or the lines of a paragraph that is too long."""
-    for lines in _paragraphs(text):
-        paragraph = "".join(lines)
-        ids = encode(paragraph)
+    paragraphs = list(_paragraphs(text))
+    texts = ["".join(lines) for lines in paragraphs]
+    for lines, paragraph, ids in zip(paragraphs, texts, encode(texts), strict=True):
         if len(ids) <= max_tokens or len(lines) == 1:
             yield _Piece(paragraph, ids)
         else:
-            yield from (_Piece(line, encode(line)) for line in lines)
+            yield from map(_Piece, lines, encode(lines))
 
 
 def _paragraphs(text: str) -> Iterator[list[str]]:

@@ -1,13 +1,18 @@
 """Cutting sources into documents, with encoders simple enough to count by hand."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.subject.corpus.documents import cut_into_documents
+from autointerp.subject.corpus import documents as tested
+
+
+def cut_into_documents(text: str, encode: Callable[[str], Sequence[int]], max_tokens: int) -> list[list[int]]:
+    """With an encoder of one text."""
+    return tested.cut_into_documents(text, lambda texts: [encode(text) for text in texts], max_tokens)
 
 
 def characters(text: str) -> list[int]:
