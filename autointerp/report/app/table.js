@@ -155,11 +155,11 @@ const rowHeight = () => parseFloat(getComputedStyle(explorer).getPropertyValue("
 function drawRows() {
   const box = byId("rows");
   const height = rowHeight();
+  const spacer = byId("spacer");
+  spacer.style.height = `${table.rows.length * height}px`; // first, for the box is as high as what it holds
   const first = Math.max(0, Math.floor(box.scrollTop / height) - 6);
   const last = Math.min(table.rows.length, Math.ceil((box.scrollTop + box.clientHeight) / height) + 6);
   const html = table.rows.slice(first, last).map((row, k) => rowHtml(row, first + k, height));
-  const spacer = byId("spacer");
-  spacer.style.height = `${table.rows.length * height}px`;
   spacer.innerHTML = html.join("") || '<p class="none">No feature matches.</p>';
 }
 
