@@ -23,7 +23,7 @@ def shown(summaries: Mapping[str, DictionarySummary], capsys: pytest.CaptureFixt
 
 def test_a_score_stands_beside_its_interval_null_and_controls(capsys: pytest.CaptureFixture[str]) -> None:
     """A mean without its null and its controls is unreadable."""
-    found = [feature_score(i, 0.5, lookup=0.25, bigram=plain(0.375)) for i in range(9)]
+    found = [feature_score(i, 0.5, lookup=0.25, changes={"bigram": plain(0.375)}) for i in range(9)]
     lines = shown({"sae": summary("trained", [*found, feature_score(9, None, lookup=0.25)])}, capsys).splitlines()
     row = next(line for line in lines if line.strip().startswith("sae "))
     words = row.split()
@@ -48,7 +48,8 @@ def test_a_control_of_some_features_says_how_many(capsys: pytest.CaptureFixture[
     """A shuffled mean over a drawn tenth is not the mean over all."""
     not_drawn = plain(None, "not_drawn")
     controls = {"bigram": plain(0.3), "position": plain(0.1)}
-    found = [feature_score(i, 0.5, **controls, **({} if i < 4 else {"shuffled": not_drawn})) for i in range(10)]
+    changes = [controls] * 4 + [{**controls, "shuffled": not_drawn}] * 6
+    found = [feature_score(i, 0.5, changes=changes[i]) for i in range(10)]
     text = shown({"sae": summary("trained", found), "own": summary("control", found[:4])}, capsys)
     assert "sae: shuffled is the mean of 4 features drawn, the others are of 10" in text
     assert "Dictionaries for comparison - control: own" in text

@@ -1,5 +1,7 @@
 """Scores for tests of the report: a value, or a reason, with controls that say nothing."""
 
+from collections.abc import Mapping
+
 from autointerp.records import FeatureId, TokenProfile
 from autointerp.scores import FeatureScore, Score, UndefinedReason
 
@@ -18,9 +20,9 @@ def feature_score(
     *,
     lookup: float | None = 0.0,
     half: float = 0.1,
-    **changes: object,
+    changes: Mapping[str, object] | None = None,
 ) -> FeatureScore:
-    """A feature's score, its shuffled control 0 and its lift the difference to `lookup`."""
+    """A feature's score, its shuffled control 0 and its lift the difference to `lookup`; `changes` are other fields."""
     lift = None if value is None or lookup is None else value - lookup
     return FeatureScore.model_validate(
         {
@@ -35,6 +37,6 @@ def feature_score(
             "shuffled": plain(0.0),
             "profile": TokenProfile(entropy_bits=1.0 + index, single_token=index % 2 == 0, n_distinct=3),
             "per_stratum": {},
-            **changes,
+            **(changes or {}),
         }
     )

@@ -106,8 +106,8 @@ def test_split_by_the_single_token_flag() -> None:
     """The means of the two kinds of feature, each with its own n."""
     found = [feature_score(i, 0.8 if i % 2 == 0 else 0.2) for i in range(20)]
     said = sentences({"sae": ("trained", found)})
-    assert "sae: mean Spearman 0.80 [0.80, 0.80] on 10 features of a single token, 0.20 [0.20, 0.20] on 10 features of "\
-        "several tokens." in said  # fmt: skip
+    wanted = "0.80 [0.80, 0.80] on 10 features of a single token, 0.20 [0.20, 0.20] on 10 features of several tokens"
+    assert f"sae: mean Spearman {wanted}." in said
 
 
 @pytest.mark.parametrize(("gain", "spans"), [(0.2, False), (0.0, True)])
@@ -115,7 +115,7 @@ def test_refining_with_its_cost_and_its_interval(gain: float, spans: bool) -> No
     """A gain whose interval spans zero must say so; the requests it cost stand beside it."""
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
     noise -= noise.mean()
-    found = [feature_score(i, 0.5, unrefined=plain(0.5 - gain + float(x))) for i, x in enumerate(noise)]
+    found = [feature_score(i, 0.5, changes={"unrefined": plain(0.5 - gain + float(x))}) for i, x in enumerate(noise)]
     usage = Usage(calls=3, input_tokens=90, output_tokens=10)
     kept = Refinement(before="b", kept=True, select_before=0.1, select_after=0.2, usage=usage)
     said = sentences({"sae": ("trained", found)}, dict.fromkeys(range(20), kept))
@@ -128,7 +128,7 @@ def test_refining_with_its_cost_and_its_interval(gain: float, spans: bool) -> No
 
 def test_what_is_not_tested_and_what_was_saved() -> None:
     """A run that stopped early, or found no hard negatives, says so; one that did not keeps silent."""
-    found = [feature_score(i, 0.5, specificity_untested=i < 3, n_saved=24) for i in range(12)]
+    found = [feature_score(i, 0.5, changes={"specificity_untested": i < 3, "n_saved": 24}) for i in range(12)]
     said = sentences({"sae": ("trained", found)})
     assert any(s.startswith("Specificity is not tested for 3 of 12 (25 %) scored features") for s in said)
     assert "Stopping where a score was clear left 288 of 576 (50 %) windows unasked." in said
@@ -139,7 +139,7 @@ def test_what_is_not_tested_and_what_was_saved() -> None:
 @pytest.mark.parametrize("reason", ["no_pattern", "too_few_windows", "constant_prediction", "too_many_failures"])
 def test_an_undefined_score_has_its_reason_in_words(reason: UndefinedReason) -> None:
     """A bare keyword in the report sends the reader to the source."""
-    text = why_low(feature_score(0, None, reason, why="undefined"), None)
+    text = why_low(feature_score(0, None, reason, changes={"why": "undefined"}), None)
     assert text
     assert text != reason
 
@@ -151,8 +151,8 @@ def test_why_a_score_is_low_with_the_numbers_behind_it() -> None:
     among = (Score(metric="spearman_among_active", value=0.07, n_windows=20),)
 
     def low(why: str) -> str | None:
-        known = {"recall_by_decile": recall, "false_positives": alarms, "more": among, "why": why}
-        return why_low(feature_score(0, 0.1, **known), None)
+        known: dict[str, object] = {"recall_by_decile": recall, "false_positives": alarms, "more": among, "why": why}
+        return why_low(feature_score(0, 0.1, changes=known), None)
 
     assert (
         low("misses_low")

@@ -139,7 +139,7 @@ def test_every_mean_has_its_interval_and_absent_ones_say_why(raw: dict[str, Any]
     features = [{**f, "score": f.get("score") and {**f["score"], "bigram": no_table}} for f in raw["features"]]
     html = render_report(ReportData.model_validate({**raw, "dictionaries": dictionaries, "features": features}))
     poorer = " ".join(outline(html).text.split())
-    assert "Bigram look-upno table" in poorer
+    assert "Bigram look-up no table" in poorer
 
 
 def test_same_data_same_file(raw: dict[str, Any], html: str) -> None:
