@@ -26,7 +26,7 @@ from autointerp.interop.bare_records import (
     write_tsv,
 )
 from autointerp.interpret.protocols import PROTOCOLS, make_plan
-from autointerp.interpret.score import score_feature
+from autointerp.interpret.score import Terms, score_feature
 from autointerp.interpret.summary import DictionarySummary, summarise
 from autointerp.plans import Interpretation, Results
 from autointerp.provenance import write_atomically
@@ -145,7 +145,7 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
                 n_new += await pipeline.score_features(plan)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
-            usage += store.usage(plan.dictionary, plan.design, plan.key)
+            usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
         values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
@@ -357,9 +357,7 @@ async def score(
         record,
         record.splits.score,
         simulation.levels,
-        protocol="records",
-        simulator=backends.simulator.name,
-        interval="bca",
+        Terms("records", backends.simulator.name, "bca"),
         usage=simulation.usage,
     )
 

@@ -12,6 +12,7 @@ from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
+from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
 from autointerp.llm.base import Capabilities, ChatModel
@@ -96,10 +97,12 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
     if isinstance(explainer, TsvExplainer):
         prompts["explain-tsv"] = explainer.prompt_digest
         explainer_key = f"tsv {explainer.author} {_short(explainer.prompt_digest)} best of {config.explain.candidates}"
-        explainer_key += " refined" if config.explain.refine else ""
+        if config.explain.refine:
+            prompts["refine-tsv"] = explainer.refine_digest
+            explainer_key += f" refined {_short(explainer.refine_digest)}"
     if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
-        prompts["simulate"] = simulator.prompt_digest
-        simulator_key = f"{simulator.name} {_short(simulator.prompt_digest)}"
+        prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
+        simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
     return Backends(explainer, refiner, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
 

@@ -7,7 +7,7 @@ nothing itself. Knows no other feature but the one whose explanation serves as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autointerp.interpret.score import Guided, is_open, score_feature, select_value
+from autointerp.interpret.score import Guided, Shuffled, is_open, score_feature, select_value
 from autointerp.interpret.simulate import Simulator
 from autointerp.plans import Interpretation
 from autointerp.records import (
@@ -46,7 +46,7 @@ async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanatio
         if best is None or value > best[0]:
             best = (value, candidate)
     if best is None:
-        return Failed(stage="select", reason=reason, message="no candidate's simulation was answered")
+        return Failed(stage="select", reason=reason, message="no candidate's simulation was answered", usage=usage)
     return best[1].model_copy(update={"usage": usage})
 
 
@@ -65,21 +65,22 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
         return Refined(explanation, Skipped(reason="nothing_to_refine"))
     before = await simulate_one(plan.simulator, explanation, examples)
     if not any(before.levels):
-        return Refined(_charged(explanation, before.usage), _unanswered("refine", before))
-    asked = await plan.refiner.refine(record, explanation, before.levels)
-    usage = before.usage + asked.usage
-    if isinstance(asked.revision, Failed):
-        return Refined(_charged(explanation, usage), asked.revision)
-    after = await simulate_one(plan.simulator, asked.revision, examples)
-    usage += after.usage
+        return Refined(explanation, _unanswered("refine", before, before.usage))
+    revision = await plan.refiner.refine(record, explanation, before)
+    if isinstance(revision, Failed) and not revision.attempts:
+        return Refined(_charged(explanation, before.usage), Skipped(reason=revision.reason))
+    if isinstance(revision, Failed):
+        return Refined(explanation, revision.model_copy(update={"usage": before.usage + revision.usage}))
+    after = await simulate_one(plan.simulator, revision, examples)
+    usage = before.usage + revision.usage + after.usage
     if not any(after.levels):
-        return Refined(_charged(explanation, usage), _unanswered("refine", after))
+        return Refined(explanation, _unanswered("refine", after, usage))
     values = [select_value(examples, simulation.levels) for simulation in (before, after)]
     kept = (values[1] or 0.0) > (values[0] or 0.0)
     refinement = Refinement(
         before=explanation.text, kept=kept, select_before=values[0], select_after=values[1], usage=usage
     )
-    better = asked.revision if kept else explanation
+    better = revision if kept else explanation
     changes = {"refinement": refinement, "usage": explanation.usage + usage}
     return Refined(better.model_copy(update=changes), Done())
 
@@ -88,8 +89,8 @@ def _charged(explanation: Explanation, usage: Usage) -> Explanation:
     return explanation.model_copy(update={"usage": explanation.usage + usage})
 
 
-def _unanswered(stage: FailedStage, simulation: Simulation) -> Failed:
-    return Failed(stage=stage, reason=simulation.failures[0][1], message="no window was answered")
+def _unanswered(stage: FailedStage, simulation: Simulation, usage: Usage) -> Failed:
+    return Failed(stage=stage, reason=simulation.failures[0][1], message="no window was answered", usage=usage)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ async def score_one(
     chosen = await _simulate_until_clear(plan, record, own.explanation)
     examples = chosen.examples
     if examples and not own.explanation.no_pattern and not any(chosen.simulation.levels):
-        return _unanswered("simulate", chosen.simulation)
+        return _unanswered("simulate", chosen.simulation, chosen.simulation.usage)
     kept = {"explanation": chosen.simulation}
     other = _explanation(plan, other_id) if other_id else None
     if other:
@@ -136,16 +137,12 @@ async def score_one(
         record,
         examples,
         chosen.simulation.levels,
+        plan.terms,
         no_pattern=own.explanation.no_pattern,
-        shuffled=levels.get("shuffled"),
-        shuffled_from=other_id,
-        not_shuffled=why_not_shuffled,
+        shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
         unrefined=levels.get("unrefined"),
-        guided=Guided(examples=guided.examples, predicted=guided.levels) if guided else None,
+        guided=Guided(guided.examples, guided.levels) if guided else None,
         n_saved=chosen.n_saved,
-        protocol=plan.plan.label,
-        simulator=plan.simulator.name,
-        interval=plan.interval,
         usage=sum((s.usage for s in kept.values()), Usage()),
     )
     return ScoredOne(score, own.id, kept, _shuffled_outcome(kept.get("shuffled")))
@@ -154,7 +151,8 @@ async def score_one(
 def _shuffled_outcome(simulation: Simulation | None) -> Outcome | None:
     if simulation is None:
         return None
-    return _unanswered("shuffled", simulation) if simulation.levels and not any(simulation.levels) else Done()
+    # Its cost is in the score.
+    return _unanswered("shuffled", simulation, Usage()) if simulation.levels and not any(simulation.levels) else Done()
 
 
 def _explanation(plan: Interpretation, feature: FeatureId) -> StoredExplanation | None:
@@ -192,16 +190,7 @@ def _n_left(plan: Interpretation, examples: Sequence[Example], n: int) -> int:
 
 
 def _is_open(plan: Interpretation, record: FeatureRecord, examples: Sequence[Example], simulation: Simulation) -> bool:
-    score = score_feature(
-        record,
-        examples,
-        simulation.levels,
-        protocol=plan.plan.label,
-        simulator=plan.simulator.name,
-        interval=plan.interval,
-        usage=Usage(),
-    )
-    return is_open(score)
+    return is_open(score_feature(record, examples, simulation.levels, plan.terms))
 
 
 def _joined(first: Simulation, second: Simulation) -> Simulation:

@@ -9,7 +9,7 @@ from typing import Protocol as Interface
 
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.protocols import Plan
-from autointerp.interpret.score import IntervalName
+from autointerp.interpret.score import IntervalName, Terms
 from autointerp.interpret.simulate import Simulator
 from autointerp.records import Example, FeatureId, FeatureRecord
 from autointerp.store.runs import RunStore, ScoreKey
@@ -94,3 +94,8 @@ class Interpretation(Results):
     seed: int
     concurrency: int
     progress: Progress
+
+    @property
+    def terms(self) -> Terms:
+        """What its scores are named by."""
+        return Terms(self.plan.label, self.simulator.name, self.interval)

@@ -319,6 +319,8 @@ class Failed(Record):
     reason: str
     message: str
     attempts: int = 1
+    usage: Usage = Usage()
+    """What was paid all the same."""
 
 
 Outcome = Done | Skipped | Failed

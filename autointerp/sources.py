@@ -5,7 +5,7 @@ Knows no LLM and no torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -85,7 +85,7 @@ class HarvestSource:
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the corpus."""
-        return _LateChooser(lambda: Chooser(self._harvest, self._index(), self.spec.id, design))
+        return Chooser(self._harvest, self._index(), self.spec.id, design)
 
 
 class BareSource:
@@ -124,19 +124,6 @@ class BareSource:
     def feature_facts(self, index: int) -> FeatureFacts:
         """Nothing: there are no weights."""
         return FeatureFacts()
-
-
-class _LateChooser:
-    """A chooser over the whole corpus, indexed when the first feature asks for it."""
-
-    def __init__(self, make: Callable[[], Chooser]) -> None:
-        self._make: Callable[[], Chooser] = cache(make)
-
-    def feature_record(self, feature: int) -> FeatureRecord:
-        return self._make().feature_record(feature)
-
-    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
-        return self._make().guided_examples(feature, explanation, n)
 
 
 class _OwnRecords:

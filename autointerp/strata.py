@@ -171,21 +171,18 @@ class Picker:
         quiet: Int[np.ndarray, " n"],
         rng: np.random.Generator,
     ) -> Choice:
-        """Silent windows most like the query; a target is drawn by the query's weight on its token."""
+        """Silent windows most like the query; a target is drawn in each by the query's weight on its tokens."""
         candidates = self.index.candidates(part, self.design.width)
         alike = (candidates.words @ query)[quiet]
         near = np.argsort(-alike, kind="stable")[: TEXT_POOL * n]
-        pool = quiet[near[alike[near] > 0]]
-        choice = self._claim_first(stratum, candidates.windows.take(rng.permutation(pool)), n, len(pool))
+        pool = candidates.windows.take(quiet[near[alike[near] > 0]])
         if not self.design.targets:
-            return choice
-        first = choice.windows.slots(self.index.corpus.context)
-        low = np.minimum(self._jitter[0], choice.windows.length - 1)
-        target = [
-            start + skip + _draw(query[self.index.tokens[start + skip : start + length]], rng)
-            for start, skip, length in zip(first, low, choice.windows.length, strict=True)
+            return self._claim_first(stratum, pool.take(rng.permutation(len(pool.row))), n, len(pool.row))
+        targets = [
+            first + _draw(query[self.index.tokens[first : first + length]], rng)
+            for first, length in zip(pool.slots(self.index.corpus.context), pool.length, strict=True)
         ]
-        return choice._replace(slot=np.array(target, dtype=np.int64))
+        return self._around(stratum, np.array(targets, dtype=np.int64), n, rng, len(targets))
 
     def _hard_neighbour(
         self, part: Part, n: int, quiet: Int[np.ndarray, " n"], explain: Sequence[Choice], rng: np.random.Generator

@@ -1,13 +1,15 @@
 """Explainers: from the explain part of a feature's record to a text.
 
-A feature record flows in, an explanation or a failure flows out. An explainer never sees the other parts.
+A feature record flows in, an explanation or a failure flows out. An explainer never sees the other parts; one that can
+refine sees the select part as well, and never the score part.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from autointerp.records import Explanation, Failed, FeatureRecord, Level, Usage
+from autointerp.records import Explanation, Failed, FeatureRecord, Simulation
+
+ANSWER_TOKENS = 2000
+"""Room for a model that thinks before it answers, in tokens."""
 
 
 class Explainer(Protocol):
@@ -23,19 +25,16 @@ class Explainer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Revision:
-    """What came of asking for a revision, and what it cost."""
-
-    revision: Explanation | Failed
-    usage: Usage
-
-
 class Refiner(Protocol):
-    """Revises an explanation by its errors on the select part."""
+    """Revises an explanation in the light of its own errors."""
+
+    @property
+    def refine_digest(self) -> str:
+        """Of everything the revision is asked with but the feature."""
+        ...
 
     async def refine(
-        self, record: FeatureRecord, explanation: Explanation, predicted: Sequence[Sequence[Level] | None]
-    ) -> Revision:
-        """A revision, from the select part's windows and what the explanation predicted there."""
+        self, record: FeatureRecord, explanation: Explanation, simulated: Simulation
+    ) -> Explanation | Failed:
+        """A revision after a look at where `simulated`, the explanation on the record's select part, went wrong."""
         ...

@@ -9,8 +9,10 @@ else.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
+from autointerp.examples import MOST_PAIRS
 from autointerp.interpret.simulate import Tokens
 from autointerp.provenance import digest
 from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable, Window
@@ -156,8 +158,11 @@ class _Weights:
     def __init__(self, table: TokenTable) -> None:
         self._count = dict(zip(table.tokens, table.counts, strict=True))
         self._total = dict(zip(table.tokens, table.level_sums, strict=True))
-        self._pair_count = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_counts, strict=True)}
-        self._pair_total = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_level_sums, strict=True)}
+        # Only the heaviest pairs: those after them are in the table because scored windows hold them.
+        columns = zip(table.pairs, table.pair_counts, table.pair_level_sums, strict=True)
+        pairs = {(t, p): (n, total) for (p, t), n, total in islice(columns, MOST_PAIRS) if total}
+        self._pair_count = {key: n for key, (n, _) in pairs.items()}
+        self._pair_total = {key: total for key, (_, total) in pairs.items()}
         self._alone: set[str] = set()
         heaviest = sorted(table.tokens, key=lambda token: -self._total[token])[:MOST_TOKENS]
         self._keys: dict[str, list[_Key]] = {token: [(token, None)] for token in heaviest if self._total[token]}

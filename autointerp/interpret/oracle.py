@@ -4,18 +4,18 @@ A chat completion's body flows in, the answer of a model that understands everyt
 rehearsals; what the functions know is the caller's business.
 """
 
-import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
-from autointerp.errors import UsageError
-from autointerp.format import MAX_LEVEL, parse_lines
+from autointerp.format import MAX_LEVEL
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
 from autointerp.interpret.parse import MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
+from autointerp.interpret.questions import FORMS, TARGET_WORDINGS, TOKEN_WORDINGS, format_levels, parse_passage
+from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate import Tokens
-from autointerp.interpret.simulate_llm import PROMPTS
 from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
 from autointerp.llm.base import TokenLogprob
 from autointerp.records import ActivationRecord, Example
@@ -27,32 +27,53 @@ RuleOf = Callable[[Sequence[ShownWindow]], str | None]
 """An explanation of the windows shown; None for no clear pattern."""
 SURE = 0.9
 """Probability on the level meant; the rest is on its neighbours."""
+_PIECE = re.compile(r"\\(?:u\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|s\{[^}]*\}|.)| ?[^\W\d_]+| ?\d+| +(?! )|.")
+"""A word, a number or a single other character, with the space before it."""
 
 
 def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction:
     """An answer function for `llm.testserver` that understands our explainer and simulator prompts.
 
-    Explanations that `levels_of` does not understand are answered in words, which no parser takes for levels.
+    Explanations that `levels_of` does not understand are answered in words, which no parser takes for levels. The text
+    around a target is shown without its tokens' borders: there, `levels_of` gets words with the space before them.
     """
 
     def answer(body: RequestBody) -> Answer | None:
-        asked = load_prompt(EXPLAIN_PROMPT).read_back("user", last_message(body))
-        if asked is not None:
-            rule = rule_of(_shown(asked["windows"])) if rule_of else None
-            return Answer(f"Explanation: {rule or 'no clear pattern'}")
-        for name, form in PROMPTS.items():
-            prompt = load_prompt(name)
+        for name, shown in ((EXPLAIN_PROMPT, "windows"), (REFINE_PROMPT, "cases")):
+            asked = load_prompt(name).read_back("user", last_message(body))
+            if asked is not None:
+                rule = rule_of(_shown(asked[shown])) if rule_of else None
+                return Answer(f"Explanation: {rule or 'no clear pattern'}")
+        for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values()):
+            prompt = load_prompt(wording.prompt)
             asked = prompt.read_back("user", last_message(body))
             if asked is None or not _instructions(body).startswith(prompt.render("system")):
                 continue
-            _, tokens = _numbered(asked["tokens"])
-            levels = levels_of(asked["explanation"], tokens)
+            levels = _levels(levels_of, asked)
             if levels is None:
                 return Answer("I do not understand this explanation.")
-            return _as_json(levels) if form is None else _as_lines(levels, form)
+            form = FORMS[wording.form]
+            return Answer(format_levels(levels, form)) if form is None else _as_lines(levels, form)
         return None
 
     return answer
+
+
+def _levels(levels_of: LevelsOf, asked: Mapping[str, str]) -> Sequence[int] | None:
+    """What a question asks for: the levels of its tokens, or of its passages' targets."""
+    if "tokens" in asked:
+        return levels_of(asked["explanation"], _numbered(asked["tokens"]))
+    levels: list[int] = []
+    for line in _numbered(asked["passages"]):
+        passage = parse_passage(line)
+        if passage is None:
+            return None
+        before = _PIECE.findall(passage.before)
+        found = levels_of(asked["explanation"], (*before, passage.target, *_PIECE.findall(passage.after)))
+        if found is None:
+            return None
+        levels.append(found[len(before)])
+    return levels
 
 
 def lookup_oracle() -> AnswerFunction:
@@ -82,10 +103,9 @@ def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
     return format_entries(entries) if entries else None
 
 
-def _numbered(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Numbers and tokens of `number<TAB>token` lines."""
-    pairs = [line.partition("\t") for line in text.split("\n")]
-    return tuple(number for number, _, _ in pairs), tuple(token for _, _, token in pairs)
+def _numbered(text: str) -> tuple[str, ...]:
+    """What stands behind the numbers of `number<TAB>text` lines."""
+    return tuple(line.partition("\t")[2] for line in text.split("\n"))
 
 
 def _instructions(body: RequestBody) -> str:
@@ -95,18 +115,13 @@ def _instructions(body: RequestBody) -> str:
 
 
 def _shown(windows: str) -> list[ShownWindow]:
+    """Tokens and true levels under each heading; predicted levels, and blocks of something else, are passed over."""
     shown: list[ShownWindow] = []
     for block in windows.split("\n\n"):
-        try:
-            tokens, values = parse_lines(block.partition("\n")[2])
-        except UsageError:
-            continue
-        shown.append((tokens, [int(value) for value in values]))
+        columns = [line.split("\t") for line in block.split("\n")[1:]]
+        if all(len(column) > 1 for column in columns):
+            shown.append((tuple(column[0] for column in columns), [int(column[1]) for column in columns]))
     return shown
-
-
-def _as_json(levels: Sequence[int]) -> Answer:
-    return Answer(json.dumps({str(i): level for i, level in enumerate(levels, start=1)}))
 
 
 def _as_lines(levels: Sequence[int], form: Mapping[str, int]) -> Answer:

@@ -40,7 +40,25 @@ _NOTHING: Predicted = ()
 """In the place of predictions where the explanation found no pattern."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Terms:
+    """What a score is named by and how its intervals are made."""
+
+    protocol: str
+    simulator: str
+    interval: IntervalName
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Another feature's explanation through the same simulator, or why there is none."""
+
+    predicted: Predicted | None = None
+    source: FeatureId | None = None
+    missing: UndefinedReason = "no_other_explanation"
+
+
+@dataclass(frozen=True)
 class Guided:
     """Negatives found by the explanation's own words, and what was predicted there."""
 
@@ -73,58 +91,45 @@ def score_feature(
     record: FeatureRecord,
     examples: Sequence[Example],
     predicted: Predicted,
+    terms: Terms,
     *,
     no_pattern: bool = False,
-    shuffled: Predicted | None = None,
-    shuffled_from: FeatureId | None = None,
-    not_shuffled: UndefinedReason = "no_other_explanation",
+    shuffled: Shuffled = Shuffled(),
     unrefined: Predicted | None = None,
     guided: Guided | None = None,
     n_saved: int = 0,
-    protocol: str,
-    simulator: str,
-    interval: IntervalName,
-    usage: Usage,
+    usage: Usage = Usage(),  # noqa: B008 - frozen
 ) -> FeatureScore:
     """Score one explanation's simulation on examples of the score part, with its controls on the same windows.
 
     Args:
         predicted: the simulation, one entry per example; ignored where `no_pattern`.
-        shuffled: another feature's explanation through the same simulator; `not_shuffled` says why it is None.
         unrefined: the explanation before its revision through the same simulator.
         n_saved: windows that stopping early left unasked.
     """
-    controls = control_levels(record, examples)
-    for answers in (None if no_pattern else predicted, shuffled, unrefined, *controls.values()):
-        _check_aligned(examples, answers)
+    answers = {**control_levels(record, examples), "shuffled": shuffled.predicted, "unrefined": unrefined}
+    for given in (None if no_pattern else predicted, *answers.values()):
+        _check_aligned(examples, given)
     grid = _grid(examples)
     own = _side(examples, grid, _NOTHING if no_pattern else predicted)
     seen = grid.mask if own.undefined else own.mask
-
-    def of(side: Predicted | None, missing: UndefinedReason) -> Score:
-        if side is None:
-            return Score(metric="spearman", value=None, undefined=missing, n_windows=0)
-        return _headline(grid, _side(examples, grid, side, seen), None, interval)[0]
-
-    baseline = _side(examples, grid, controls["lookup"], seen) if "lookup" in controls else None
-    spearman, lift = _headline(grid, own, baseline, interval)
-    lookup = of(controls.get("lookup"), "no_table")
+    sides = {name: _side(examples, grid, p, seen) for name, p in answers.items() if p is not None}
+    spearman, lift = _headline(grid, own, sides.get("lookup"), terms.interval)
+    measured = {name: _headline(grid, side, None, terms.interval)[0] for name, side in sides.items()}
+    for name in ("lookup", "bigram", "position", "constant", "shuffled"):
+        missing = shuffled.missing if name == "shuffled" else "no_table"
+        measured.setdefault(name, Score(metric="spearman", value=None, undefined=missing, n_windows=0))
     score = FeatureScore(
         feature=record.feature,
-        protocol=protocol,
-        simulator=simulator,
+        protocol=terms.protocol,
+        simulator=terms.simulator,
         n_windows=own.n_windows,
         spearman=spearman,
         specificity_untested=int((grid.third[own.mask.any(axis=2)] == _HARD).sum()) < MIN_HARD,
-        lookup=lookup,
-        bigram=of(controls.get("bigram"), "no_table"),
-        position=of(controls.get("position"), "no_table"),
-        constant=of(controls["constant"], "not_measured"),
+        **measured,
         lift=lift,
-        lift_ratio=_ratio(spearman, lookup),
-        shuffled=of(shuffled, not_shuffled),
-        shuffled_from=shuffled_from,
-        unrefined=None if unrefined is None else of(unrefined, "not_measured"),
+        lift_ratio=_ratio(spearman, measured["lookup"]),
+        shuffled_from=shuffled.source,
         profile=record.token_profile,
         n_saved=n_saved,
         usage=usage,

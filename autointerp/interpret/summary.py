@@ -17,6 +17,9 @@ from autointerp.scores import FeatureScore, Score
 COUNTED_AS_ZERO = ("no_pattern", "constant_prediction")
 """Reasons that mean the explanation failed, so `counted` means take them as 0."""
 
+CONTROLS = ("lookup", "bigram", "position", "constant", "shuffled")
+"""The fields of a `FeatureScore` that hold a control's Spearman."""
+
 
 class Means(Record):
     """A statistic over features, both ways."""
@@ -143,11 +146,7 @@ def summarise(
         n_windows=n_windows,
         spearman=_headline(headline, seed),
         null_threshold=_mean(_present(score.spearman.null_threshold for score in scores)),
-        lookup=_means([score.lookup for score in scores], seed),
-        bigram=_means([score.bigram for score in scores], seed),
-        position=_means([score.position for score in scores], seed),
-        constant=_means([score.constant for score in scores], seed),
-        shuffled=_means([score.shuffled for score in scores], seed),
+        **{name: _means([getattr(score, name) for score in scores], seed) for name in CONTROLS},
         statistics=_statistics(scores),
         false_positives=_false_positives(scores),
         hit_rate=_mean(_present(score.hit_rate for score in scores)),

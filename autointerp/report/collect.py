@@ -35,14 +35,14 @@ from autointerp.scores import FeatureScore
 from autointerp.sources import FeatureSource
 
 Progress = Callable[[str, int, int], None]
-CONTROLS = (
-    ("token look-up", "lookup", "mean level of each token over the explain part, no text"),
-    ("bigram look-up", "bigram", "mean level of each pair of neighbouring tokens there"),
-    ("position only", "position", "mean level by place in the text"),
-    ("shuffled explanation", "shuffled", "another feature's explanation on the same windows"),
-    ("constant prediction", "constant", "one level everywhere: undefined, counted as 0"),
-)
-"""Controls that need no dictionary of their own: name, field of a score, and how they predict."""
+FREE = {
+    "lookup": ("token look-up", "mean level of each token over the explain part, no text"),
+    "bigram": ("bigram look-up", "mean level of each pair of neighbouring tokens there"),
+    "position": ("position only", "mean level by place in the text"),
+    "constant": ("constant prediction", "one level everywhere: undefined, counted as 0"),
+    "shuffled": ("shuffled explanation", "another feature's explanation on the same windows"),
+}
+"""Controls that need no dictionary of their own: name, and how they predict."""
 
 
 def collect_report(
@@ -112,7 +112,7 @@ def _controls(sources: Sequence[FeatureSource], summaries: Mapping[str, Dictiona
     kinds = {control_kind(source.spec) for source in sources}
     per_feature = [
         Control(name=name, present=any(getattr(s, field).n for s in summaries.values()), note=note)
-        for name, field, note in CONTROLS
+        for field, (name, note) in FREE.items()
     ]
     return (
         *per_feature,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from autointerp.interpret.summary import DictionarySummary, Means
+from autointerp.interpret.summary import CONTROLS, DictionarySummary, Means
 from autointerp.report import figures, text
 from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportData
-from autointerp.report.pack import CONTROLS, FEATURES_PER_CHUNK, TextStore, deflate, make_chunks, make_rows, to_json
+from autointerp.report.pack import FEATURES_PER_CHUNK, TextStore, deflate, make_chunks, make_rows, to_json
 from autointerp.scores import Why
 
 FOLDER = Path(__file__).parent

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from autointerp.interpret.summary import CONTROLS
 from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportWindow
 from autointerp.report.text import one_line, visible
 from autointerp.scores import FeatureScore, Score
@@ -18,7 +19,6 @@ from autointerp.scores import FeatureScore, Score
 FEATURES_PER_CHUNK = 16
 TOKENS_PER_BLOCK = 32_768
 LEVEL_DIGITS = "0123456789a"
-CONTROLS = ("lookup", "bigram", "position", "shuffled", "constant")
 TEXTS = ("random", "hard", "guided")
 """Kinds of silent text on which false positives are counted."""
 _ABSENT = Score(metric="spearman", value=None, undefined="not_measured", n_windows=0)

@@ -130,7 +130,7 @@ def test_controls_stand_on_one_axis(watched: Watched, data: ReportData) -> None:
     assert score is not None
     open_feature(watched, feature)
     rows = watched.page.eval_on_selector_all("#card .score tbody tr", "all => all.map(r => r.innerText)")
-    labels = ["Explanation", "Token look-up", "Bigram look-up", "Position only", "Shuffled", "Constant", "Difference"]
+    labels = ["Explanation", "Token look-up", "Bigram look-up", "Position only", "Constant", "Shuffled", "Difference"]
     kept = [row for row in rows if not row.startswith("Before")]
     assert [label for label, row in zip(labels, kept, strict=True) if row.startswith(label)] == labels
     for label, value in (("Token", score.lookup), ("Position", score.position), ("Shuffled", score.shuffled)):

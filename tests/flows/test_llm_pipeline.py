@@ -9,22 +9,24 @@ from statistics import median
 
 import pytest
 
+from autointerp.config import ScoreConfig
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.explain_tsv import TsvExplainer
-from autointerp.interpret.protocols import PROTOCOLS
+from autointerp.interpret.protocols import make_plan
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
 from autointerp.llm.base import ChatModel
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import LOOPBACK_ONLY, connect_model
-from autointerp.pipeline import Interpretation, explain_features, final_outcomes, score_features
-from autointerp.records import Done, Explanation, Failed, FeatureRecord, Outcome
+from autointerp.pipeline import explain_features, final_outcomes, score_features
+from autointerp.plans import Interpretation
+from autointerp.records import Done, Example, Explanation, Failed, FeatureRecord, Outcome
 from autointerp.scores import FeatureScore
 from autointerp.store.runs import RunStore
 from tests.flows.planted import N_FEATURES, explanation_of, feature_record
 from tests.flows.rehearsal import rehearsing
 
+DESIGN = "simulate-48x16"
 SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
-PROTOCOL = PROTOCOLS["simulate"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Knowing:
         return [
             Explanation(feature=record.feature, text=text, author=self.author, method="human", examples_digest="none")
         ]
+
+
+class Planted:
+    """Makes the planted features' records; their silent windows are the guided negatives."""
+
+    def feature_record(self, feature: int) -> FeatureRecord:
+        return feature_record(feature, DESIGN)
+
+    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
+        silent = [e for e in feature_record(feature, DESIGN).splits.score if not any(e.levels)]
+        return tuple(silent[:n])
 
 
 @dataclass(frozen=True)
@@ -61,13 +74,17 @@ def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None
                 store=store,
                 dictionary="planted",
                 features=range(N_FEATURES),
-                protocol=PROTOCOL,
+                plan=make_plan("simulate", ScoreConfig()),
                 explainer_key="test",
                 simulator_key=kind,
-                make_record=lambda index: feature_record(index, PROTOCOL.design.name),
+                maker=Planted(),
                 explainer=explainer or _served(connected.model),
+                refiner=None,
                 simulator=make_llm_simulator(kind, connected.model, capabilities),
+                simulator_is_free=False,
                 candidates=1,
+                guided=5,
+                interval="jackknife",
                 seed=0,
                 concurrency=8,
                 progress=lambda stage, done, total: None,

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autointerp.config import ScoreConfig
 from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
-from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.simulate import Simulator, Tokens
+from autointerp.interpret.protocols import PROTOCOLS, make_plan
+from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.summary import summarise
 from autointerp.pipeline import (
-    Interpretation,
     explain_features,
     final_outcomes,
-    read_ranges,
     score_features,
-    select_features,
     shuffled_partners,
 )
-from autointerp.records import Explanation, Failed, FeatureId, FeatureRecord, Outcome, Simulation, Skipped
+from autointerp.plans import Interpretation
+from autointerp.records import Explanation, Failed, FeatureId, FeatureRecord, Outcome, Simulation, Skipped, Window
+from autointerp.selection import read_ranges, select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.runs import RunStore
 from tests.unit.small_corpus import NEVER, SmallReader, make_corpus, make_reader
@@ -58,7 +58,7 @@ class Counting:
             return Failed(stage="explain", reason=self.reason, message="I cannot help with that")
         return await LookupExplainer().explain(record, n_candidates)
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         self.simulated += 1
         return await LookupSimulator().simulate(explanation, windows)
 
@@ -70,13 +70,17 @@ def plan(
         store=RunStore(path / "store.sqlite"),
         dictionary="d",
         features=FEATURES,
-        make_record=chooser.feature_record,
-        protocol=PROTOCOLS["simulate"],
+        maker=chooser,
+        plan=make_plan("simulate", ScoreConfig()),
         explainer=explainer or LookupExplainer(),
         explainer_key="lookup",
+        refiner=None,
         simulator=simulator or LookupSimulator(),
+        simulator_is_free=True,
         simulator_key="lookup",
         candidates=1,
+        guided=0,
+        interval="jackknife",
         seed=3,
         concurrency=4,
         progress=lambda stage, done, total: None,
@@ -93,7 +97,7 @@ def run(work: Interpretation) -> str:
 def conclude(work: Interpretation) -> str:
     summary = summarise(
         "trained", work.features, work.store.scores("d", work.key), final_outcomes(work), explained=1,
-        protocol="simulate", n_windows=48, n_tokens=1, l0=1.0, density=None, n_alive=1, seed=3,
+        protocol="simulate", n_windows=48, n_tokens=1, l0=1.0, density=None, n_alive=1, refinements={}, seed=3,
     )  # fmt: skip
     total = summary.scored + sum(
         n for part in (summary.undefined, summary.failed, summary.skipped) for n in part.values()
