@@ -47,6 +47,8 @@ class Encoding(NamedTuple):
     pad: int
     context: int
     """Places a row, BOS included."""
+    pack: bool = False
+    """Whether a row takes documents as long as they fit; else it holds one."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Counts:
     mended: int = 0
     """Sources with characters that no text can hold, written as question marks."""
     documents: int = 0
+    rows: int = 0
+    """Rows written, the open one not counted."""
     n_tokens: int = 0
     """BOS not counted."""
 
@@ -107,6 +111,7 @@ def _read_all(writer: "_Writer", sources: SourceStream, progress: Progress, n_to
         if time.monotonic() - committed >= SECONDS_BETWEEN_COMMITS:
             writer.commit()
             committed = time.monotonic()
+    writer.close_row()
     writer.commit()
     progress("tokenise", writer.counts.n_tokens, writer.counts.n_tokens)
 
@@ -129,12 +134,18 @@ class _Writer:
         self._folder, self._encoding = folder, encoding
         self._start = [] if encoding.bos is None else [encoding.bos]
         self._type = token_type(len(encoding.vocabulary))
-        names = ("tokens.bin", "sources.jsonl", f"{PARTIAL}/length", f"{PARTIAL}/source", f"{PARTIAL}/text")
+        names = (
+            "tokens.bin",
+            "sources.jsonl",
+            *(f"{PARTIAL}/{name}" for name in ("length", "source", "start", "text")),
+        )
         self.files = AppendedFiles(folder, names, folder / PARTIAL / "position.json", asked)
         state = self.files.state
         self.position: Position | None = state.get("position")
         self.counts = Counts(**state.get("counts", {}))
         self._digest = bytes.fromhex(state.get("digest", ""))
+        self._row: list[int] = state.get("row", [])
+        """Tokens of the open row."""
 
     def add(self, batch: list[Source], most: int | None) -> None:
         """Append sources until `most` tokens are there."""
@@ -153,25 +164,41 @@ class _Writer:
         write = self.files.write
         write("sources.jsonl", canonical_json(source.id).encode() + b"\n")
         write(f"{PARTIAL}/text", hashlib.blake2b(source.text.encode(), digest_size=8).digest())
-        rows = np.full((len(documents), self._encoding.context), self._encoding.pad, dtype=self._type)
-        for row, ids in zip(rows, documents, strict=True):
-            row[: len(self._start) + len(ids)] = [*self._start, *ids]
-        write("tokens.bin", rows.tobytes())
+        starts = []
+        for ids in documents:
+            length = len(self._start) + len(ids)
+            if self._row and not (self._encoding.pack and len(self._row) + length <= self._encoding.context):
+                self.close_row()
+            starts.append(self.counts.rows * self._encoding.context + len(self._row))
+            self._row += [*self._start, *ids]
         lengths = np.array([len(self._start) + len(ids) for ids in documents], np.uint32)
         write(f"{PARTIAL}/length", lengths.tobytes())
         write(f"{PARTIAL}/source", np.full(len(documents), self.counts.sources, np.uint32).tobytes())
+        write(f"{PARTIAL}/start", np.array(starts, np.uint64).tobytes())
         self.counts.sources += 1
         self.counts.documents += len(documents)
         self.counts.n_tokens += sum(map(len, documents))
 
+    def close_row(self) -> None:
+        """Write the open row, if any, and begin another."""
+        if self._row:
+            padding = [self._encoding.pad] * (self._encoding.context - len(self._row))
+            self.files.write("tokens.bin", np.array(self._row + padding, self._type).tobytes())
+            self.counts.rows += 1
+            self._row = []
+
     def commit(self) -> None:
         """From here on a kill loses nothing that was added."""
-        self.files.commit({"position": self.position, "counts": asdict(self.counts), "digest": self._digest.hex()})
+        counts = asdict(self.counts)
+        state = {"position": self.position, "counts": counts, "digest": self._digest.hex(), "row": self._row}
+        self.files.commit(state)
 
     def finish(self, name: str, note: Callable[[str], None]) -> None:
         """The arrays over documents, then `corpus.json`."""
         partial = self._folder / PARTIAL
         arrays = {key: np.fromfile(partial / key, np.uint32) for key in ("length", "source")}
+        if self._encoding.pack:
+            arrays["start"] = np.fromfile(partial / "start", np.uint64).astype(np.int64)
         save_arrays(self._folder / "rows.safetensors", arrays)
         repeated = self.counts.sources - len(np.unique(np.fromfile(partial / "text", np.uint64)))
         counts = {**asdict(self.counts), "repeated": repeated}
@@ -179,7 +206,8 @@ class _Writer:
             "format_version": FORMAT_VERSION,
             "name": name,
             "digest": "blake2b:" + self._digest.hex(),
-            "n_row": self.counts.documents,
+            "n_row": self.counts.rows,
+            "packed": self._encoding.pack,
             "context": self._encoding.context,
             "first": len(self._start),
             "n_tokens": self.counts.n_tokens,
