@@ -27,10 +27,8 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is (0 where unknown)."""
 
 SECONDS_BETWEEN_COMMITS = 5.0
-SOURCES_A_BATCH = 256
-CHARACTERS_A_BATCH = 200_000
-LONGEST_TOKEN = 12
-"""Characters a token, above which a text is not tried as one document."""
+SOURCES_A_BATCH = 1024
+CHARACTERS_A_BATCH = 1_000_000
 PARTIAL = "partial"
 """Folder of what is needed only until the corpus is finished."""
 
@@ -149,7 +147,10 @@ class _Writer:
 
     def add(self, batch: list[Source], most: int | None) -> None:
         """Append sources until `most` tokens are there."""
-        for source, documents in zip(batch, _documents(batch, self._encoding, len(self._start)), strict=True):
+        texts = [source.text if source.text.strip() else "" for source in batch]
+        room = self._encoding.context - len(self._start)
+        cut = cut_into_documents(texts, self._encoding.encode, room)
+        for source, documents in zip(batch, cut, strict=True):
             if most is not None and self.counts.n_tokens >= most:
                 return
             self.counts.mended += source.mended
@@ -227,25 +228,3 @@ def _report(counts: dict[str, int], note: Callable[[str], None]) -> None:
     said = "; ".join(f"{n:,} {what}" for what, n in odd.items() if n)
     if said:
         note(f"of {counts['sources'] + counts['empty']:,} sources in the corpus: {said}")
-
-
-def _documents(batch: list[Source], encoding: Encoding, n_special: int) -> list[list[list[int]]]:
-    """The documents of each source; none where it has no text."""
-    room = encoding.context - n_special
-    short = [source.text for source in batch if _is_short(source.text, room)]
-    encoded = iter(encoding.encode(short) if short else [])
-    found = []
-    for source in batch:
-        ids = next(encoded) if _is_short(source.text, room) else None
-        if not source.text.strip():
-            documents = []
-        elif ids is not None and len(ids) <= room:
-            documents = [list(ids)]
-        else:
-            documents = cut_into_documents(source.text, encoding.encode, room)
-        found.append([document for document in documents if document])
-    return found
-
-
-def _is_short(text: str, room: int) -> bool:
-    return len(text) <= room * LONGEST_TOKEN
