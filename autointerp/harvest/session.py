@@ -27,6 +27,7 @@ from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.packing import check_packing
 from autointerp.subject.tails import BothTails
 
 MOST_CONTEXT = 1024
@@ -163,11 +164,14 @@ def _corpus(
         bos=bos,
         pad=bos if bos is not None else 0,
         context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
+        pack=config.harvest.pack,
     )
     if encoding.context > subject.n_ctx:
         raise UsageError(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
+    if encoding.pack:
+        check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
     sources = open_sources(config.corpus, cache, config.harvest.text_column)
     name, most = corpus_name(config.corpus), config.harvest.n_tokens
     corpus = write_corpus(harvest, name, sources, encoding, progress, note, most)

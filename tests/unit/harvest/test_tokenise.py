@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autointerp.errors import RunError, UsageError
@@ -41,6 +42,28 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert corpus.source.tolist() == [0, 1, 1]
     assert list(corpus.sources) == ["a", "b"]
     assert (corpus.n_tokens, corpus.first, corpus.n_row) == (12, 1, 3)
+
+
+def test_packed_rows_by_hand(tmp_path: Path) -> None:
+    """Documents follow each other, each with its BOS, until one does not fit; none is cut to fill a row."""
+    sources = [Source(*pair) for pair in (("a", "xy"), ("b", "z"), ("c", "uvw"), ("d", "0123456789"), ("e", "."))]
+    corpus = write(tmp_path, sources, LETTERS._replace(pack=True))
+    x, y, z, u, v, w = map(ord, "xyzuvw")
+    digits = [ord(c) for c in "0123456789"]
+    assert corpus.tokens.tolist() == [
+        [7, x, y, 7, z, 9, 9, 9],
+        [7, u, v, w, 9, 9, 9, 9],
+        [7, *digits[:7]],
+        [7, *digits[7:], 7, ord("."), 9, 9],
+    ]
+    assert corpus.start.tolist() == [0, 3, 8, 16, 24, 28]
+    assert corpus.length.tolist() == [3, 2, 4, 8, 4, 2]
+    assert corpus.source.tolist() == [0, 1, 2, 3, 3, 4]
+    assert (corpus.n_row, corpus.n_tokens, corpus.packed) == (4, 17, True)
+    places = corpus.places(np.array([0, 3]))
+    assert places.document.tolist() == [[0, 0, 0, 1, 1, -1], [4, 4, 4, 4, 5, 5]]
+    assert places.text.tolist() == [[False, True, True, False, True, False], [False, True, True, True, False, True]]
+    assert [corpus.count_tokens(slice(i, i + 1)) for i in range(4)] == [3, 3, 7, 4]
 
 
 def test_without_bos_every_place_is_text(tmp_path: Path) -> None:
@@ -111,7 +134,7 @@ def test_what_is_odd_about_a_corpus_is_counted_and_said(tmp_path: Path) -> None:
         "1 with characters that no text can hold, written as ?"
     ]
     counts = json.loads((tmp_path / "_corpus" / "corpus.json").read_text(encoding="utf-8"))["counts"]
-    assert counts == {"sources": 5, "empty": 2, "mended": 1, "documents": 5, "n_tokens": 6, "repeated": 2}
+    assert counts == {"sources": 5, "empty": 2, "mended": 1, "documents": 5, "rows": 5, "n_tokens": 6, "repeated": 2}
 
 
 def test_progress_tells_tokens_and_how_many_there_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +171,10 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): digest_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_killed_at_any_step_the_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", [LETTERS, LETTERS._replace(pack=True, context=24)])
+def test_killed_at_any_step_the_bytes_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: Encoding
+) -> None:
     """SIGKILL in the place of each write, sync and rename in turn, and often again while it goes on."""
     monkeypatch.setattr(tokenise, "SECONDS_BETWEEN_COMMITS", 0.0)
     monkeypatch.setattr(tokenise, "SOURCES_A_BATCH", 3)
@@ -157,7 +183,7 @@ def test_killed_at_any_step_the_bytes_are_the_same(tmp_path: Path, monkeypatch: 
 
     def work(out: Path) -> None:
         stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-        write_corpus(out, "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None)
+        write_corpus(out, "n", stream, encoding, lambda stage, done, total: None, lambda text: None)
 
     work(tmp_path / "whole")
     fork = multiprocessing.get_context("fork")
