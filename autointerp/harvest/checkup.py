@@ -17,6 +17,7 @@ from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.random_directions import random_directions
 
 SAMPLE_TOKENS = 64
 N_SAMPLES = 16
@@ -42,6 +43,8 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
             dictionary = load_asked(config, asked, subject).to(subject.device)
             remarks = check_fit(subject, dictionary)
             x = subject.capture(sample, [dictionary.hook_point])[dictionary.hook_point][:, 1:].flatten(0, 1)
+            if asked.like is not None:
+                dictionary = random_directions(dictionary, x, config.seed).to(subject.device)
             l0 = len(dictionary.encode_sparse(x.float()).value) / len(x)
             need += l0 * n_tokens * BYTES_AN_EVENT
             found = f"{dictionary.kind} at {dictionary.hook_point}, {dictionary.d_sae} features, about {l0:.0f} a token"

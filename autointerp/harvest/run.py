@@ -165,17 +165,17 @@ def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, o
     return {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
-        "weights": reader.spec.weights_digest,
-        "hook_point": reader.spec.hook_point,
-        "model": reader.spec.model,
-        "rerandomise_seed": reader.spec.rerandomise_seed,
-        "corpus": corpus.digest,
-        "context": corpus.context,
         "batch_size": settings.batch_size,
         "shard_rows": settings.shard_rows,
         "device": settings.device,
         "dtype": settings.dtype,
         "threads": settings.threads,
+        "corpus": corpus.digest,
+        "context": corpus.context,
+        "model": reader.spec.model,
+        "rerandomise_seed": reader.spec.rerandomise_seed,
+        "weights": reader.spec.weights_digest,
+        "hook_point": reader.spec.hook_point,
     }
 
 

@@ -13,14 +13,16 @@ from typing import NamedTuple
 
 import torch
 
-from autointerp.config import PYTHON_DOCS, DictionaryConfig, HarvestPart, RunConfig
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
+from autointerp.harvest.controls import draw_control
 from autointerp.harvest.run import PassSettings, Reader, open_pass, run_pass
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
 from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
@@ -74,6 +76,9 @@ def harvest_dictionaries(
             for d, dictionary in group:
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
+                if d.like is not None:
+                    progress(f"draw {d.id}", 0, 0)
+                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
                 readers.append(_reader(harvest, config, d, dictionary, subject))
             with work.turn():
                 settings = open_pass(subject, readers, corpus, _settings(config, corpus, device, work.part))
@@ -81,7 +86,12 @@ def harvest_dictionaries(
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
-    """One dictionary of a run's configuration; the two tails of a signed one are two features."""
+    """One dictionary of a run's configuration; the two tails of a signed one are two features.
+
+    Of random directions it is the dictionary whose densities they take.
+    """
+    if asked.like is not None:
+        asked = next(d for d in config.dictionary if d.id == asked.like)
     hook_point = asked.hook_point or config.hook_point
     dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
     return BothTails(dictionary) if dictionary.signed else dictionary
@@ -130,7 +140,7 @@ def _reader(
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         kind=dictionary.kind,
-        source=asked.path if asked.path.startswith("neurons@") else Path(asked.path).name,
+        source=asked.path if asked.path.startswith((NEURONS_PREFIX, RANDOM_PREFIX)) else Path(asked.path).name,
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
@@ -162,13 +172,21 @@ def _corpus(
         )
     if encoding.pack:
         check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
-    sources = open_sources(config.corpus, cache, config.harvest.text_column)
-    name, most = corpus_name(config.corpus), config.harvest.n_tokens
-    corpus = write_corpus(harvest, name, sources, encoding, progress, note, most)
-    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+    corpus = write_corpus(
+        harvest,
+        corpus_name(config.corpus),
+        lambda: open_sources(config.corpus, cache, config.harvest.text_column),
+        encoding,
+        progress,
+        note,
+        config.harvest.n_tokens,
+    )
+    made = (corpus.context, corpus.first, corpus.packed)
+    if made != (encoding.context, int(bos is not None), encoding.pack):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
-            f"these dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context}, {'a' if corpus.first else 'no'} BOS and "
+            f"{'packed' if corpus.packed else 'unpacked'} rows, which these dictionaries or settings do not want; "
+            f"choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)

@@ -49,7 +49,7 @@ def test_planted_features_are_named_and_score_near_one(finished: Finished) -> No
     assert both is not None
     assert '" lamb"' in both.explanation.text
     assert '" river"' in both.explanation.text
-    assert abs(sum(shuffled) / len(shuffled)) < 0.1
+    assert -0.3 < sum(shuffled) / len(shuffled) < 0.05
     store.close()
 
 
