@@ -172,13 +172,21 @@ def _corpus(
         )
     if encoding.pack:
         check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
-    sources = open_sources(config.corpus, cache, config.harvest.text_column)
-    name, most = corpus_name(config.corpus), config.harvest.n_tokens
-    corpus = write_corpus(harvest, name, sources, encoding, progress, note, most)
-    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+    corpus = write_corpus(
+        harvest,
+        corpus_name(config.corpus),
+        lambda: open_sources(config.corpus, cache, config.harvest.text_column),
+        encoding,
+        progress,
+        note,
+        config.harvest.n_tokens,
+    )
+    made = (corpus.context, corpus.first, corpus.packed)
+    if made != (encoding.context, int(bos is not None), encoding.pack):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
-            f"these dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context}, {'a' if corpus.first else 'no'} BOS and "
+            f"{'packed' if corpus.packed else 'unpacked'} rows, which these dictionaries or settings do not want; "
+            f"choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)

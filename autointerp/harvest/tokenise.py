@@ -69,7 +69,7 @@ class Counts:
 def write_corpus(
     harvest: Path,
     name: str,
-    sources: SourceStream,
+    open_stream: Callable[[], SourceStream],
     encoding: Encoding,
     progress: Progress,
     note: Callable[[str], None],
@@ -77,13 +77,15 @@ def write_corpus(
 ) -> Corpus:
     """Tokenise a corpus into `harvest/_corpus`, going on where a killed start committed; a finished one is opened.
 
-    Sources are read until they have `n_tokens` tokens, where given; the last one is whole.
+    Sources are read until they have `n_tokens` tokens, where given; the last one is whole. The stream is opened only
+    where something is left to read.
 
     Raises:
         UsageError: the corpus holds no text, or a source cannot be read.
     """
     folder = harvest / CORPUS_FOLDER
     if not (folder / "corpus.json").is_file():
+        sources = open_stream()
         values = [sources.fingerprint, digest(encoding.vocabulary), *encoding[2:], n_tokens]
         writer = _Writer(folder, encoding, digest(values))
         with writer.files:

@@ -91,7 +91,7 @@ def measure(spec: str, out: Path, pack: bool) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = peak_mb()
     started, cpu = time.perf_counter(), time.process_time()
-    corpus = write_corpus(out, "bench", open_sources(spec, out), encoding, lambda *_: None, lambda _: None)
+    corpus = write_corpus(out, "bench", lambda: open_sources(spec, out), encoding, lambda *_: None, lambda _: None)
     seconds = time.perf_counter() - started
     used = time.process_time() - cpu
     return {"seconds": seconds, "cpu": used, "tokens": corpus.n_tokens, "more_mb": peak_mb() - before}

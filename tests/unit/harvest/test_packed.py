@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from autointerp.errors import UsageError
 from autointerp.harvest import session
+from autointerp.harvest.controls import spread_activations
 from autointerp.harvest.events import Harvest
+from autointerp.harvest.tokens import Corpus
 from autointerp.splits import CorpusIndex
+from autointerp.subject.model import load_model
 from tests.small_run import SmallRun, make_texts
 from tests.unit.harvest.conftest import run_harvest, small_config
 
@@ -71,6 +75,13 @@ def test_a_model_that_cannot_pack_is_refused_before_any_token(
     with pytest.raises(UsageError, match=r"no packing at \['blocks\.0\.hook_resid_pre', 'blocks\.1\.hook_resid_post"):
         run_harvest(small_config(small, tmp_path, pack=True))
     assert not list(tmp_path.glob("harvest/_corpus/*"))
+
+
+def test_controls_are_drawn_from_the_same_activations(short: SmallRun, both: tuple[Path, Path]) -> None:
+    """Densities of random directions are matched on rows of their own choice, which may be packed as well."""
+    subject = load_model(short.model, device="cpu")
+    whole, packed = (spread_activations(subject, Corpus.open(folder), "blocks.1.hook_resid_post") for folder in both)
+    torch.testing.assert_close(packed, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_padding_and_beginnings_have_no_events(both: tuple[Path, Path]) -> None:

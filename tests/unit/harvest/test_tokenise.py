@@ -17,7 +17,7 @@ from autointerp.harvest.tokenise import Encoding, write_corpus
 from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import digest_file
 from autointerp.subject.corpus.files import open_sources
-from autointerp.subject.corpus.sources import ListedSources, Source
+from autointerp.subject.corpus.sources import ListedSources, Source, SourceStream
 
 LETTERS = Encoding(
     encode=lambda texts: [[ord(c) for c in text] for text in texts],
@@ -30,7 +30,7 @@ LETTERS = Encoding(
 
 def write(folder: Path, sources: Sequence[Source], encoding: Encoding = LETTERS) -> Corpus:
     stream = ListedSources("list", lambda: sources)
-    return write_corpus(folder, "name", stream, encoding, lambda stage, done, total: None, lambda text: None)
+    return write_corpus(folder, "name", lambda: stream, encoding, lambda stage, done, total: None, lambda text: None)
 
 
 def test_rows_by_hand(tmp_path: Path) -> None:
@@ -101,10 +101,15 @@ def test_the_digest_is_of_the_text_and_its_borders(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def unreachable() -> SourceStream:
+    """A data set on a hub that does not answer any more."""
+    raise ConnectionError
+
+
 def test_a_finished_corpus_is_kept_and_a_cut_one_told(tmp_path: Path) -> None:
     """Tokenising again would move slots under finished shards; cut tokens must not read as another shape."""
     write(tmp_path, [Source("a", "xy"), Source("b", "zz")])
-    again = write(tmp_path, [Source("other", "text")])
+    again = write_corpus(tmp_path, "name", unreachable, LETTERS, lambda stage, done, total: None, lambda text: None)
     assert list(again.sources) == ["a", "b"]
     file = tmp_path / "_corpus" / "tokens.bin"
     file.write_bytes(file.read_bytes()[:-2])
@@ -116,9 +121,13 @@ def test_reading_stops_at_the_number_of_tokens_asked_for(tmp_path: Path) -> None
     """A stream of a data set has no end that anybody wants to reach; the last source is whole."""
     sources = [Source(f"{i}", "abcdefghij") for i in range(1000)]
     stream = ListedSources("list", lambda: sources)
-    corpus = write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None, 25)
+    corpus = write_corpus(
+        tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: None, lambda text: None, 25
+    )
     assert (corpus.n_tokens, len(corpus.sources)) == (30, 3)
-    more = write_corpus(tmp_path / "b", "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None, 10**6)
+    more = write_corpus(
+        tmp_path / "b", "n", lambda: stream, LETTERS, lambda stage, done, total: None, lambda text: None, 10**6
+    )
     assert more.n_tokens == 10_000
 
 
@@ -128,7 +137,7 @@ def test_what_is_odd_about_a_corpus_is_counted_and_said(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
     said: list[str] = []
     stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-    write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: None, said.append)
+    write_corpus(tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: None, said.append)
     assert said == [
         "of 7 sources in the corpus: 2 without text, left out; 2 with the same text as another, kept; "
         "1 with characters that no text can hold, written as ?"
@@ -144,7 +153,9 @@ def test_progress_tells_tokens_and_how_many_there_will_be(tmp_path: Path, monkey
     (tmp_path / "x.jsonl").write_text(lines, encoding="utf-8")
     said: list[tuple[int, int]] = []
     stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-    write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: said.append((done, total)), lambda t: None)
+    write_corpus(
+        tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: said.append((done, total)), lambda t: None
+    )
     assert [done for done, _ in said] == [*range(210, 2101, 210), 2100]
     assert all(total == 2100 for _, total in said)
 
@@ -183,7 +194,7 @@ def test_killed_at_any_step_the_bytes_are_the_same(
 
     def work(out: Path) -> None:
         stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-        write_corpus(out, "n", stream, encoding, lambda stage, done, total: None, lambda text: None)
+        write_corpus(out, "n", lambda: stream, encoding, lambda stage, done, total: None, lambda text: None)
 
     work(tmp_path / "whole")
     fork = multiprocessing.get_context("fork")
