@@ -6,7 +6,6 @@ file but the TOML.
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -15,6 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
+from autointerp.settings import (
+    DATA_SET_PREFIX,
+    DICTIONARY_ID,
+    ENVIRONMENT_PREFIX,
+    NEURONS_PREFIX,
+    RANDOM_PREFIX,
+    from_environment,
+    merge,
+    nested_flags,
+    read_toml,
+    with_ids,
+)
 
 ProtocolName = Literal["graded", "simulate"]
 ExplainerName = Literal["lookup", "tsv"]
@@ -22,16 +33,7 @@ SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
-NEURONS_PREFIX = "neurons@"
-RANDOM_PREFIX = "random@"
-PYTHON_DOCS = "python-docs"
-DATA_SET_PREFIX = "hf:"
-ENVIRONMENT_PREFIX = "AUTOINTERP_"
-NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
-"""Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
-_PATHS = ("model", "corpus")
 
 
 class _Section(BaseModel):
@@ -41,7 +43,7 @@ class _Section(BaseModel):
 class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
-    id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    id: Annotated[str, Field(pattern=rf"^{DICTIONARY_ID.pattern}$")]
     """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, `neurons@HOOK`, or `random@ID`: random directions of that dictionary's density."""
@@ -123,8 +125,8 @@ class ScoreConfig(_Section):
     """`ci`: from 60 windows on, more, up to 120, only where the interval spans the look-up baseline or the null."""
     guided: Annotated[int, Field(ge=0, le=50)] = 10
     """Silent windows looked for by the explanation's own words, for false positives beside the score; 0 for none."""
-    interval: Literal["bca", "jackknife"] | None = None
-    """`bca` up to 10,000 features and `jackknife` above, where absent."""
+    interval: Literal["jackknife", "bca"] = "jackknife"
+    """How intervals over windows are made; the jackknife covered better on planted features, and costs less."""
 
 
 class RunConfig(_Section):
@@ -214,12 +216,12 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
     Relative `model`, `corpus` and dictionary paths in the TOML are relative to its folder, where they exist there.
     Dictionaries given as flags replace the file's; a flag `section.key` is one of a section.
     """
-    values: dict[str, Any] = _read_toml(toml) if toml else {}
-    environment = _from_environment(os.environ)
-    _merge(values, environment)
-    _merge(values, _nested(flags))
+    values: dict[str, Any] = read_toml(toml) if toml else {}
+    environment = from_environment(os.environ)
+    merge(values, environment)
+    merge(values, nested_flags(flags))
     if isinstance(values.get("dictionary"), list):
-        values["dictionary"] = _with_ids(values["dictionary"])
+        values["dictionary"] = with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
     variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
@@ -229,17 +231,8 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
 def change_config(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
     """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone."""
     values = config.model_dump()
-    _merge(values, _nested(changes))
+    merge(values, nested_flags(changes))
     return check_config(values, "the changes asked for")
-
-
-def _nested(flags: Mapping[str, object]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in flags.items():
-        section, dot, key = name.rpartition(".")
-        if value is not None:
-            (values.setdefault(section, {}) if dot else values)[key] = value
-    return values
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
@@ -253,7 +246,7 @@ def check_config(values: Mapping[str, object], where: str) -> RunConfig:
 def parse_dictionary(spec: str) -> dict[str, object]:
     """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`."""
     name, equals, path = spec.partition("=")
-    if not equals or not _ID.fullmatch(name) or Path(spec).exists():
+    if not equals or not DICTIONARY_ID.fullmatch(name) or Path(spec).exists():
         name, path = "", spec
     values: dict[str, object] = {"path": path}
     if name:
@@ -323,79 +316,6 @@ def parse_part(text: str) -> HarvestPart:
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
-        value = holder.get(key)
-        if isinstance(value, str):
-            holder[key] = _beside(path.parent, value)
-    return values
-
-
-def _beside(folder: Path, value: str) -> str:
-    """A path, or the path inside `hf:FOLDER:SPLIT`, made absolute where it exists in the folder."""
-    prefix = DATA_SET_PREFIX if value.startswith(DATA_SET_PREFIX) else ""
-    name, colon, split = value.removeprefix(prefix).partition(":") if prefix else (value, "", "")
-    return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
-
-
-def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tables = values.get("dictionary", [])
-    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-        raise UsageError("dictionaries are written as [[dictionary]] tables, each with a path")
-    return tables
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
-    values: dict[str, Any] = {}
-    for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
-            *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
-            holder = values
-            for section in sections:
-                holder = holder.setdefault(section, {})
-                if not isinstance(holder, dict):
-                    raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
-            holder[key] = text
-    return values
-
-
-def _merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:
-    for key, value in later.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
-def _with_ids(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Name every dictionary that has no id after the last part of its path, `-2` where taken."""
-    taken = {str(table["id"]) for table in tables if "id" in table}
-    named = []
-    for table in tables:
-        if "id" in table or not isinstance(table.get("path"), str):
-            named.append(table)
-            continue
-        path = str(table["path"])
-        last = "neurons" if path.startswith(NEURONS_PREFIX) else Path(path).name
-        base = re.sub(r"[^a-z0-9._-]", "-", last.lower()).lstrip("._-")[:60] or "dictionary"
-        name, n = base, 1
-        while name in taken:
-            n += 1
-            name = f"{base}-{n}"
-        taken.add(name)
-        named.append({"id": name, **table})
-    return named
 
 
 def _explain(error: ValidationError) -> str:

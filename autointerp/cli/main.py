@@ -63,12 +63,20 @@ Shard = Annotated[
     str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
+_SETTINGS = {
+    *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
+    *("llm", "base_url", "cache", "out", "seed"),
+}
+"""Parameters of commands that are settings of a run."""
+_KEYS = {"windows": "score.windows", "stop": "score.stop", "refine": "explain.refine"}
+"""Those that are keys of sections."""
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
 
 @app.command()
 def run(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -94,23 +102,7 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    flags = {
-        "model": model,
-        "hook_point": hook_point,
-        "corpus": corpus,
-        "features": features,
-        "protocol": protocol,
-        "explainer": explainer,
-        "simulator": simulator,
-        "score.windows": windows,
-        "score.stop": stop,
-        "explain.refine": refine,
-        "llm": llm,
-        "base_url": base_url,
-        "cache": cache,
-        "out": out,
-        "seed": seed,
-    }
+    flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
         summaries = api.run(settings, listener)
@@ -123,6 +115,7 @@ def run(
 
 @app.command()
 def harvest(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -139,7 +132,7 @@ def harvest(
     from autointerp.cli.progress import listening
     from autointerp.config import parse_part
 
-    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
+    flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     part = parse_part(shard) if shard is not None else None
     shards = {}
@@ -158,6 +151,7 @@ def harvest(
 
 @app.command()
 def explain(
+    context: typer.Context,
     run: Run,
     explainer: Explainer = None,
     refine: Refine = None,
@@ -172,15 +166,7 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        changes = {
-            "explainer": explainer,
-            "explain.refine": refine,
-            "features": features,
-            "llm": llm,
-            "base_url": base_url,
-            "cache": cache,
-        }
-        n = api.run_explain(run, changes, listener)
+        n = api.run_explain(run, _given(context), listener)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -188,6 +174,7 @@ def explain(
 
 @app.command()
 def score(
+    context: typer.Context,
     run: Run,
     protocol: Protocol = None,
     explainer: Explainer = None,
@@ -206,20 +193,8 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    changes = {
-        "protocol": protocol,
-        "explainer": explainer,
-        "simulator": simulator,
-        "score.windows": windows,
-        "score.stop": stop,
-        "explain.refine": refine,
-        "features": features,
-        "llm": llm,
-        "base_url": base_url,
-        "cache": cache,
-    }
     with listening() as listener:
-        summaries = api.run_score(run, changes, listener)
+        summaries = api.run_score(run, _given(context), listener)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
@@ -284,6 +259,7 @@ def report(run: Run, as_json: AsJson = False) -> None:
 
 @app.command()
 def doctor(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -297,7 +273,7 @@ def doctor(
     from autointerp import api
     from autointerp.cli.show import show_findings
 
-    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out}
+    flags = _given(context)
     given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
     findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
     show_findings(findings)
@@ -325,6 +301,12 @@ def inspect(
 
 app.command("testserver")(rehearse)
 app.command()(selftest)
+
+
+def _given(context: typer.Context) -> dict[str, object]:
+    """The settings among a command's parameters, under their keys in a configuration."""
+    keys = {name: _KEYS.get(name, name) for name in context.params}
+    return {keys[name]: value for name, value in context.params.items() if name in _SETTINGS}
 
 
 def _settings(

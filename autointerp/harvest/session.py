@@ -13,14 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from autointerp.config import (
-    NEURONS_PREFIX,
-    PYTHON_DOCS,
-    RANDOM_PREFIX,
-    DictionaryConfig,
-    HarvestPart,
-    RunConfig,
-)
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.controls import draw_control
 from autointerp.harvest.run import PassSettings, Reader, open_pass, run_pass
@@ -29,6 +22,7 @@ from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit

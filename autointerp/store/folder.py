@@ -18,10 +18,11 @@ from typing import Any
 
 import tomli_w
 
-from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, HarvestPart, RunConfig, check_config, parse_data_set
+from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_set
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS
 from autointerp.store.locks import hold_alone, hold_part, take_turn
 
 FORMAT_VERSION = 1

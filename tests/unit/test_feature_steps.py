@@ -128,7 +128,7 @@ def test_more_windows_are_asked_only_while_the_score_is_open(chooser: Chooser, t
         assert record is not None
         asked, there = score.n_windows, len(record.splits.score)
         assert asked + score.n_saved == there
-        ends = [sum(e.block <= block for e in record.splits.score) for block in range(4)]
+        ends = [sum(e.block <= block for e in record.splits.score) for block in range(3)]
         assert asked in ends
         assert asked == there or not is_open(score)
         for end in ends[: ends.index(asked)]:

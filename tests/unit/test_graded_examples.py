@@ -83,9 +83,9 @@ def test_the_first_block_is_a_balanced_sample_of_the_whole(records: dict[int, Fe
     """60 windows must be a design of their own and the first 60 of 120, so that neither is paid for twice."""
     score = records[SOMETIMES].splits.score
     assert Counter(map(third, score)) == {"decile": 40, "uniform": 40, "hard": 40}
-    blocks = [Counter(third(e) for e in score if e.block == block) for block in range(4)]
-    assert [sorted(set(block.values())) for block in blocks] == [[20], [7], [7], [6]]
-    for block in range(4):
+    blocks = [Counter(third(e) for e in score if e.block == block) for block in range(3)]
+    assert [sorted(set(block.values())) for block in blocks] == [[20], [10], [10]]
+    for block in range(3):
         deciles = Counter(e.decile for e in score if e.block == block and e.decile)
         assert max(deciles.values()) == 2 or len(deciles) == blocks[block]["decile"]
     sources = Counter(e.stratum for e in score if e.block == 0 and third(e) == "hard")

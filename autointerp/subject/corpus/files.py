@@ -7,8 +7,9 @@ row of a table, a text file, or, where a corpus has few text files, a page of on
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from autointerp.config import PYTHON_DOCS, parse_data_set
+from autointerp.config import parse_data_set
 from autointerp.errors import UsageError, near_matches
+from autointerp.settings import PYTHON_DOCS
 from autointerp.subject.corpus.data_sets import is_saved, open_data_set
 from autointerp.subject.corpus.python_docs import read_python_docs
 from autointerp.subject.corpus.sources import ListedSources, Position, Source, SourceStream
