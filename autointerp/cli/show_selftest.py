@@ -159,13 +159,14 @@ def _show_stopping(console: Console, report: GeneratorReport) -> None:
     table = _table(
         'Going on past 60 windows only where the decision is open (stop = "ci"), density 1e-3', "explanation"
     )
-    for name in ("windows", "calls saved", "rho, stopped", "rho, all 120", "difference"):
+    for name in ("windows", "calls saved", "rho, first 60", "rho, stopped", "rho, all 120", "stopped - all"):
         table.add_column(name, justify="right")
     for name, row in report.stopping.items():
         table.add_row(
             name,
             f"{row.windows:.0f}",
             f"{row.saved:.0%}",
+            f"{row.mean_first:.3f}",
             f"{row.mean_stopped:.3f}",
             f"{row.mean_full:.3f}",
             f"{row.bias:+.3f} ± {1.96 * row.bias_se:.3f}",
@@ -174,7 +175,9 @@ def _show_stopping(console: Console, report: GeneratorReport) -> None:
     _say(
         console,
         "What to see: calls are saved where an explanation is clearly good or clearly nothing. Stopping on a lucky "
-        "look moves the mean of equally mixed explanations by thousandths, far inside one feature's interval of ± 0.1.",
+        "look moves single scores a little away from the boundary and the mean of a mixture by less than a hundredth, "
+        "far inside one feature's interval of ± 0.1; the mean over the first 60 windows, which every feature has, is "
+        "not moved at all.",
     )
 
 
@@ -218,11 +221,19 @@ def show_card(card: JudgeCard) -> None:
     console = Console(width=WIDTH, highlight=False)
     _say(console, f"JUDGE CARD: {card.simulator}", "bold")
     table = _table("True explanations: levels answered against levels planted", "windows")
-    for name in ("n", "bias in levels", "seen", "agrees with the rule"):
+    for name in ("n", "bias in levels", "of the rule itself", "seen", "agrees with the rule"):
         table.add_column(name, justify="right")
     for name, row in card.strata.items():
-        table.add_row(name, str(row.n), f"{row.bias:+.2f}", f"{row.sees:.2f}", f"{row.agrees:.2f}")
+        table.add_row(
+            name, str(row.n), f"{row.bias:+.2f}", f"{row.rule_bias:+.2f}", f"{row.sees:.2f}", f"{row.agrees:.2f}"
+        )
     console.print(table)
+    _say(
+        console,
+        "What to see: a fair judge sees hardly anything on uniform and hard windows and nearly everything in each "
+        "decile. Its bias is to be read beside that of the rule itself: a window seldom tells how strongly a feature "
+        "fires there.",
+    )
     _show_features(console, card.features, "Every explanation of every planted feature, graded-60")
     shares = (f"{name} {_number(card.ranking.above[name])}" for name in NEAR_NAMES)
     _say(console, f"The true explanation stands above: {', '.join(shares)} (share of features).")
