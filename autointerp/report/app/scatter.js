@@ -27,16 +27,20 @@ async function loadCharts() {
   document.head.append(script);
 }
 
+const xOf = (row, x) => (x === "lookup" ? row.lookup[0] : row.density);
+
 function points() {
   const shown = new Set(shownRows());
   const x = byId("against").value;
-  const wanted = (r) => (x === "density" ? r.density > 0 : r.lookup !== null) && (r.value !== null || r.state in BANDS);
+  const wanted = (r) => (x === "density" ? r.density > 0 : r.lookup[0] !== null) && (r.value !== null || r.state in BANDS);
   return ROWS.filter(wanted).map((r) => ({
     id: r.id,
     dictionary: DICTIONARIES[r.dictionary].id,
-    x: r[x],
+    x: xOf(r, x),
     y: r.value ?? BANDS[r.state],
     value: r.value === null ? `${r.state}: ${words(r.reason)}` : `${fixed(r.value)} ${interval(r.score)}`,
+    null: fixed(r.nullThreshold),
+    lookup: `${fixed(r.lookup[0])} ${interval(r.lookup)}`,
     density: share(r.density),
     said: r.explanation ? r.explanation.slice(0, 160) : "no explanation",
     on: shown.has(r),
@@ -74,6 +78,8 @@ function pointLayer(ids, values, x) {
       tooltip: [
         { field: "id", title: "feature" },
         { field: "value", title: "score" },
+        { field: "null", title: "null threshold" },
+        { field: "lookup", title: "look-up" },
         { field: "density" },
         { field: "said", title: "explanation" },
       ],
@@ -202,7 +208,7 @@ function clearBrush() {
 function chooseBy(brush) {
   const inside = ([a, b], v) => v !== null && v >= Math.min(a, b) && v <= Math.max(a, b);
   const x = byId("against").value;
-  const within = (r) => inside(brush.x, r[x]) && inside(brush.y, r.value ?? BANDS[r.state] ?? null);
+  const within = (r) => inside(brush.x, xOf(r, x)) && inside(brush.y, r.value ?? BANDS[r.state] ?? null);
   table.chosen = brush && brush.x && brush.y ? within : null;
   refresh();
 }
