@@ -12,7 +12,7 @@ from autointerp.provenance import generator
 from autointerp.records import Record
 from autointerp.selftest.accuracy import FloorRow, compare_floors
 from autointerp.selftest.dictionaries import Gap, equal_quality
-from autointerp.selftest.generator import Planted, Quality, density_name, plant
+from autointerp.selftest.generator import N_FRAGMENTS, Planted, Quality, density_name, plant
 from autointerp.selftest.measure import Cell, Draws, draw_scores, measure, population_scores, separation
 from autointerp.selftest.price import price_of
 from autointerp.selftest.samplers import DESIGNS, BenchDesign, BenchProtocol, graded
@@ -40,11 +40,13 @@ class Effort:
     ties: int
     floors: int
     stopping: int
+    fragments: int = N_FRAGMENTS
+    """Of each planted corpus."""
 
 
-FULL = Effort(graded=2_000, other=2_000, features=120, ties=10, floors=1_000, stopping=2_000)
+FULL = Effort(graded=2_000, other=1_000, features=120, ties=10, floors=1_000, stopping=1_000)
 QUICK = Effort(graded=2_000, other=300, features=24, ties=1, floors=200, stopping=100)
-SMOKE = Effort(graded=200, other=60, features=8, ties=1, floors=30, stopping=20)
+SMOKE = Effort(graded=200, other=60, features=8, ties=1, floors=30, stopping=20, fragments=10_000)
 """A look at every part, too short for the bars."""
 
 
@@ -74,11 +76,13 @@ class GeneratorReport(Record):
 
 def run_generator_bench(effort: Effort, seed: int, progress: Progress) -> GeneratorReport:
     """Every part of the generator bench, in order."""
-    planted = {density_name(d): plant(d, generator(seed, "planted", d)) for d in DENSITIES}
+    planted = {density_name(d): plant(d, generator(seed, "planted", d), effort.fragments) for d in DENSITIES}
     protocols = _measure_all(planted, effort, seed, progress)
     hit_rates = _measure_hit_rates(planted, effort, seed)
     progress("equal dictionaries", 0, 1)
-    equal: dict[str, Gap] = {str(name): gap for name, gap in equal_quality(DESIGNS, effort.features, seed).items()}
+    equal: dict[str, Gap] = {
+        str(name): gap for name, gap in equal_quality(DESIGNS, effort.features, seed, effort.fragments).items()
+    }
     progress("equal dictionaries", 1, 1)
     ties = compare_tie_rules(DENSITIES, effort.ties, seed)
     floors = {name: compare_floors(p, effort.floors, seed) for name, p in planted.items()}
@@ -92,7 +96,7 @@ def run_generator_bench(effort: Effort, seed: int, progress: Progress) -> Genera
         ties=ties,
         floors=floors,
         stopping=stopping,
-        checks=tuple(acceptance(protocols, equal, ties)),
+        checks=tuple(acceptance(protocols, equal, ties, stopping)),
     )
 
 
@@ -136,7 +140,9 @@ def _separations(design: BenchDesign, planted: Planted, n_draws: int, seed: tupl
     return {q: separation(scores, q) for q in (*NEAR_MISSES, "narrow2")}
 
 
-def acceptance(cells: Mapping[str, Mapping[str, Cell]], equal: Mapping[str, Gap], ties: TieTable) -> list[Check]:
+def acceptance(
+    cells: Mapping[str, Mapping[str, Cell]], equal: Mapping[str, Gap], ties: TieTable, stopping: Mapping[str, StopRow]
+) -> list[Check]:
     """The numbers that a protocol fit to be the default must reach on planted features."""
     checks = []
     for protocol in GRADED:
@@ -154,6 +160,8 @@ def acceptance(cells: Mapping[str, Mapping[str, Cell]], equal: Mapping[str, Gap]
     for rule, row in ties.items():
         off = max(abs(cell.perfect - cell.closed_form) for cell in row.values())
         checks.append(_check(f"{rule}: distance from the closed form", off, high=0.001))
+    moved = stopping["mixture"].bias
+    checks.append(_check("stopping: what it adds to the mean of a mixture", moved, low=-0.01, high=0.01))
     return checks
 
 

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from autointerp.errors import UsageError, near_matches
+from autointerp.format import MAX_LEVEL
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
 from autointerp.llm.probe import probe
@@ -43,6 +44,9 @@ class StratumRow(Record):
     """Windows answered."""
     bias: float
     """Mean predicted level less mean true level."""
+    rule_bias: float
+    """The same of the rule's own level, which is all that a window tells: how strongly a feature fires there it may
+    not."""
     sees: float
     """Share answered above 0."""
     agrees: float
@@ -76,7 +80,7 @@ class _Pair(NamedTuple):
     stratum: str
     level: int
     true_level: int
-    fires: bool
+    rule_level: int
 
 
 @asynccontextmanager
@@ -135,19 +139,19 @@ async def make_card(bench: Bench, simulator: Simulator, progress: Progress) -> J
 
 def _pairs(feature: PlantedText, asked: ScoredFeature) -> list[_Pair]:
     """The answered windows of the true explanation."""
-    fires = _fires(feature, asked.examples)
+    rule_levels = _rule_levels(feature, asked.examples).tolist()
     return [
-        _Pair(_stratum(example), levels[0], example.scored_levels[0], bool(fire))
-        for example, levels, fire in zip(asked.examples, asked.simulations["true"].levels, fires, strict=True)
+        _Pair(_stratum(example), levels[0], example.scored_levels[0], meant)
+        for example, levels, meant in zip(asked.examples, asked.simulations["true"].levels, rule_levels, strict=True)
         if levels is not None
     ]
 
 
-def _fires(feature: PlantedText, examples: Sequence[Example]) -> Bool[np.ndarray, " n"]:
-    """Whether the rule has the target fire, by what stands in the window."""
+def _rule_levels(feature: PlantedText, examples: Sequence[Example]) -> Int[np.ndarray, " n"]:
+    """The level that the rule gives the target, by what stands in the window."""
     strengths = feature.true.rule(Grid.of([example.record.tokens for example in examples]))
     targets = np.array([example.target for example in examples], dtype=np.int64)
-    return np.asarray(strengths[np.arange(len(examples)), targets] > 0)
+    return np.asarray(np.rint(MAX_LEVEL * strengths[np.arange(len(examples)), targets]).astype(np.int64))
 
 
 def _stratum(example: Example) -> str:
@@ -164,8 +168,9 @@ def _strata(pairs: Sequence[_Pair]) -> dict[str, StratumRow]:
             rows[name] = StratumRow(
                 n=len(own),
                 bias=float(np.mean([pair.level - pair.true_level for pair in own])),
+                rule_bias=float(np.mean([pair.rule_level - pair.true_level for pair in own])),
                 sees=float(np.mean([pair.level > 0 for pair in own])),
-                agrees=float(np.mean([(pair.level > 0) == pair.fires for pair in own])),
+                agrees=float(np.mean([(pair.level > 0) == (pair.rule_level > 0) for pair in own])),
             )
     return rows
 

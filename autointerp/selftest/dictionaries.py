@@ -11,7 +11,7 @@ from jaxtyping import Float
 from autointerp.interpret import statistics
 from autointerp.provenance import generator
 from autointerp.records import Record
-from autointerp.selftest.generator import JUDGES, Planted, Quality, Sample, draw_luck, judge_levels, plant
+from autointerp.selftest.generator import JUDGES, N_FRAGMENTS, Planted, Quality, Sample, draw_luck, judge_levels, plant
 from autointerp.selftest.samplers import BenchDesign, BenchProtocol
 
 MIXTURE: tuple[Quality, ...] = ("good", "broad", "noisy", "narrow")
@@ -31,18 +31,20 @@ class Gap(Record):
     undefined_sparse: float
 
 
-def equal_quality(designs: Mapping[BenchProtocol, BenchDesign], n_features: int, seed: int) -> dict[BenchProtocol, Gap]:
+def equal_quality(
+    designs: Mapping[BenchProtocol, BenchDesign], n_features: int, seed: int, n_fragments: int = N_FRAGMENTS
+) -> dict[BenchProtocol, Gap]:
     """The false gap of each protocol between two dictionaries of `n_features` features each."""
-    scores = {side: _score_dictionary(designs, side, n_features, seed) for side in DENSITIES}
+    scores = {side: _score_dictionary(designs, side, n_features, seed, n_fragments) for side in DENSITIES}
     return {name: compare_scores(scores["dense"][name], scores["sparse"][name]) for name in designs}
 
 
 def _score_dictionary(
-    designs: Mapping[BenchProtocol, BenchDesign], side: str, n_features: int, seed: int
+    designs: Mapping[BenchProtocol, BenchDesign], side: str, n_features: int, seed: int, n_fragments: int
 ) -> dict[BenchProtocol, Float[np.ndarray, "round feature"]]:
     scores = {name: np.empty((len(MIXTURE), n_features)) for name in designs}
     for i, density in enumerate(_densities(side, n_features, seed)):
-        planted = plant(float(density), generator(seed, "dictionary", side, i))
+        planted = plant(float(density), generator(seed, "dictionary", side, i), n_fragments)
         for name, design in designs.items():
             rng = generator(seed, "dictionary", side, i, name)
             sample = design.draw(planted, len(MIXTURE), rng)

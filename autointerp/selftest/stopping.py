@@ -4,20 +4,22 @@ A planted feature flows in; for every explanation the windows used, the calls sa
 flow out. The looks are nested; a look that leaves the question open asks for the next block.
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autointerp.interpret import intervals, nulls, statistics
+from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.provenance import generator
 from autointerp.records import Record
 from autointerp.selftest.dictionaries import MIXTURE
 from autointerp.selftest.generator import JUDGES, Planted, Quality, Sample, draw_luck, judge_levels
 from autointerp.selftest.samplers import DESIGNS
 
-LOOKS = (60, 80, 100, 120)
-"""Windows scored at each look."""
+LOOKS = tuple(3 * n for n in accumulate(PROTOCOLS["graded"].design.blocks))
+"""Windows scored at each look: the protocol's nested blocks."""
 STOPPED: tuple[Quality, ...] = ("good", "broad", "narrow", "noisy", "random")
 
 

@@ -102,6 +102,7 @@ def test_the_card_names_the_judges_faults(card: JudgeCard) -> None:
     assert card.strata["uniform"].agrees == pytest.approx(0.8, abs=0.07)
     # A false alarm is 5.5 levels high on average.
     assert card.strata["uniform"].bias == pytest.approx(0.2 * 5.5, abs=0.4)
+    assert card.strata["uniform"].rule_bias == 0
     # Strong activations are answered by about half of their ten levels.
     assert card.strata["decile 10"].bias < -2
     assert 0 < card.failures["malformed"] < 0.1 * card.n_asked

@@ -98,7 +98,8 @@ def test_near_misses_on_hand_made_lines() -> None:
 def test_every_kind_has_its_near_misses_and_they_are_others() -> None:
     """A near-miss that fires exactly where the truth does could never be told from it."""
     text = " ".join(f"{a} {b}" for a, b in zip(_words(), reversed(_words()), strict=True))
-    lines = "\nThe date (x y) of 10 files\n>>> import f(x)\nReturns True [y] 2001, return True.\n    x = 1\n\nOne PEP and error 7"
+    lines = "\nThe date (x y) of 10 files\n>>> import f(x)\nReturns True [y] 2001, return True."
+    lines += "\n    x = 1\n\nOne PEP and error 7"
     grid = Grid.of([split_tokens(text + lines)])
     for planted in PLANTED.values():
         if planted.kind == "dead":
