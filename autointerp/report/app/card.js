@@ -56,7 +56,7 @@ function scoreRows(row, score) {
       return line(label, note, intervalSvg(value, 18, name, low), `${said} <small>${interval(value)}</small>`);
     }
     const isZero = reason === "constant_prediction" || reason === "no_pattern";
-    const text = `<small>${words(reason)}${isZero ? ", counted as 0" : ""}</small>`;
+    const text = `<small>${escapeHtml(words(reason))}${isZero ? ", counted as 0" : ""}</small>`;
     return line(label, note, isZero ? markSvg("counted", percent(0, low), 18) : "", text);
   };
   const rows = [measured("Explanation", "Spearman", row.score, "score", row.reason)];
@@ -102,7 +102,7 @@ function alarmsHtml(row, score) {
 function moreHtml(score) {
   if (!score.more.length) return '<p class="none">none without a score</p>';
   const items = score.more.map(([name, value]) => {
-    const [label, title] = DATA.statistics[name] ?? [words(name), ""];
+    const [label, title] = DATA.statistics[name] ?? [escapeHtml(words(name)), ""];
     return `<div title="${title}"><dt>${label}<small>${title}</small></dt><dd>${fixed(value)}</dd></div>`;
   });
   return `<dl class="facts more">${items.join("")}</dl>`;
