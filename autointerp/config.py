@@ -86,6 +86,8 @@ class HarvestConfig(_Section):
     """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
     n_tokens: Annotated[int, Field(ge=1)] | None = None
     """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
+    pack: bool = False
+    """Fill a row with several short documents, none of which sees another."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20

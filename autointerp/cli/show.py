@@ -63,8 +63,9 @@ def _missing(summaries: Mapping[str, DictionarySummary]) -> Iterator[str]:
 
 def _explained(summaries: Sequence[DictionarySummary]) -> str:
     first = summaries[0]
+    least = "at least " if first.protocol.endswith("-ci") else ""
     return (
-        f"Protocol {first.protocol}, {first.n_windows} windows a feature. Means are over features, intervals by "
+        f"Protocol {first.protocol}, {least}{first.n_windows} windows a feature. Means are over features, intervals by "
         "bootstrap over them; an explanation that found no pattern or predicts one level everywhere counts as 0. "
         "null: mean 95 % point of the score with the predictions permuted over the windows."
     )

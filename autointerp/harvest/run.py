@@ -21,6 +21,7 @@ import torch
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.capture import capture_rows
 from autointerp.harvest.events import (
     FORMAT_VERSION,
     Shard,
@@ -187,7 +188,7 @@ def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, set
             break
         except torch.cuda.OutOfMemoryError:
             settings = _halve_batch(readers, corpus, settings)
-    n_tokens = int(corpus.length[rows].sum()) - len(rows) * corpus.first
+    n_tokens = corpus.count_tokens(slice(0, len(rows)))
     n_shard = len(replace(settings, part=None).shards(corpus))
     need = 0.0
     for reader, (_, feature, _) in zip(readers, events, strict=True):
@@ -264,13 +265,9 @@ def _encode_rows(
     subject: Subject, readers: Sequence[Reader], corpus: Corpus, rows: np.ndarray, first_row: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(slot in the shard, feature, value) of the rows' unmasked tokens per reader, in slot order."""
-    width = int(corpus.length[rows].max())
-    tokens = torch.from_numpy(corpus.tokens[rows, :width].astype(np.int64)).to(subject.device)
-    place = np.arange(width)
-    mask = (place >= corpus.first) & (place < corpus.length[rows, None])
-    slots = ((rows[:, None] - first_row) * corpus.context + place)[mask].astype(np.uint32)
+    captured, mask = capture_rows(subject, corpus, rows, sorted({reader.spec.hook_point for reader in readers}))
+    slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
     keep = torch.from_numpy(mask).to(subject.device)
-    captured = subject.capture(tokens, sorted({reader.spec.hook_point for reader in readers}))
     events = []
     for reader in readers:
         code = reader.dictionary.encode_sparse(captured[reader.spec.hook_point][keep].float())

@@ -27,6 +27,7 @@ from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.packing import check_packing
 from autointerp.subject.tails import BothTails
 
 MOST_CONTEXT = 1024
@@ -163,18 +164,29 @@ def _corpus(
         bos=bos,
         pad=bos if bos is not None else 0,
         context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
+        pack=config.harvest.pack,
     )
     if encoding.context > subject.n_ctx:
         raise UsageError(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
-    sources = open_sources(config.corpus, cache, config.harvest.text_column)
-    name, most = corpus_name(config.corpus), config.harvest.n_tokens
-    corpus = write_corpus(harvest, name, sources, encoding, progress, note, most)
-    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+    if encoding.pack:
+        check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
+    corpus = write_corpus(
+        harvest,
+        corpus_name(config.corpus),
+        lambda: open_sources(config.corpus, cache, config.harvest.text_column),
+        encoding,
+        progress,
+        note,
+        config.harvest.n_tokens,
+    )
+    made = (corpus.context, corpus.first, corpus.packed)
+    if made != (encoding.context, int(bos is not None), encoding.pack):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
-            f"these dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context}, {'a' if corpus.first else 'no'} BOS and "
+            f"{'packed' if corpus.packed else 'unpacked'} rows, which these dictionaries or settings do not want; "
+            f"choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)

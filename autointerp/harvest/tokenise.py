@@ -27,10 +27,8 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is (0 where unknown)."""
 
 SECONDS_BETWEEN_COMMITS = 5.0
-SOURCES_A_BATCH = 256
-CHARACTERS_A_BATCH = 200_000
-LONGEST_TOKEN = 12
-"""Characters a token, above which a text is not tried as one document."""
+SOURCES_A_BATCH = 1024
+CHARACTERS_A_BATCH = 1_000_000
 PARTIAL = "partial"
 """Folder of what is needed only until the corpus is finished."""
 
@@ -47,6 +45,8 @@ class Encoding(NamedTuple):
     pad: int
     context: int
     """Places a row, BOS included."""
+    pack: bool = False
+    """Whether a row takes documents as long as they fit; else it holds one."""
 
 
 @dataclass
@@ -60,6 +60,8 @@ class Counts:
     mended: int = 0
     """Sources with characters that no text can hold, written as question marks."""
     documents: int = 0
+    rows: int = 0
+    """Rows written, the open one not counted."""
     n_tokens: int = 0
     """BOS not counted."""
 
@@ -67,7 +69,7 @@ class Counts:
 def write_corpus(
     harvest: Path,
     name: str,
-    sources: SourceStream,
+    open_stream: Callable[[], SourceStream],
     encoding: Encoding,
     progress: Progress,
     note: Callable[[str], None],
@@ -75,13 +77,15 @@ def write_corpus(
 ) -> Corpus:
     """Tokenise a corpus into `harvest/_corpus`, going on where a killed start committed; a finished one is opened.
 
-    Sources are read until they have `n_tokens` tokens, where given; the last one is whole.
+    Sources are read until they have `n_tokens` tokens, where given; the last one is whole. The stream is opened only
+    where something is left to read.
 
     Raises:
         UsageError: the corpus holds no text, or a source cannot be read.
     """
     folder = harvest / CORPUS_FOLDER
     if not (folder / "corpus.json").is_file():
+        sources = open_stream()
         values = [sources.fingerprint, digest(encoding.vocabulary), *encoding[2:], n_tokens]
         writer = _Writer(folder, encoding, digest(values))
         with writer.files:
@@ -107,6 +111,7 @@ def _read_all(writer: "_Writer", sources: SourceStream, progress: Progress, n_to
         if time.monotonic() - committed >= SECONDS_BETWEEN_COMMITS:
             writer.commit()
             committed = time.monotonic()
+    writer.close_row()
     writer.commit()
     progress("tokenise", writer.counts.n_tokens, writer.counts.n_tokens)
 
@@ -129,16 +134,25 @@ class _Writer:
         self._folder, self._encoding = folder, encoding
         self._start = [] if encoding.bos is None else [encoding.bos]
         self._type = token_type(len(encoding.vocabulary))
-        names = ("tokens.bin", "sources.jsonl", f"{PARTIAL}/length", f"{PARTIAL}/source", f"{PARTIAL}/text")
+        names = (
+            "tokens.bin",
+            "sources.jsonl",
+            *(f"{PARTIAL}/{name}" for name in ("length", "source", "start", "text")),
+        )
         self.files = AppendedFiles(folder, names, folder / PARTIAL / "position.json", asked)
         state = self.files.state
         self.position: Position | None = state.get("position")
         self.counts = Counts(**state.get("counts", {}))
         self._digest = bytes.fromhex(state.get("digest", ""))
+        self._row: list[int] = state.get("row", [])
+        """Tokens of the open row."""
 
     def add(self, batch: list[Source], most: int | None) -> None:
         """Append sources until `most` tokens are there."""
-        for source, documents in zip(batch, _documents(batch, self._encoding, len(self._start)), strict=True):
+        texts = [source.text if source.text.strip() else "" for source in batch]
+        room = self._encoding.context - len(self._start)
+        cut = cut_into_documents(texts, self._encoding.encode, room)
+        for source, documents in zip(batch, cut, strict=True):
             if most is not None and self.counts.n_tokens >= most:
                 return
             self.counts.mended += source.mended
@@ -153,25 +167,41 @@ class _Writer:
         write = self.files.write
         write("sources.jsonl", canonical_json(source.id).encode() + b"\n")
         write(f"{PARTIAL}/text", hashlib.blake2b(source.text.encode(), digest_size=8).digest())
-        rows = np.full((len(documents), self._encoding.context), self._encoding.pad, dtype=self._type)
-        for row, ids in zip(rows, documents, strict=True):
-            row[: len(self._start) + len(ids)] = [*self._start, *ids]
-        write("tokens.bin", rows.tobytes())
+        starts = []
+        for ids in documents:
+            length = len(self._start) + len(ids)
+            if self._row and not (self._encoding.pack and len(self._row) + length <= self._encoding.context):
+                self.close_row()
+            starts.append(self.counts.rows * self._encoding.context + len(self._row))
+            self._row += [*self._start, *ids]
         lengths = np.array([len(self._start) + len(ids) for ids in documents], np.uint32)
         write(f"{PARTIAL}/length", lengths.tobytes())
         write(f"{PARTIAL}/source", np.full(len(documents), self.counts.sources, np.uint32).tobytes())
+        write(f"{PARTIAL}/start", np.array(starts, np.uint64).tobytes())
         self.counts.sources += 1
         self.counts.documents += len(documents)
         self.counts.n_tokens += sum(map(len, documents))
 
+    def close_row(self) -> None:
+        """Write the open row, if any, and begin another."""
+        if self._row:
+            padding = [self._encoding.pad] * (self._encoding.context - len(self._row))
+            self.files.write("tokens.bin", np.array(self._row + padding, self._type).tobytes())
+            self.counts.rows += 1
+            self._row = []
+
     def commit(self) -> None:
         """From here on a kill loses nothing that was added."""
-        self.files.commit({"position": self.position, "counts": asdict(self.counts), "digest": self._digest.hex()})
+        counts = asdict(self.counts)
+        state = {"position": self.position, "counts": counts, "digest": self._digest.hex(), "row": self._row}
+        self.files.commit(state)
 
     def finish(self, name: str, note: Callable[[str], None]) -> None:
         """The arrays over documents, then `corpus.json`."""
         partial = self._folder / PARTIAL
         arrays = {key: np.fromfile(partial / key, np.uint32) for key in ("length", "source")}
+        if self._encoding.pack:
+            arrays["start"] = np.fromfile(partial / "start", np.uint64).astype(np.int64)
         save_arrays(self._folder / "rows.safetensors", arrays)
         repeated = self.counts.sources - len(np.unique(np.fromfile(partial / "text", np.uint64)))
         counts = {**asdict(self.counts), "repeated": repeated}
@@ -179,7 +209,8 @@ class _Writer:
             "format_version": FORMAT_VERSION,
             "name": name,
             "digest": "blake2b:" + self._digest.hex(),
-            "n_row": self.counts.documents,
+            "n_row": self.counts.rows,
+            "packed": self._encoding.pack,
             "context": self._encoding.context,
             "first": len(self._start),
             "n_tokens": self.counts.n_tokens,
@@ -199,25 +230,3 @@ def _report(counts: dict[str, int], note: Callable[[str], None]) -> None:
     said = "; ".join(f"{n:,} {what}" for what, n in odd.items() if n)
     if said:
         note(f"of {counts['sources'] + counts['empty']:,} sources in the corpus: {said}")
-
-
-def _documents(batch: list[Source], encoding: Encoding, n_special: int) -> list[list[list[int]]]:
-    """The documents of each source; none where it has no text."""
-    room = encoding.context - n_special
-    short = [source.text for source in batch if _is_short(source.text, room)]
-    encoded = iter(encoding.encode(short) if short else [])
-    found = []
-    for source in batch:
-        ids = next(encoded) if _is_short(source.text, room) else None
-        if not source.text.strip():
-            documents = []
-        elif ids is not None and len(ids) <= room:
-            documents = [list(ids)]
-        else:
-            documents = cut_into_documents(source.text, encoding.encode, room)
-        found.append([document for document in documents if document])
-    return found
-
-
-def _is_short(text: str, room: int) -> bool:
-    return len(text) <= room * LONGEST_TOKEN

@@ -1,7 +1,7 @@
 """The tokens of a harvest, read without torch and by memory map: `harvest.tokenise` writes them.
 
     _corpus/tokens.bin           token ids, right-padded rows; uint16 or uint32 [n_row, context]
-    _corpus/rows.safetensors     length and source number of each document
+    _corpus/rows.safetensors     length and source number of each document; where rows are packed, also its first slot
     _corpus/sources.jsonl        the sources' ids, a JSON text a line
     _corpus/corpus.json          what the tokens are: vocabulary, counts, digest; written last
 
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
@@ -24,9 +24,18 @@ from autointerp.harvest.arrays import map_arrays
 CORPUS_FOLDER = "_corpus"
 
 
+class Places(NamedTuple):
+    """What stands at each place of some rows."""
+
+    document: Int[np.ndarray, "row place"]
+    """Number of the document; -1 in padding."""
+    text: Bool[np.ndarray, "row place"]
+    """Neither BOS nor padding."""
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """The tokens of a harvest, one document a row."""
+    """The tokens of a harvest: one document a row, or several one after the other where rows are packed."""
 
     folder: Path
     name: str
@@ -40,6 +49,8 @@ class Corpus:
     sources: Sequence[str]
     vocabulary: tuple[str, ...]
     """Escaped text of each token id."""
+    packed: bool = False
+    """Whether a row may hold several documents; each begins with BOS where one does."""
 
     @classmethod
     def open(cls, harvest: Path) -> "Corpus":
@@ -53,6 +64,7 @@ class Corpus:
                 folder=harvest / CORPUS_FOLDER,
                 sources=tuple(listed) if listed is not None else Names(path.with_name("sources.jsonl")),
                 vocabulary=tuple(values["vocabulary"]),
+                packed=bool(values.get("packed", False)),
                 **{name: values[name] for name in names},
             )
         except FileNotFoundError:
@@ -74,18 +86,35 @@ class Corpus:
         return map_arrays(self.folder / "rows.safetensors")[0]
 
     @cached_property
-    def length(self) -> Int[np.ndarray, " n_row"]:
-        """Tokens in each row, BOS included."""
+    def start(self) -> Int[np.ndarray, " n_document"]:
+        """Slot of each document's first place, ascending; a slot is row * context + place in the row."""
+        if self.packed:
+            return np.asarray(self._rows["start"], dtype=np.int64)
+        return np.arange(self.n_row, dtype=np.int64) * self.context
+
+    @cached_property
+    def length(self) -> Int[np.ndarray, " n_document"]:
+        """Tokens in each document, BOS included."""
         return np.asarray(self._rows["length"], dtype=np.int64)
 
     @cached_property
-    def source(self) -> Int[np.ndarray, " n_row"]:
-        """Number of each row's source in `sources`."""
+    def source(self) -> Int[np.ndarray, " n_document"]:
+        """Number of each document's source in `sources`."""
         return np.asarray(self._rows["source"], dtype=np.int64)
+
+    def places(self, rows: Int[np.ndarray, " row"]) -> Places:
+        """What stands in some rows, cut behind the last token of the fullest."""
+        slot = rows[:, None] * self.context + np.arange(self.context)
+        document = np.searchsorted(self.start, slot, side="right") - 1
+        inside = slot - self.start[document]
+        filled = inside < self.length[document]
+        width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
+        return Places(np.where(filled, document, -1)[:, :width], (filled & (inside >= self.first))[:, :width])
 
     def count_tokens(self, rows: slice) -> int:
         """Unmasked tokens of some rows."""
-        return int((self.length[rows] - self.first).sum())
+        low, high = np.searchsorted(self.start, (rows.start * self.context, rows.stop * self.context))
+        return int((self.length[low:high] - self.first).sum())
 
 
 def token_type(d_vocab: int) -> type[np.uint16] | type[np.uint32]:

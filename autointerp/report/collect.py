@@ -90,7 +90,12 @@ def _run_facts(
         corpus=CorpusFacts(
             name=_name(config.corpus) or str(config.records), digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
         ),
-        protocol=ProtocolFacts(name=plan.label, n_windows=plan.n_windows, description=plan.protocol.description),
+        protocol=ProtocolFacts(
+            name=plan.label,
+            n_windows=plan.n_windows,
+            most_windows=plan.most_windows if plan.most_windows > plan.n_windows else None,
+            description=plan.protocol.description,
+        ),
         explainer=plans[0].explainer_key,
         simulator=plans[0].simulator_key,
         seed=config.seed,

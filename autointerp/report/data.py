@@ -38,6 +38,9 @@ class ProtocolFacts(Record):
 
     name: str
     n_windows: int
+    """Windows a feature."""
+    most_windows: int | None = None
+    """Where features with an open score get more; None where all get the same."""
     description: str = ""
 
 

@@ -3,11 +3,13 @@
 Feature scores and summaries flow in, sentences flow out. A sentence never claims more than its interval.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
+from autointerp.interpret.simulate import WINDOWS_A_REQUEST
 from autointerp.interpret.statistics import N_BOOTSTRAP, bootstrap_mean
 from autointerp.interpret.summary import DictionarySummary, Means, counted, counted_values
 from autointerp.provenance import generator
@@ -153,7 +155,7 @@ def _shares(name: str, scores: Sequence[FeatureScore]) -> Iterator[str]:
 
 
 def _of(n: int, total: int) -> str:
-    return f"{n} of {total} ({per_cent(n, total)})"
+    return f"{n:,} of {total:,} ({per_cent(n, total)})"
 
 
 def _by_tokens(name: str, summary: DictionarySummary) -> Iterator[str]:
@@ -192,7 +194,11 @@ def _untested(summaries: Sequence[DictionarySummary]) -> Iterator[str]:
 def _saved(summaries: Sequence[DictionarySummary]) -> Iterator[str]:
     saved, asked = sum(s.windows_saved for s in summaries), sum(s.windows_asked for s in summaries)
     if saved:
-        yield f"Stopping where a score was clear left {_of(saved, saved + asked)} windows unasked."
+        requests = math.ceil(saved / WINDOWS_A_REQUEST)
+        yield (
+            f"Stopping where a score was clear left {_of(saved, saved + asked)} windows unasked: about {requests:,} "
+            f"requests of a language model, {WINDOWS_A_REQUEST} windows each."
+        )
 
 
 def why_low(score: FeatureScore | None, outcome: object) -> str | None:

@@ -52,6 +52,7 @@ class TextRows:
         self.first = 0
         self.context = ROW
         self.tokens, self.length = _padded(rows, ROW)
+        self.start: Int[np.ndarray, " n_row"] = ROW * np.arange(len(rows))
 
 
 class Grid:

@@ -154,7 +154,7 @@ def test_the_position_table_counts_all_explain_text(
     assert table is not None
     assert table.starts == (1, 2, 3, 5, 9, 17, 33, 65)
     edges, _ = reader.level_rule(SOMETIMES)
-    rows = np.flatnonzero(chooser.index.row_part == PARTS.index("explain"))
+    rows = np.flatnonzero(chooser.index.document_part == PARTS.index("explain"))
     means = []
     for low, high in zip(table.starts, [*table.starts[1:], CONTEXT], strict=True):
         levels = [

@@ -40,7 +40,10 @@ function headlineHtml(row, score) {
 
 // The score with its controls on one axis; what is absent says why.
 function scoreRows(row, score) {
-  const at = (value) => `x1="${percent(value)}" x2="${percent(value)}"`;
+  const shown = [row.score, score.unrefined ?? [], ...Object.values(score.controls), row.lift].map((v) => v.slice(0, 3));
+  const least = Math.min(LOW, ...shown.flat().filter((v) => v !== null));
+  const low = Math.max(-1, Math.floor(5 * least + 1e-9) / 5);
+  const at = (value) => `x1="${percent(value, low)}" x2="${percent(value, low)}"`;
   const nul = row.nullThreshold;
   const nullLine = nul === null ? "" : `<line class="null" ${at(nul)} y1="0" y2="100%"/>`;
   const plot = (inner) =>
@@ -50,11 +53,11 @@ function scoreRows(row, score) {
   const measured = (label, note, value, name, reason) => {
     if (value[0] !== null) {
       const said = name === "score" ? `<b>${fixed(value[0])}</b>` : fixed(value[0], 2, name === "lift");
-      return line(label, note, intervalSvg(value, 18, name), `${said} <small>${interval(value)}</small>`);
+      return line(label, note, intervalSvg(value, 18, name, low), `${said} <small>${interval(value)}</small>`);
     }
     const isZero = reason === "constant_prediction" || reason === "no_pattern";
-    const text = `<small>${words(reason)}${isZero ? ", counted as 0" : ""}</small>`;
-    return line(label, note, isZero ? markSvg("counted", percent(0), 18) : "", text);
+    const text = `<small>${escapeHtml(words(reason))}${isZero ? ", counted as 0" : ""}</small>`;
+    return line(label, note, isZero ? markSvg("counted", percent(0, low), 18) : "", text);
   };
   const rows = [measured("Explanation", "Spearman", row.score, "score", row.reason)];
   if (score.unrefined) rows.push(measured("Before revision", "Spearman", score.unrefined, "before", score.unrefined[4]));
@@ -63,8 +66,8 @@ function scoreRows(row, score) {
     rows.push(measured(DATA.controls[name], name === "shuffled" ? from : MEANS[name], value, name, value[4]));
   }
   if (row.lift[0] !== null) rows.push(measured("Difference", "explanation less look-up", row.lift, "lift"));
-  const label = nul === null ? "" : `<text class="nulltext" x="${percent(nul)}" y="27">null</text>`;
-  return `<table class="score"><tbody>${rows.join("")}</tbody><tfoot aria-hidden="true"><tr><td></td><td>${axisSvg(label)}</td><td></td></tr></tfoot></table>`;
+  const label = nul === null ? "" : `<text class="nulltext" x="${percent(nul, low)}" y="27">null</text>`;
+  return `<table class="score"><tbody>${rows.join("")}</tbody><tfoot aria-hidden="true"><tr><td></td><td>${axisSvg(label, low)}</td><td></td></tr></tfoot></table>`;
 }
 
 // What the explanation was before it was shown its errors, and what that brought.
@@ -73,7 +76,8 @@ function refinementHtml(row, detail) {
   const [before, kept, first, second, calls] = detail.refinement;
   const unrefined = detail.score?.unrefined;
   const gain = kept && unrefined && unrefined[0] !== null && row.value !== null ? row.value - unrefined[0] : null;
-  const facts = [`on the select part ${fixed(first)} → ${fixed(second)}`];
+  const said = (value) => (value === null ? "undefined" : fixed(value));
+  const facts = [`on the select part ${said(first)} → ${said(second)}`];
   if (gain !== null) facts.push(`on the score part ${fixed(unrefined[0])} → ${fixed(row.value)} (${fixed(gain, 2, true)})`);
   if (calls) facts.push(`${thousands(calls)} requests`);
   const head = kept ? "Revised; before:" : "A revision was tried and not kept; the text stayed:";
@@ -98,7 +102,7 @@ function alarmsHtml(row, score) {
 function moreHtml(score) {
   if (!score.more.length) return '<p class="none">none without a score</p>';
   const items = score.more.map(([name, value]) => {
-    const [label, title] = DATA.statistics[name] ?? [words(name), ""];
+    const [label, title] = DATA.statistics[name] ?? [escapeHtml(words(name)), ""];
     return `<div title="${title}"><dt>${label}<small>${title}</small></dt><dd>${fixed(value)}</dd></div>`;
   });
   return `<dl class="facts more">${items.join("")}</dl>`;

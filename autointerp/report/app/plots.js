@@ -1,19 +1,19 @@
 // Small figures as SVG text: score marks on an axis, a histogram, weights as bars.
 
-const SPAN = { low: DATA.low, high: 1 };
+// All axes end at 1; the page's begins at LOW, a card's where its own values need it.
+const LOW = DATA.low;
 
-const across = (value) => (100 * (clamp(value, SPAN.low, SPAN.high) - SPAN.low)) / (SPAN.high - SPAN.low);
-const percent = (value) => `${across(value).toFixed(2)}%`;
+const percent = (value, low = LOW) => `${((100 * (clamp(value, low, 1) - low)) / (1 - low)).toFixed(2)}%`;
 
 // A control's sign, the same wherever it stands.
 const markSvg = (name, x, y) =>
   `<svg x="${x}" y="${y}" overflow="visible"><path class="mark-${name}" d="${DATA.shapes[name] ?? DATA.shapes.score}"/></svg>`;
 
-function intervalSvg([value, low, high], y, name = "score") {
+function intervalSvg([value, low, high], y, name = "score", from = LOW) {
   let svg = "";
   if (low !== null && high !== null)
-    svg += `<line class="span-${name}" x1="${percent(low)}" x2="${percent(high)}" y1="${y}" y2="${y}"/>`;
-  return svg + markSvg(name, percent(value), y);
+    svg += `<line class="span-${name}" x1="${percent(low, from)}" x2="${percent(high, from)}" y1="${y}" y2="${y}"/>`;
+  return svg + markSvg(name, percent(value, from), y);
 }
 
 // One row's score in the table: interval, null threshold and look-up on the page's common axis.
@@ -26,20 +26,20 @@ function scoreSvg(row) {
   return `<svg class="mini" height="22" aria-hidden="true">${svg}${intervalSvg(row.score, y)}</svg>`;
 }
 
-const TICKS = Array.from({ length: 11 }, (_, k) => k / 5 - 1).filter((v) => v >= SPAN.low - 1e-9);
+const ticks = (low) => Array.from({ length: 11 }, (_, k) => k / 5 - 1).filter((v) => v >= low - 1e-9);
 
 // Below a plot: a line with ticks and labels.
-function axisSvg(extra) {
+function axisSvg(extra, low) {
   const tick = (v) =>
-    `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="0" y2="4"/><text x="${percent(v)}" y="15">${fixed(v, 1)}</text>`;
-  return `<svg class="ticks" height="30"><line class="zero" x1="0" x2="100%" y1="0.5" y2="0.5"/>${TICKS.map(tick).join("")}${extra}</svg>`;
+    `<line class="zero" x1="${percent(v, low)}" x2="${percent(v, low)}" y1="0" y2="4"/><text x="${percent(v, low)}" y="15">${fixed(v, 1)}</text>`;
+  return `<svg class="ticks" height="30"><line class="zero" x1="0" x2="100%" y1="0.5" y2="0.5"/>${ticks(low).map(tick).join("")}${extra}</svg>`;
 }
 
 // Above a column of small plots: its ends and zero.
 function headSvg() {
   const tick = (v) =>
     `<line class="zero" x1="${percent(v)}" x2="${percent(v)}" y1="14" y2="18"/><text x="${percent(v)}" y="11">${fixed(v, v % 1 ? 1 : 0)}</text>`;
-  return `<svg height="18" aria-hidden="true">${[SPAN.low, 0, 0.5, 1].map(tick).join("")}</svg>`;
+  return `<svg height="18" aria-hidden="true">${[LOW, 0, 0.5, 1].map(tick).join("")}</svg>`;
 }
 
 // Activation histogram, bars shaded by the level their values get; heights are logarithmic.

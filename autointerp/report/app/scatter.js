@@ -5,7 +5,7 @@ const AGAINST = {
   density: { title: "density: share of tokens on which the feature is active", format: "~e" },
   lookup: {
     title: "Spearman of the look-up baseline; above the diagonal the explanation is better",
-    scale: { domain: [SPAN.low, 1] },
+    scale: { domain: [LOW, 1] },
     format: ".1f",
   },
 };
@@ -13,7 +13,7 @@ const AGAINST = {
 const BANDS = Object.fromEntries(
   ["undefined", "failed", "skipped"]
     .filter((state) => ROWS.some((r) => r.state === state && r.density > 0))
-    .map((state, k) => [state, SPAN.low - 0.1 * (k + 1)]),
+    .map((state, k) => [state, LOW - 0.1 * (k + 1)]),
 );
 let chart = null;
 
@@ -91,12 +91,12 @@ function scatterSpec() {
   const against = AGAINST[byId("against").value];
   const states = Object.keys(BANDS);
   const isDensity = byId("against").value === "density";
-  const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : SPAN.low;
+  const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : LOW;
   const y = {
     field: "y",
     type: "quantitative",
     scale: { domain: [low, 1], nice: false },
-    axis: { title: "Spearman of the explanation", values: TICKS, format: ".1f" },
+    axis: { title: "Spearman of the explanation", values: ticks(LOW), format: ".1f" },
   };
   const values = points();
   const x = {
@@ -118,7 +118,7 @@ function scatterSpec() {
     });
   else
     layers.push({
-      data: { values: [SPAN.low, 1].map((v) => ({ x: v, y: v })) },
+      data: { values: [LOW, 1].map((v) => ({ x: v, y: v })) },
       mark: { type: "line", color: colour("--strong"), strokeDash: [4, 3] },
       encoding: { x },
     });

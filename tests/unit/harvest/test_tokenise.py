@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autointerp.errors import RunError, UsageError
@@ -16,7 +17,7 @@ from autointerp.harvest.tokenise import Encoding, write_corpus
 from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import digest_file
 from autointerp.subject.corpus.files import open_sources
-from autointerp.subject.corpus.sources import ListedSources, Source
+from autointerp.subject.corpus.sources import ListedSources, Source, SourceStream
 
 LETTERS = Encoding(
     encode=lambda texts: [[ord(c) for c in text] for text in texts],
@@ -29,7 +30,7 @@ LETTERS = Encoding(
 
 def write(folder: Path, sources: Sequence[Source], encoding: Encoding = LETTERS) -> Corpus:
     stream = ListedSources("list", lambda: sources)
-    return write_corpus(folder, "name", stream, encoding, lambda stage, done, total: None, lambda text: None)
+    return write_corpus(folder, "name", lambda: stream, encoding, lambda stage, done, total: None, lambda text: None)
 
 
 def test_rows_by_hand(tmp_path: Path) -> None:
@@ -41,6 +42,28 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert corpus.source.tolist() == [0, 1, 1]
     assert list(corpus.sources) == ["a", "b"]
     assert (corpus.n_tokens, corpus.first, corpus.n_row) == (12, 1, 3)
+
+
+def test_packed_rows_by_hand(tmp_path: Path) -> None:
+    """Documents follow each other, each with its BOS, until one does not fit; none is cut to fill a row."""
+    sources = [Source(*pair) for pair in (("a", "xy"), ("b", "z"), ("c", "uvw"), ("d", "0123456789"), ("e", "."))]
+    corpus = write(tmp_path, sources, LETTERS._replace(pack=True))
+    x, y, z, u, v, w = map(ord, "xyzuvw")
+    digits = [ord(c) for c in "0123456789"]
+    assert corpus.tokens.tolist() == [
+        [7, x, y, 7, z, 9, 9, 9],
+        [7, u, v, w, 9, 9, 9, 9],
+        [7, *digits[:7]],
+        [7, *digits[7:], 7, ord("."), 9, 9],
+    ]
+    assert corpus.start.tolist() == [0, 3, 8, 16, 24, 28]
+    assert corpus.length.tolist() == [3, 2, 4, 8, 4, 2]
+    assert corpus.source.tolist() == [0, 1, 2, 3, 3, 4]
+    assert (corpus.n_row, corpus.n_tokens, corpus.packed) == (4, 17, True)
+    places = corpus.places(np.array([0, 3]))
+    assert places.document.tolist() == [[0, 0, 0, 1, 1, -1], [4, 4, 4, 4, 5, 5]]
+    assert places.text.tolist() == [[False, True, True, False, True, False], [False, True, True, True, False, True]]
+    assert [corpus.count_tokens(slice(i, i + 1)) for i in range(4)] == [3, 3, 7, 4]
 
 
 def test_without_bos_every_place_is_text(tmp_path: Path) -> None:
@@ -78,10 +101,15 @@ def test_the_digest_is_of_the_text_and_its_borders(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def unreachable() -> SourceStream:
+    """A data set on a hub that does not answer any more."""
+    raise ConnectionError
+
+
 def test_a_finished_corpus_is_kept_and_a_cut_one_told(tmp_path: Path) -> None:
     """Tokenising again would move slots under finished shards; cut tokens must not read as another shape."""
     write(tmp_path, [Source("a", "xy"), Source("b", "zz")])
-    again = write(tmp_path, [Source("other", "text")])
+    again = write_corpus(tmp_path, "name", unreachable, LETTERS, lambda stage, done, total: None, lambda text: None)
     assert list(again.sources) == ["a", "b"]
     file = tmp_path / "_corpus" / "tokens.bin"
     file.write_bytes(file.read_bytes()[:-2])
@@ -93,9 +121,13 @@ def test_reading_stops_at_the_number_of_tokens_asked_for(tmp_path: Path) -> None
     """A stream of a data set has no end that anybody wants to reach; the last source is whole."""
     sources = [Source(f"{i}", "abcdefghij") for i in range(1000)]
     stream = ListedSources("list", lambda: sources)
-    corpus = write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None, 25)
+    corpus = write_corpus(
+        tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: None, lambda text: None, 25
+    )
     assert (corpus.n_tokens, len(corpus.sources)) == (30, 3)
-    more = write_corpus(tmp_path / "b", "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None, 10**6)
+    more = write_corpus(
+        tmp_path / "b", "n", lambda: stream, LETTERS, lambda stage, done, total: None, lambda text: None, 10**6
+    )
     assert more.n_tokens == 10_000
 
 
@@ -105,13 +137,13 @@ def test_what_is_odd_about_a_corpus_is_counted_and_said(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
     said: list[str] = []
     stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-    write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: None, said.append)
+    write_corpus(tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: None, said.append)
     assert said == [
         "of 7 sources in the corpus: 2 without text, left out; 2 with the same text as another, kept; "
         "1 with characters that no text can hold, written as ?"
     ]
     counts = json.loads((tmp_path / "_corpus" / "corpus.json").read_text(encoding="utf-8"))["counts"]
-    assert counts == {"sources": 5, "empty": 2, "mended": 1, "documents": 5, "n_tokens": 6, "repeated": 2}
+    assert counts == {"sources": 5, "empty": 2, "mended": 1, "documents": 5, "rows": 5, "n_tokens": 6, "repeated": 2}
 
 
 def test_progress_tells_tokens_and_how_many_there_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +153,9 @@ def test_progress_tells_tokens_and_how_many_there_will_be(tmp_path: Path, monkey
     (tmp_path / "x.jsonl").write_text(lines, encoding="utf-8")
     said: list[tuple[int, int]] = []
     stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-    write_corpus(tmp_path, "n", stream, LETTERS, lambda stage, done, total: said.append((done, total)), lambda t: None)
+    write_corpus(
+        tmp_path, "n", lambda: stream, LETTERS, lambda stage, done, total: said.append((done, total)), lambda t: None
+    )
     assert [done for done, _ in said] == [*range(210, 2101, 210), 2100]
     assert all(total == 2100 for _, total in said)
 
@@ -148,7 +182,10 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): digest_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_killed_at_any_step_the_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", [LETTERS, LETTERS._replace(pack=True, context=24)])
+def test_killed_at_any_step_the_bytes_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: Encoding
+) -> None:
     """SIGKILL in the place of each write, sync and rename in turn, and often again while it goes on."""
     monkeypatch.setattr(tokenise, "SECONDS_BETWEEN_COMMITS", 0.0)
     monkeypatch.setattr(tokenise, "SOURCES_A_BATCH", 3)
@@ -157,7 +194,7 @@ def test_killed_at_any_step_the_bytes_are_the_same(tmp_path: Path, monkeypatch: 
 
     def work(out: Path) -> None:
         stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
-        write_corpus(out, "n", stream, LETTERS, lambda stage, done, total: None, lambda text: None)
+        write_corpus(out, "n", lambda: stream, encoding, lambda stage, done, total: None, lambda text: None)
 
     work(tmp_path / "whole")
     fork = multiprocessing.get_context("fork")

@@ -257,7 +257,7 @@ def make_feature(
             "single_token": bool(rng.random() < 0.5),
             "n_distinct": int(rng.integers(1, 200)),
         },
-        "refinement": refinement_of('a "first" guess: <i>words</i>' if hostile else "fires on words", rng),
+        "refinement": refinement_of("fires on words", rng),
         "histogram": np.histogram(active, bins=40, range=(0, active.max()))[0].tolist(),
         "deciles": [number(d) for d in np.quantile(active, np.arange(1, 10) / 10)],
         "facts": make_facts(text, common, rng),
@@ -265,6 +265,8 @@ def make_feature(
     }
     entry["score"] = score_of(entry, windows, rng)
     if hostile:
+        entry["refinement"] = {"before": 'a "first" \u202eguess: <i>words</i>', "kept": True, "select_before": None,
+                               "select_after": 0.2}  # fmt: skip
         entry["explanation"] = '<script>alert("x")</script> "onload=alert(1) \u202eevil fires on <b>tags</b>'
         entry["facts"]["top_outputs"][0][0] = "<script>alert(2)</script>"
     return end_badly(entry, rng)
