@@ -45,10 +45,10 @@ class Cell(Record):
     ranks_above: dict[str, float]
     """Share of draws that rank good strictly above each near-miss."""
     coverage: float | None
-    """Share of 95 % stratified BCa intervals of good that hold the design's large-sample value; None where hardly any
-    draw is defined."""
-    coverage_jackknife: float | None
-    """The same of stratified jackknife intervals."""
+    """Share of 95 % jackknife intervals of good that hold the design's large-sample value; None where hardly any draw
+    is defined."""
+    coverage_bca: float | None
+    """The same of stratified BCa intervals."""
     random_mean: float
     random_mean_abs: float
     """Of an explanation that has nothing to do with the feature; undefined as 0."""
@@ -110,8 +110,8 @@ def measure(
         undefined=1 - len(defined) / len(good),
         d_prime={q: separation(drawn.scores, q) for q in RIVALS},
         ranks_above={q: float((np.nan_to_num(good) > np.nan_to_num(drawn.scores[q])).mean()) for q in RIVALS},
-        coverage=coverage(intervals.bca, design, covered, "good"),
-        coverage_jackknife=coverage(intervals.jackknife, design, covered, "good"),
+        coverage=coverage(intervals.jackknife, design, covered, "good"),
+        coverage_bca=coverage(intervals.bca, design, covered, "good"),
         random_mean=float(null.mean()),
         random_mean_abs=float(np.abs(null).mean()),
         calls=price[0],
