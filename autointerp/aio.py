@@ -49,8 +49,6 @@ class Listener(NamedTuple):
 
 
 SILENT = Listener()
-MOST_FOR_BCA = 10_000
-"""Features of a run up to which intervals are bootstrapped, where the configuration does not say."""
 Summaries = dict[str, DictionarySummary]
 
 
@@ -229,7 +227,6 @@ def _plans(
     """One interpretation per dictionary."""
     plan = make_plan(config.protocol, config.score)
     selected = [source.select(config.features, config.seed) for source in sources]
-    many = sum(map(len, selected)) > MOST_FOR_BCA
     return [
         Interpretation(
             store=store,
@@ -245,7 +242,7 @@ def _plans(
             simulator_key=backends.simulator_key,
             candidates=config.explain.candidates,
             guided=config.score.guided,
-            interval=config.score.interval or ("jackknife" if many else "bca"),
+            interval=config.score.interval,
             seed=config.seed,
             concurrency=backends.concurrency,
             progress=listener.progress,
@@ -378,7 +375,7 @@ async def score(
         record,
         record.splits.score,
         simulation.levels,
-        Terms("records", backends.simulator.name, "bca"),
+        Terms("records", backends.simulator.name, "jackknife"),
         usage=simulation.usage,
     )
 

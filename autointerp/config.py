@@ -127,8 +127,8 @@ class ScoreConfig(_Section):
     """`ci`: from 60 windows on, more, up to 120, only where the interval spans the look-up baseline or the null."""
     guided: Annotated[int, Field(ge=0, le=50)] = 10
     """Silent windows looked for by the explanation's own words, for false positives beside the score; 0 for none."""
-    interval: Literal["bca", "jackknife"] | None = None
-    """`bca` up to 10,000 features and `jackknife` above, where absent."""
+    interval: Literal["jackknife", "bca"] = "jackknife"
+    """How intervals over windows are made; the jackknife covered better on planted features, and costs less."""
 
 
 class RunConfig(_Section):

@@ -132,14 +132,15 @@ class Chooser:
         corpus, words = self.index.corpus, self.index.corpus.vocabulary
         examples: list[Example] = []
         for choice, block in chosen:
-            documents = self.index.document_of(choice.windows.slots(corpus.context))
+            slots = choice.windows.slots(corpus.context)
+            documents, places = self.index.document_of(slots), self.index.place_of(slots)
             for i in range(len(block)):
                 row, start, length = (int(field[i]) for field in choice.windows)
                 first = row * corpus.context + start
                 low, high = np.searchsorted(events.slot, (first, first + length))
                 values, window_levels = np.zeros(length), np.zeros(length, dtype=np.int64)
-                places = events.slot[low:high] - first
-                values[places], window_levels[places] = events.value[low:high], levels[low:high]
+                here = events.slot[low:high] - first
+                values[here], window_levels[here] = events.value[low:high], levels[low:high]
                 target = int(choice.slot[i]) - first if targets else None
                 silent = low == high if target is None else not values[target]
                 examples.append(
@@ -149,6 +150,7 @@ class Chooser:
                             activations=tuple(values.tolist()),
                             document=corpus.sources[int(corpus.source[documents[i]])],
                             start=start,
+                            place=None if places[i] == start else int(places[i]),
                             row=row,
                         ),
                         levels=tuple(window_levels.tolist()),

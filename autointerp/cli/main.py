@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.selftest import selftest
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
 
@@ -299,6 +300,7 @@ def inspect(
 
 
 app.command("testserver")(rehearse)
+app.command()(selftest)
 
 
 def _given(context: typer.Context) -> dict[str, object]:

@@ -28,21 +28,17 @@ class Means(Record):
     """Over defined scores."""
     counted_mean: float | None
     """With `no_pattern` and `constant_prediction` as 0; other undefined scores excluded."""
+    low: float | None = None
+    high: float | None = None
+    """95 % bootstrap interval over features of `counted_mean`; None below two features."""
+    n: int = 0
+    """Features that `counted_mean` is over."""
 
 
 class HeadlineMeans(Means):
     """The headline statistic over features."""
 
     median: float | None
-    low: float | None
-    high: float | None
-    """95 % bootstrap interval over features of `counted_mean`."""
-
-
-class SplitMeans(Means):
-    """Means over the features of one kind."""
-
-    n: int
 
 
 class RefinementSummary(Record):
@@ -88,7 +84,7 @@ class DictionarySummary(Record):
     hit_rate: float | None = None
     specificity_untested: int = 0
     """Scored features with fewer than 10 answered hard negatives."""
-    splits: dict[str, SplitMeans] = Field(default_factory=dict)
+    splits: dict[str, Means] = Field(default_factory=dict)
     """Spearman by the single-token flag and by tertile of token entropy."""
     why: dict[str, int] = Field(default_factory=dict)
     """Why scores are low, counted."""
@@ -150,12 +146,12 @@ def summarise(
         n_windows=n_windows,
         spearman=_headline(headline, seed),
         null_threshold=_mean(_present(score.spearman.null_threshold for score in scores)),
-        **{name: _means([getattr(score, name) for score in scores]) for name in CONTROLS},
+        **{name: _means([getattr(score, name) for score in scores], seed) for name in CONTROLS},
         statistics=_statistics(scores),
         false_positives=_false_positives(scores),
         hit_rate=_mean(_present(score.hit_rate for score in scores)),
         specificity_untested=sum(s.specificity_untested for s in scores if s.spearman.value is not None),
-        splits=_splits(scores),
+        splits=_splits(scores, seed),
         why=_tally(score.why for score in scores if score.why),
         windows_asked=sum(score.n_windows for score in scores),
         windows_saved=sum(score.n_saved for score in scores),
@@ -171,10 +167,19 @@ def _tally(reasons: object) -> dict[str, int]:
     return dict(sorted(Counter(reasons).items()))  # type: ignore[call-overload]
 
 
-def _means(scores: Sequence[Score]) -> Means:
+def _means(scores: Sequence[Score], seed: int) -> Means:
     defined = [score.value for score in scores if score.value is not None]
     values = counted_values(scores)
-    return Means(mean=_mean(np.array(defined)), counted_mean=_mean(values))
+    low, high = _interval(values, seed)
+    return Means(mean=_mean(np.array(defined)), counted_mean=_mean(values), low=low, high=high, n=len(values))
+
+
+def _interval(values: Float[np.ndarray, " n"], seed: int) -> tuple[float | None, float | None]:
+    """95 % bootstrap interval of the mean; none below two values."""
+    if len(values) < 2:
+        return None, None
+    low, high = bootstrap_mean(values, seed)
+    return round(low, 6), round(high, 6)
 
 
 def _present(values: Iterable[float | None]) -> Float[np.ndarray, " n"]:
@@ -196,7 +201,7 @@ def _false_positives(scores: Sequence[FeatureScore]) -> dict[str, float]:
     return {kind: mean for kind, mean in means.items() if mean is not None}
 
 
-def _splits(scores: Sequence[FeatureScore]) -> dict[str, SplitMeans]:
+def _splits(scores: Sequence[FeatureScore], seed: int) -> dict[str, Means]:
     """Means by the single-token flag, and by tertile of token entropy over the features with a score or a counted 0."""
     known = [(score.spearman, score.profile) for score in scores if score.profile is not None]
     groups: dict[str, list[Score]] = {"single token": [], "several tokens": []}
@@ -205,7 +210,7 @@ def _splits(scores: Sequence[FeatureScore]) -> dict[str, SplitMeans]:
     order = sorted(known, key=lambda pair: pair[1].entropy_bits)
     for i, name in enumerate(("low entropy", "middle entropy", "high entropy")):
         groups[name] = [spearman for spearman, _ in order[i * len(order) // 3 : (i + 1) * len(order) // 3]]
-    return {name: SplitMeans(n=len(group), **_means(group).model_dump()) for name, group in groups.items() if group}
+    return {name: _means(group, seed) for name, group in groups.items() if group}
 
 
 def _refinement(
@@ -222,29 +227,21 @@ def _refinement(
         elif refinement and after is not None and before is not None:
             gains.append(after - before)
     values = np.array(gains)
-    low, high = bootstrap_mean(values, seed) if len(values) > 1 else (None, None)
+    low, high = _interval(values, seed)
     return RefinementSummary(
         asked=len(refinements),
         kept=sum(refinement.kept for refinement in refinements.values()),
         gain=_mean(values),
-        low=None if low is None else round(low, 6),
-        high=None if high is None else round(high, 6),
+        low=low,
+        high=high,
         usage=sum((refinement.usage for refinement in refinements.values()), Usage()),
     )
 
 
 def _headline(scores: Sequence[Score], seed: int) -> HeadlineMeans:
-    means = _means(scores)
     defined = [score.value for score in scores if score.value is not None]
-    values = counted_values(scores)
-    low, high = bootstrap_mean(values, seed) if len(values) > 1 else (None, None)
-    return HeadlineMeans(
-        mean=means.mean,
-        counted_mean=means.counted_mean,
-        median=round(float(np.median(defined)), 6) if defined else None,
-        low=round(low, 6) if low is not None else None,
-        high=round(high, 6) if high is not None else None,
-    )
+    median = round(float(np.median(defined)), 6) if defined else None
+    return HeadlineMeans(median=median, **_means(scores, seed).model_dump())
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float | None:
