@@ -32,7 +32,7 @@ def capture_rows(
     Raises:
         UsageError: a hook point does not exist or gives nothing.
     """
-    documents, text = corpus.places(rows)
+    documents, _, text = corpus.places(rows)
     tokens = torch.from_numpy(corpus.tokens[rows, : text.shape[1]].astype(np.int64)).to(subject.device)
     if not corpus.packed:
         return CapturedRows(subject.capture(tokens, hook_points), text)

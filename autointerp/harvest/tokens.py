@@ -29,6 +29,8 @@ class Places(NamedTuple):
 
     document: Int[np.ndarray, "row place"]
     """Number of the document; -1 in padding."""
+    inside: Int[np.ndarray, "row place"]
+    """Place in the document, BOS included; of no meaning in padding."""
     text: Bool[np.ndarray, "row place"]
     """Neither BOS nor padding."""
 
@@ -109,7 +111,8 @@ class Corpus:
         inside = slot - self.start[document]
         filled = inside < self.length[document]
         width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
-        return Places(np.where(filled, document, -1)[:, :width], (filled & (inside >= self.first))[:, :width])
+        arrays = np.where(filled, document, -1), inside, filled & (inside >= self.first)
+        return Places(*(array[:, :width] for array in arrays))
 
     def count_tokens(self, rows: slice) -> int:
         """Unmasked tokens of some rows."""
