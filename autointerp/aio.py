@@ -15,9 +15,9 @@ import numpy as np
 from autointerp import pipeline, selection
 from autointerp.backends import Backends, open_backends
 from autointerp.bare import BareRecord, make_scored_record
-from autointerp.config import RunConfig, SimulatorName, check_config
+from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.events import is_finished
+from autointerp.harvest.events import PartDone, is_finished, shards_of
 from autointerp.interop.bare_records import (
     as_bare,
     parse_json_lines,
@@ -49,8 +49,6 @@ class Listener(NamedTuple):
 
 
 SILENT = Listener()
-MOST_FOR_BCA = 10_000
-"""Features of a run up to which intervals are bootstrapped, where the configuration does not say."""
 Summaries = dict[str, DictionarySummary]
 
 
@@ -75,6 +73,29 @@ async def run_harvest(config: RunConfig, listener: Listener = SILENT) -> None:
     folder = RunFolder(config.out)
     with folder.lock():
         _harvest(folder, config, listener)
+
+
+async def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:
+    """One part of the GPU side, beside the others; `run_harvest` afterwards makes what is missing and closes.
+
+    Takes and returns plain data, so that another process, or an engine's worker, can run it. The parts may run in any
+    order and at the same time; the first writes the tokens, and the others wait for them.
+
+    Raises:
+        UsageError: as `run_harvest`; also where the run, this part, or parts of another number are being written.
+    """
+    selection.read_ranges(config.features)
+    folder = RunFolder(config.out)
+    with folder.lock_part(part):
+        missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
+        if missing:
+            from autointerp.harvest.session import PartWork, harvest_dictionaries
+
+            work = PartWork(part, lambda: folder.turn(config, listener.note))
+            harvest_dictionaries(
+                folder.harvest, config, missing, cache_folder(), listener.progress, listener.note, work
+            )
+    return PartDone(part, {d.id: shards_of(folder.harvest / d.id, part) for d in config.dictionary})
 
 
 async def run_explain(path: Path, changes: Mapping[str, object], listener: Listener = SILENT) -> int:
@@ -108,9 +129,7 @@ async def run_score(path: Path, changes: Mapping[str, object], listener: Listene
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
-    config = folder.config()
-    wanted = {key: value for key, value in changes.items() if value is not None}
-    config = check_config({**config.model_dump(), **wanted}, "the changes asked for")
+    config = change_config(folder.config(), changes)
     folder.begin(config)
     return config
 
@@ -208,7 +227,6 @@ def _plans(
     """One interpretation per dictionary."""
     plan = make_plan(config.protocol, config.score)
     selected = [source.select(config.features, config.seed) for source in sources]
-    many = sum(map(len, selected)) > MOST_FOR_BCA
     return [
         Interpretation(
             store=store,
@@ -224,7 +242,7 @@ def _plans(
             simulator_key=backends.simulator_key,
             candidates=config.explain.candidates,
             guided=config.score.guided,
-            interval=config.score.interval or ("jackknife" if many else "bca"),
+            interval=config.score.interval,
             seed=config.seed,
             concurrency=backends.concurrency,
             progress=listener.progress,
@@ -357,7 +375,7 @@ async def score(
         record,
         record.splits.score,
         simulation.levels,
-        Terms("records", backends.simulator.name, "bca"),
+        Terms("records", backends.simulator.name, "jackknife"),
         usage=simulation.usage,
     )
 

@@ -59,6 +59,7 @@ class BareRows:
         number = {name: i for i, name in enumerate(self.sources)}
         self.source: Int[np.ndarray, " n_row"] = np.array([number[name] for name in names])
         self.first = 0
+        self.start: Int[np.ndarray, " n_row"] = np.arange(len(ids)) * self.context
 
 
 class BareReader:

@@ -24,7 +24,7 @@ from autointerp.records import (
     TokenProfile,
     TokenTable,
 )
-from autointerp.splits import PARTS, CorpusIndex
+from autointerp.splits import CorpusIndex
 from autointerp.strata import MOST_NEIGHBOURS, Blocked, Choice, Design, Events, Picker
 
 MOST_PAIRS = 256
@@ -132,13 +132,15 @@ class Chooser:
         corpus, words = self.index.corpus, self.index.corpus.vocabulary
         examples: list[Example] = []
         for choice, block in chosen:
+            slots = choice.windows.slots(corpus.context)
+            documents, places = self.index.document_of(slots), self.index.place_of(slots)
             for i in range(len(block)):
                 row, start, length = (int(field[i]) for field in choice.windows)
                 first = row * corpus.context + start
                 low, high = np.searchsorted(events.slot, (first, first + length))
                 values, window_levels = np.zeros(length), np.zeros(length, dtype=np.int64)
-                places = events.slot[low:high] - first
-                values[places], window_levels[places] = events.value[low:high], levels[low:high]
+                here = events.slot[low:high] - first
+                values[here], window_levels[here] = events.value[low:high], levels[low:high]
                 target = int(choice.slot[i]) - first if targets else None
                 silent = low == high if target is None else not values[target]
                 examples.append(
@@ -146,8 +148,9 @@ class Chooser:
                         record=ActivationRecord(
                             tokens=tuple(words[t] for t in self.index.tokens[first : first + length].tolist()),
                             activations=tuple(values.tolist()),
-                            document=corpus.sources[int(corpus.source[row])],
+                            document=corpus.sources[int(corpus.source[documents[i]])],
                             start=start,
+                            place=None if places[i] == start else int(places[i]),
                             row=row,
                         ),
                         levels=tuple(window_levels.tolist()),
@@ -168,11 +171,11 @@ class Chooser:
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
         asked = self._scored_slots(scored)
         wanted = np.union1d(np.flatnonzero(sums), np.unique(index.tokens[asked]))
-        follows = slot % index.corpus.context > index.corpus.first
+        follows = index.place_of(slot) > index.corpus.first
         keys, inverse = np.unique(index.pair_keys(slot[follows]), return_inverse=True)
         pair_sums = np.bincount(inverse, weights=level[follows], minlength=len(keys)).astype(np.int64)
         pair_sum = dict(zip(keys.tolist(), pair_sums.tolist(), strict=True))
-        asked = asked[asked % index.corpus.context > index.corpus.first]
+        asked = asked[index.place_of(asked) > index.corpus.first]
         heaviest = keys[np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]]
         pairs = [*heaviest.tolist(), *np.setdiff1d(index.pair_keys(asked), heaviest).tolist()]
         return TokenTable(
@@ -186,13 +189,13 @@ class Chooser:
         )
 
     def _position_table(self, events: Events, levels: Int[np.ndarray, " n"]) -> PositionTable:
-        """Mean level by the place in the row, in bins that double in width."""
+        """Mean level by the place in the document, in bins that double in width."""
         corpus = self.index.corpus
         slot, level = self._in_explain(events, levels)
         doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(corpus.context - corpus.first, 2))))))
         starts = corpus.first + np.r_[0, doubling]
         n_tokens = np.add.reduceat(self.index.explain_places, np.minimum(starts, corpus.context - 1))
-        bins = np.searchsorted(starts, slot % corpus.context, side="right") - 1
+        bins = np.searchsorted(starts, self.index.place_of(slot), side="right") - 1
         mean = np.bincount(bins, weights=level, minlength=len(starts)) / np.maximum(n_tokens, 1)
         highest = mean.max(initial=0.0)
         return PositionTable(
@@ -208,11 +211,11 @@ class Chooser:
         mass = np.bincount(tokens, weights=np.abs(events.value))
         share = mass[mass > 0] / mass.sum()
         strongest = np.argsort(-np.abs(events.value), kind="stable")
-        rows = events.slot[strongest] // self.index.corpus.context
-        one_a_row = np.sort(np.unique(rows, return_index=True)[1])[:SINGLE_TOKEN_ROWS]
+        documents = self.index.document_of(events.slot[strongest])
+        one_each = np.sort(np.unique(documents, return_index=True)[1])[:SINGLE_TOKEN_ROWS]
         return TokenProfile(
             entropy_bits=max(0.0, float(-(share * np.log2(share)).sum())),
-            single_token=len(np.unique(tokens[strongest[one_a_row]])) == 1,
+            single_token=len(np.unique(tokens[strongest[one_each]])) == 1,
             n_distinct=len(share),
         )
 
@@ -220,7 +223,7 @@ class Chooser:
         self, events: Events, levels: Int[np.ndarray, " n"]
     ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """Slots and levels of the events in the explain part."""
-        here = self.index.row_part[events.slot // self.index.corpus.context] == PARTS.index("explain")
+        here = self.index.in_part(events.slot, "explain")
         return events.slot[here], levels[here]
 
     def _scored_slots(self, scored: Sequence[Choice]) -> Int[np.ndarray, " n"]:

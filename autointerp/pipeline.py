@@ -73,12 +73,12 @@ def _has_activations(record: FeatureRecord) -> bool:
 
 async def score_features(plan: Interpretation) -> int:
     """A simulation and a score for every explained feature that lacks them; how many features that were."""
-    explained = plan.store.explained(plan.dictionary, plan.design, plan.explainer_key)
-    partner = shuffled_partners(explained, plan.dictionary, plan.seed)
+    known = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
+    explained = [index for index in plan.features if index in known]
+    partner = shuffled_partners(plan.features, explained, plan.dictionary, plan.seed)
     drawn = set(explained if plan.simulator_is_free else drawn_for_shuffling(explained, plan.dictionary, plan.seed))
     ended = plan.store.outcomes(plan.dictionary, plan.steps[2])
     shuffled = plan.store.outcomes(plan.dictionary, plan.shuffled_step)
-    wanted = set(plan.features)
 
     async def work(index: int) -> Commit:
         other = plan.feature(partner[index]) if index in partner and index in drawn else None
@@ -99,20 +99,25 @@ async def score_features(plan: Interpretation) -> int:
     todo = [
         index
         for index in explained
-        if index in wanted and not (_settled(ended.get(index)) and (index not in shuffled or _settled(shuffled[index])))
+        if not (_settled(ended.get(index)) and (index not in shuffled or _settled(shuffled[index])))
     ]
     await _run(plan, f"score {plan.dictionary}", todo, work)
     return len(todo)
 
 
-def shuffled_partners(explained: Sequence[int], dictionary: str, seed: int) -> dict[int, int]:
-    """For each explained feature another one of the dictionary, whose explanation is its shuffled control."""
-    if len(explained) < 2:
+def shuffled_partners(features: Sequence[int], explained: Sequence[int], dictionary: str, seed: int) -> dict[int, int]:
+    """For each explained feature another one of the dictionary, whose explanation is its shuffled control.
+
+    The first explained one in a seeded order of all features asked for, so that a feature without an explanation
+    changes nobody's partner but that of those who would have had it.
+    """
+    known = set(explained)
+    if len(known) < 2:
         return {}
     partners = {}
-    for place, index in enumerate(explained):
-        other = int(generator(seed, dictionary, index, "shuffled").integers(len(explained) - 1))
-        partners[index] = explained[other + (other >= place)]
+    for index in explained:
+        order = generator(seed, dictionary, index, "shuffled").permutation(len(features))
+        partners[index] = next(features[i] for i in order.tolist() if features[i] in known and features[i] != index)
     return partners
 
 

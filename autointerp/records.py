@@ -63,6 +63,8 @@ class ActivationRecord(Record):
     """Source id of the text: file, page or row; the split key."""
     start: int
     """Position of the first token in its row of the corpus (0 for a bare record)."""
+    place: int | None = None
+    """Position of the first token in its document, where a row holds several; else it is `start`."""
     row: int = 0
     """Row of the corpus the window was cut from (its number among bare records)."""
 
@@ -166,7 +168,7 @@ class PositionTable(Record):
     """What the place in the text alone says of one feature: the position-only control's whole knowledge."""
 
     starts: tuple[int, ...]
-    """First place of each bin, ascending; places count like `ActivationRecord.start`."""
+    """First place of each bin, ascending; places count from the start of the document, BOS included."""
     levels: tuple[Level, ...]
     """Mean level over the bin's places in the explain part, times a factor that makes the highest bin 10."""
 

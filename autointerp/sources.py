@@ -14,7 +14,8 @@ from jaxtyping import Int
 from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
 from autointerp.examples import Chooser
-from autointerp.harvest.events import Corpus, Harvest
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.tokens import Corpus
 from autointerp.interop.bare_records import parse_json_lines
 from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autointerp.records import Part, Stratum
-from autointerp.splits import PARTS, CorpusIndex, Windows
+from autointerp.splits import CorpusIndex, Windows
 
 STRONG_LEVEL = 8
 """Events from this level on name the tokens of hard negatives."""
@@ -95,10 +95,10 @@ class Picker:
         d, rng = self.design, self.rng("explain")
         mine = self._events_of("explain")
         strongest = mine[np.argsort(-self.events.value[mine], kind="stable")]
-        rows = self.events.slot[strongest] // self.index.corpus.context
-        one_a_row = strongest[np.sort(np.unique(rows, return_index=True)[1])]
+        documents = self.index.document_of(self.events.slot[strongest])
+        one_each = strongest[np.sort(np.unique(documents, return_index=True)[1])]
         jitter = (d.explain_width // 2, d.explain_width)
-        events, windows = self._fit(one_a_row, d.explain_width, d.n_top, rng, jitter, apart=False)
+        events, windows = self._fit(one_each, d.explain_width, d.n_top, rng, jitter, apart=False)
         top = Choice("top", windows, np.ones(len(events)), self.events.slot[events], self._decile_of(events, mine))
         return [top, self._by_decile(mine, d.explain_width, d.n_decile, rng, jitter, apart=False)]
 
@@ -190,7 +190,7 @@ class Picker:
         """Where a feature with a near decoder direction fires strongly and this one is silent."""
         found = [_NONE]
         for events in self.neighbours():
-            here = self.index.row_part[events.slot // self.index.corpus.context] == PARTS.index(part)
+            here = self.index.in_part(events.slot, part)
             slot, value = events.slot[here], events.value[here]
             found.append(slot[np.argsort(-value, kind="stable")[: MOST_DRAWN // MOST_NEIGHBOURS]])
         return self._around("hard-neighbour", np.unique(np.concatenate(found)), n, rng)
@@ -286,8 +286,7 @@ class Picker:
         return np.array(kept, dtype=np.int64)
 
     def _events_of(self, part: Part) -> Int[np.ndarray, " n"]:
-        rows = self.events.slot // self.index.corpus.context
-        return np.flatnonzero(self.index.row_part[rows] == PARTS.index(part))
+        return np.flatnonzero(self.index.in_part(self.events.slot, part))
 
     def _active(self, slots: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """True for slots on which the feature is active."""

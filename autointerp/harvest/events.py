@@ -1,8 +1,6 @@
-"""A harvest on disk, written and read without torch: tokens once, events by feature in shards, statistics, facts.
+"""A harvest on disk, written and read without torch: events by feature in shards, statistics, facts.
 
-    _corpus/tokens.bin           token ids, one document a row, right-padded; uint16 or uint32 [n_row, context]
-    _corpus/rows.safetensors     length and source number of each row
-    _corpus/corpus.json          what the tokens are: names of sources, vocabulary, digests; written last
+    _corpus/                     the tokens; see `harvest.tokens`
     <dictionary>/plan.json       what the pass was started with; a resume with anything else is refused
     <dictionary>/shard-00000.safetensors   indptr [d_sae + 1], position [n_event], value [n_event]
     <dictionary>/stats.safetensors, facts.safetensors
@@ -16,21 +14,20 @@ in and out; nothing here knows a model.
 import json
 import math
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Bool, Float, Int
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
-from autointerp.provenance import canonical_json, write_atomically
+from autointerp.harvest.arrays import map_arrays, save_arrays
+from autointerp.harvest.tokens import Corpus
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
 
 FORMAT_VERSION = 1
-CORPUS_FOLDER = "_corpus"
 _TARGET_EXPONENT = 15
 _LEAST_EXPONENT = -125
 """Below it the scale, or the smallest stored value times it, would be 0 in float32."""
@@ -90,48 +87,6 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}.safetensors"
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, object] | None = None) -> None:
-    """Commit arrays as a safetensors file; `meta` is one canonical JSON text, so equal content has equal bytes."""
-    data = safetensors.numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        metadata={"autointerp": canonical_json(meta or {})},
-    )
-    write_atomically(path, data)
-
-
-def map_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Memory-mapped arrays and `meta` of a file written by `save_arrays`.
-
-    Raises:
-        RunError: the file is truncated or no safetensors file.
-    """
-    kinds = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8",
-             "U8": "|u1", "BOOL": "|b1"}  # fmt: skip
-    damaged = f"{path} is damaged or cut short; delete it and run the harvest again, which redoes just this file"
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header_size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_size)) if 8 + header_size <= size else None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{damaged} ({error})") from None
-    if not isinstance(header, dict):
-        raise RunError(damaged)
-    try:
-        meta = json.loads(header.pop("__metadata__", {}).get("autointerp", "{}"))
-        start = 8 + header_size
-        if start + max((entry["data_offsets"][1] for entry in header.values()), default=0) != size:
-            raise RunError(damaged)
-        whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0) if size > start else np.zeros(0, np.uint8)
-        arrays = {}
-        for name, entry in header.items():
-            low, high = entry["data_offsets"]
-            arrays[name] = whole[start + low : start + high].view(kinds[entry["dtype"]]).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise RunError(f"{damaged} ({error})") from None
-    return arrays, meta
-
-
 def write_shard(path: Path, shard: ShardArrays, meta: dict[str, object]) -> None:
     """Commit one shard.
 
@@ -161,65 +116,6 @@ def write_shard(path: Path, shard: ShardArrays, meta: dict[str, object]) -> None
     )
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The tokens of a harvest, one document a row."""
-
-    folder: Path
-    name: str
-    digest: str
-    n_row: int
-    context: int
-    first: int
-    """Places at the start of a row that hold no text: 1 with BOS, else 0."""
-    n_tokens: int
-    """Unmasked tokens: neither BOS nor padding."""
-    sources: tuple[str, ...]
-    vocabulary: tuple[str, ...]
-    """Escaped text of each token id."""
-
-    @classmethod
-    def open(cls, harvest: Path) -> "Corpus":
-        """The finished corpus of a harvest folder."""
-        path = harvest / CORPUS_FOLDER / "corpus.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            names = ("name", "digest", "n_row", "context", "first", "n_tokens")
-            return cls(
-                folder=harvest / CORPUS_FOLDER,
-                sources=tuple(values["sources"]),
-                vocabulary=tuple(values["vocabulary"]),
-                **{name: values[name] for name in names},
-            )
-        except FileNotFoundError:
-            raise UsageError(f"{harvest} holds no finished corpus; run `autointerp harvest` first") from None
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{path} is damaged; run the harvest again in a new folder") from None
-
-    @cached_property
-    def tokens(self) -> Int[np.ndarray, "n_row context"]:
-        """Token ids, memory-mapped."""
-        path = self.folder / "tokens.bin"
-        kind = np.uint16 if len(self.vocabulary) <= 2**16 else np.uint32
-        if not path.is_file() or path.stat().st_size != self.n_row * self.context * np.dtype(kind).itemsize:
-            raise RunError(f"{path} is missing or cut short; run the harvest again in a new folder")
-        return np.memmap(path, dtype=kind, mode="r", shape=(self.n_row, self.context))
-
-    @cached_property
-    def _rows(self) -> dict[str, np.ndarray]:
-        return map_arrays(self.folder / "rows.safetensors")[0]
-
-    @cached_property
-    def length(self) -> Int[np.ndarray, " n_row"]:
-        """Tokens in each row, BOS included."""
-        return np.asarray(self._rows["length"], dtype=np.int64)
-
-    @cached_property
-    def source(self) -> Int[np.ndarray, " n_row"]:
-        """Number of each row's source in `sources`."""
-        return np.asarray(self._rows["source"], dtype=np.int64)
-
-
 class Shard:
     """One open shard."""
 
@@ -238,6 +134,20 @@ class Shard:
         return FeatureEvents(
             self._position[part].astype(np.int64) + self.first_slot, self._value[part].astype(np.float32) * self._scale
         )
+
+
+class PartDone(NamedTuple):
+    """What one part of a harvest left behind."""
+
+    part: HarvestPart
+    shards: dict[str, list[str]]
+    """Names of its shard files by dictionary id."""
+
+
+def shards_of(folder: Path, part: HarvestPart) -> list[str]:
+    """Names of the shards of one part that a dictionary's folder holds, in order."""
+    names = sorted(path.name for path in folder.glob("shard-*.safetensors"))
+    return [name for name in names if int(name[6:11]) % part.of == part.number]
 
 
 def is_finished(folder: Path) -> bool:

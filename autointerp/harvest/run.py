@@ -18,21 +18,23 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.capture import capture_rows
 from autointerp.harvest.events import (
     FORMAT_VERSION,
-    Corpus,
     Shard,
     ShardArrays,
     free_bytes,
     is_finished,
-    save_arrays,
     shard_name,
     write_shard,
 )
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Progress
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import canonical_json, digest_file, write_atomically
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary
@@ -53,6 +55,17 @@ class PassSettings:
     device: str
     dtype: str
     threads: int
+    part: HarvestPart | None = None
+    """Only every `of`-th shard from `number` on, and nothing is closed; no shard's bytes depend on it."""
+
+    def shards(self, corpus: Corpus) -> list[int]:
+        """The shards to make."""
+        every = range(-(-corpus.n_row // self.shard_rows))
+        return list(every if self.part is None else every[self.part.number :: self.part.of])
+
+    def rows(self, corpus: Corpus, index: int) -> slice:
+        """The rows of a shard."""
+        return slice(index * self.shard_rows, min((index + 1) * self.shard_rows, corpus.n_row))
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,29 @@ class Reader:
         return self.folder / shard_name(index)
 
 
+def open_pass(subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
+    """Write the readers' plans, or hold this start against earlier ones; the settings that are in force.
+
+    Raises:
+        UsageError: an earlier start used other settings, or the disk cannot hold the events.
+    """
+    readers = [reader for reader in readers if not reader.done]
+    if not readers:
+        return settings
+    settings = _open_plans(readers, corpus, settings)
+    torch.set_num_threads(settings.threads)
+    return _check_disk(subject, readers, corpus, settings)
+
+
 def run_pass(
     subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, progress: Progress
 ) -> None:
     """Harvest every reader over the whole corpus with one forward pass per batch, then close each.
 
+    The settings are `open_pass`'s. Of a part only its own shards are made, and nothing is closed.
+
     Raises:
-        UsageError: an earlier start used other settings, or the disk cannot hold the events.
+        UsageError: the GPU has too little memory.
         RunError: an activation is NaN or infinite.
     """
     started = time.monotonic()
@@ -87,17 +116,18 @@ def run_pass(
     readers = [reader for reader in readers if not reader.done]
     if not readers:
         return
-    settings = _open_plans(readers, corpus, settings)
-    n_shard = -(-corpus.n_row // settings.shard_rows)
-    torch.set_num_threads(settings.threads)
-    settings = _check_disk(subject, readers, corpus, settings)
-    for index in range(n_shard):
-        missing = [reader for reader in readers if not reader.shard(index).is_file()]
-        if missing:
-            settings = _harvest_shard(subject, missing, corpus, settings, index)
-        progress(f"harvest {', '.join(r.spec.id for r in readers)}", index + 1, n_shard)
-    for reader in readers:
-        _close(reader, subject, corpus, n_shard, began, started)
+    stage = f"harvest {', '.join(r.spec.id for r in readers)}"
+    shards = settings.shards(corpus)
+    missing = {i: [reader for reader in readers if not reader.shard(i).is_file()] for i in shards}
+    n_tokens = {i: corpus.count_tokens(settings.rows(corpus, i)) for i in shards}
+    done, total = sum(n for i, n in n_tokens.items() if not missing[i]), sum(n_tokens.values())
+    progress(stage, done, total)
+    for index in (i for i in shards if missing[i]):
+        settings = _harvest_shard(subject, missing[index], corpus, settings, index)
+        done += n_tokens[index]
+        progress(stage, done, total)
+    for reader in readers if settings.part is None else ():
+        _close(reader, subject, corpus, len(shards), began, started)
 
 
 def _open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
@@ -135,17 +165,17 @@ def _plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, o
     return {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
-        "weights": reader.spec.weights_digest,
-        "hook_point": reader.spec.hook_point,
-        "model": reader.spec.model,
-        "rerandomise_seed": reader.spec.rerandomise_seed,
-        "corpus": corpus.digest,
-        "context": corpus.context,
         "batch_size": settings.batch_size,
         "shard_rows": settings.shard_rows,
         "device": settings.device,
         "dtype": settings.dtype,
         "threads": settings.threads,
+        "corpus": corpus.digest,
+        "context": corpus.context,
+        "model": reader.spec.model,
+        "rerandomise_seed": reader.spec.rerandomise_seed,
+        "weights": reader.spec.weights_digest,
+        "hook_point": reader.spec.hook_point,
     }
 
 
@@ -158,12 +188,13 @@ def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, set
             break
         except torch.cuda.OutOfMemoryError:
             settings = _halve_batch(readers, corpus, settings)
-    n_tokens = int(corpus.length[rows].sum()) - len(rows) * corpus.first
-    n_shard = -(-corpus.n_row // settings.shard_rows)
+    n_tokens = corpus.count_tokens(slice(0, len(rows)))
+    n_shard = len(replace(settings, part=None).shards(corpus))
     need = 0.0
     for reader, (_, feature, _) in zip(readers, events, strict=True):
-        need += len(feature) / max(n_tokens, 1) * corpus.n_tokens * BYTES_AN_EVENT
-        need += (n_shard + 1) * 4.0 * reader.spec.d_sae + 300.0 * reader.spec.d_sae
+        missing = 1 - sum(reader.shard(i).is_file() for i in range(n_shard)) / n_shard
+        need += len(feature) / max(n_tokens, 1) * corpus.n_tokens * BYTES_AN_EVENT * missing
+        need += (n_shard * missing + 1) * 4.0 * reader.spec.d_sae + 300.0 * reader.spec.d_sae
     free = free_bytes(readers[0].folder)
     if need > free * FREE_SHARE:
         raise UsageError(
@@ -174,9 +205,13 @@ def _check_disk(subject: Subject, readers: Sequence[Reader], corpus: Corpus, set
 
 
 def _halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
-    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard was made with the whole."""
+    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard may have the whole one."""
     smaller = max(settings.batch_size // 2, 1)
-    if settings.batch_size == 1 or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers):
+    if (
+        settings.batch_size == 1
+        or settings.part is not None
+        or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers)
+    ):
         raise UsageError(
             f"the GPU has too little memory for batches of {settings.batch_size} rows; "
             f"set [harvest] batch_size to {smaller} or context lower"
@@ -230,13 +265,9 @@ def _encode_rows(
     subject: Subject, readers: Sequence[Reader], corpus: Corpus, rows: np.ndarray, first_row: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(slot in the shard, feature, value) of the rows' unmasked tokens per reader, in slot order."""
-    width = int(corpus.length[rows].max())
-    tokens = torch.from_numpy(corpus.tokens[rows, :width].astype(np.int64)).to(subject.device)
-    place = np.arange(width)
-    mask = (place >= corpus.first) & (place < corpus.length[rows, None])
-    slots = ((rows[:, None] - first_row) * corpus.context + place)[mask].astype(np.uint32)
+    captured, mask = capture_rows(subject, corpus, rows, sorted({reader.spec.hook_point for reader in readers}))
+    slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
     keep = torch.from_numpy(mask).to(subject.device)
-    captured = subject.capture(tokens, sorted({reader.spec.hook_point for reader in readers}))
     events = []
     for reader in readers:
         code = reader.dictionary.encode_sparse(captured[reader.spec.hook_point][keep].float())

@@ -7,25 +7,42 @@ control whose model is redrawn has its own.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from autointerp.config import PYTHON_DOCS, DictionaryConfig, RunConfig
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
-from autointerp.harvest.events import Corpus
-from autointerp.harvest.run import PassSettings, Reader, run_pass
+from autointerp.harvest.controls import draw_control
+from autointerp.harvest.run import PassSettings, Reader, open_pass, run_pass
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.packing import check_packing
 from autointerp.subject.tails import BothTails
 
 MOST_CONTEXT = 1024
+
+
+class PartWork(NamedTuple):
+    """Which part of a harvest this process makes, and how it takes turns with the others."""
+
+    part: HarvestPart | None
+    """None for all of it."""
+    turn: Callable[[], AbstractContextManager[None]]
+    """What all parts need is written inside; one of them is at a time."""
+
+
+WHOLE = PartWork(None, contextlib.nullcontext)
 
 
 def harvest_dictionaries(
@@ -35,8 +52,10 @@ def harvest_dictionaries(
     cache: Path,
     progress: Progress,
     note: Callable[[str], None],
+    work: PartWork = WHOLE,
 ) -> None:
-    """Harvest the missing dictionaries of a run.
+    """Harvest the missing dictionaries of a run, or one part of them that other processes complete.
+
 
     Raises:
         UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
@@ -50,17 +69,29 @@ def harvest_dictionaries(
             loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
-            corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
+            with work.turn():
+                everything = [dictionary for _, dictionary in loaded]
+                corpus = _corpus(harvest, config, subject, everything, cache, progress, note)
             readers = []
             for d, dictionary in group:
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
+                if d.like is not None:
+                    progress(f"draw {d.id}", 0, 0)
+                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
                 readers.append(_reader(harvest, config, d, dictionary, subject))
-            run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
+            with work.turn():
+                settings = open_pass(subject, readers, corpus, _settings(config, corpus, device, work.part))
+            run_pass(subject, readers, corpus, settings, progress)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
-    """One dictionary of a run's configuration; the two tails of a signed one are two features."""
+    """One dictionary of a run's configuration; the two tails of a signed one are two features.
+
+    Of random directions it is the dictionary whose densities they take.
+    """
+    if asked.like is not None:
+        asked = next(d for d in config.dictionary if d.id == asked.like)
     hook_point = asked.hook_point or config.hook_point
     dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
     return BothTails(dictionary) if dictionary.signed else dictionary
@@ -87,13 +118,14 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
+def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart | None) -> PassSettings:
     return PassSettings(
         batch_size=config.harvest.batch_size,
         shard_rows=max(1, config.harvest.shard_tokens // corpus.context),
         device=device,
         dtype=config.harvest.dtype,
         threads=config.harvest.threads or torch.get_num_threads(),
+        part=part,
     )
 
 
@@ -108,7 +140,7 @@ def _reader(
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         kind=dictionary.kind,
-        source=asked.path if asked.path.startswith("neurons@") else Path(asked.path).name,
+        source=asked.path if asked.path.startswith((NEURONS_PREFIX, RANDOM_PREFIX)) else Path(asked.path).name,
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
@@ -127,21 +159,34 @@ def _corpus(
     """The run's tokens, written once; every later pass must tokenise alike."""
     bos = _bos(config, subject, dictionaries)
     encoding = Encoding(
-        encode=lambda text: subject.encode_text([text])[0],
+        encode=subject.encode_text,
         vocabulary=tuple(subject.vocabulary()),
         bos=bos,
         pad=bos if bos is not None else 0,
         context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
+        pack=config.harvest.pack,
     )
     if encoding.context > subject.n_ctx:
         raise UsageError(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
-    corpus = write_corpus(harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress)
-    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+    if encoding.pack:
+        check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
+    corpus = write_corpus(
+        harvest,
+        corpus_name(config.corpus),
+        lambda: open_sources(config.corpus, cache, config.harvest.text_column),
+        encoding,
+        progress,
+        note,
+        config.harvest.n_tokens,
+    )
+    made = (corpus.context, corpus.first, corpus.packed)
+    if made != (encoding.context, int(bos is not None), encoding.pack):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
-            f"these dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context}, {'a' if corpus.first else 'no'} BOS and "
+            f"{'packed' if corpus.packed else 'unpacked'} rows, which these dictionaries or settings do not want; "
+            f"choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)

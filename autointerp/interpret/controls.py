@@ -47,11 +47,12 @@ def bigram_levels(table: TokenTable, windows: Sequence[Window]) -> Levels:
 
 
 def position_levels(table: PositionTable, examples: Sequence[Example]) -> Levels:
-    """The level of the bin that each token's place in its row falls into."""
+    """The level of the bin that each token's place in its document falls into."""
     starts = np.array(table.starts)
     levels = []
     for example in examples:
-        places = example.record.start + np.arange(len(example.levels))
+        first = example.record.start if example.record.place is None else example.record.place
+        places = first + np.arange(len(example.levels))
         bins = np.searchsorted(starts, places, side="right") - 1
         levels.append(asked_for(example.window, tuple(table.levels[i] for i in bins.clip(0).tolist())))
     return tuple(levels)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autointerp.interpret.ranks import centred_ranks, chunks, varies
-from autointerp.interpret.resampling import MOST_SINGLE, design_groups
+from autointerp.interpret.resampling import MOST_SINGLE, design_groups, serial_product
 from autointerp.interpret.statistics import Mask, PerFeature, Values
 from autointerp.provenance import generator
 
@@ -27,8 +27,6 @@ def null_threshold(truth: Values, predicted: Values, mask: Mask) -> PerFeature:
     """
     found = np.full(len(truth), np.nan)
     for group in design_groups(mask, np.zeros(mask.shape[:2], dtype=np.int64)):
-        if not group.sizes:
-            continue
         seen = group.take(mask)
         flat_seen = seen.reshape(len(seen), seen.shape[1] * seen.shape[2])
         sides = [np.where(flat_seen, group.take(v).reshape(flat_seen.shape), 0.0) for v in (truth, predicted)]
@@ -50,9 +48,9 @@ def _by_pattern(
     found = np.empty(len(x))
     for i, pattern in enumerate(patterns):
         features = np.flatnonzero(of_feature.ravel() == i)
-        permuted = pattern[_permutations(n)].T
+        permuted = pattern[_permutations(n)]
         for rows in chunks(len(features), N_PERMUTATIONS):
-            found[features[rows]] = _quantile(answers[features[rows]] @ permuted)
+            found[features[rows]] = _quantile(serial_product(permuted, answers[features[rows]].T[None])[0].T)
     return found
 
 

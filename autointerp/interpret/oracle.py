@@ -13,7 +13,7 @@ from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
 from autointerp.interpret.parse import MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
-from autointerp.interpret.questions import FORMS, TARGET_WORDINGS, TOKEN_WORDINGS, format_levels, parse_passage
+from autointerp.interpret.questions import FORMS, TARGET_WORDINGS, TOKEN_WORDINGS, Passage, format_levels, parse_passage
 from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate import Tokens
 from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
@@ -22,6 +22,8 @@ from autointerp.records import ActivationRecord, Example
 
 LevelsOf = Callable[[str, Tokens], Sequence[int] | None]
 """Levels of a window's tokens by an explanation; None where the explanation is not understood."""
+TargetLevelOf = Callable[[str, Passage], int | None]
+"""Level of a passage's target by an explanation; None where the explanation is not understood."""
 ShownWindow = tuple[Tokens, Sequence[int]]
 RuleOf = Callable[[Sequence[ShownWindow]], str | None]
 """An explanation of the windows shown; None for no clear pattern."""
@@ -31,12 +33,15 @@ _PIECE = re.compile(r"\\(?:u\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|s\{[^}]*\}|.)| ?[^\
 """A word, a number or a single other character, with the space before it."""
 
 
-def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction:
+def oracle(
+    levels_of: LevelsOf, rule_of: RuleOf | None = None, target_level_of: TargetLevelOf | None = None
+) -> AnswerFunction:
     """An answer function for `llm.testserver` that understands our explainer and simulator prompts.
 
-    Explanations that `levels_of` does not understand are answered in words, which no parser takes for levels. The text
-    around a target is shown without its tokens' borders: there, `levels_of` gets words with the space before them.
+    Explanations that are not understood are answered in words, which no parser takes for levels. The text around a
+    target shows no borders of tokens: without a `target_level_of`, `levels_of` gets words with the space before them.
     """
+    of_target = target_level_of or _by_words(levels_of)
 
     def answer(body: RequestBody) -> Answer | None:
         for name, shown in ((EXPLAIN_PROMPT, "windows"), (REFINE_PROMPT, "cases")):
@@ -49,7 +54,7 @@ def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction
             asked = prompt.read_back("user", last_message(body))
             if asked is None or not _instructions(body).startswith(prompt.render("system")):
                 continue
-            levels = _levels(levels_of, asked)
+            levels = _levels(levels_of, of_target, asked)
             if levels is None:
                 return Answer("I do not understand this explanation.")
             form = FORMS[wording.form]
@@ -59,26 +64,32 @@ def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction
     return answer
 
 
-def _levels(levels_of: LevelsOf, asked: Mapping[str, str]) -> Sequence[int] | None:
+def _levels(levels_of: LevelsOf, of_target: TargetLevelOf, asked: Mapping[str, str]) -> Sequence[int] | None:
     """What a question asks for: the levels of its tokens, or of its passages' targets."""
     if "tokens" in asked:
         return levels_of(asked["explanation"], _numbered(asked["tokens"]))
     levels: list[int] = []
     for line in _numbered(asked["passages"]):
         passage = parse_passage(line)
-        if passage is None:
+        level = of_target(asked["explanation"], passage) if passage else None
+        if level is None:
             return None
-        before = _PIECE.findall(passage.before)
-        found = levels_of(asked["explanation"], (*before, passage.target, *_PIECE.findall(passage.after)))
-        if found is None:
-            return None
-        levels.append(found[len(before)])
+        levels.append(level)
     return levels
+
+
+def _by_words(levels_of: LevelsOf) -> TargetLevelOf:
+    def level(explanation: str, passage: Passage) -> int | None:
+        before = _PIECE.findall(passage.before)
+        levels = levels_of(explanation, (*before, passage.target, *_PIECE.findall(passage.after)))
+        return None if levels is None else levels[len(before)]
+
+    return level
 
 
 def lookup_oracle() -> AnswerFunction:
     """An oracle that explains by look-up entries and understands such explanations, and no others."""
-    return oracle(_lookup_levels, _lookup_rule)
+    return oracle(_lookup_levels, _lookup_rule, _lookup_target_level)
 
 
 def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
@@ -86,6 +97,15 @@ def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
     if entries is None:
         return None
     return list(read_levels(entries, tokens))
+
+
+def _lookup_target_level(explanation: str, passage: Passage) -> int | None:
+    """The longest entry that the text before the target ends in; an entry of the target alone is the shortest."""
+    entries = parse_entries(explanation)
+    if entries is None:
+        return None
+    fitting = [e for e in entries if e.token == passage.target and passage.before.endswith(e.previous or "")]
+    return max(fitting, key=lambda e: -1 if e.previous is None else len(e.previous)).level if fitting else 0
 
 
 def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:

@@ -63,7 +63,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
         design=Design(
             name="graded-120x32",
             width=32,
-            blocks=(20, 7, 7, 6),
+            blocks=(20, 10, 10),
             n_select=10,
             targets=True,
         ),

@@ -25,6 +25,8 @@ ROOM_TOKENS = 500
 """Room for a model that thinks before it answers, in tokens."""
 TOKENS_PER_LEVEL = 8
 """At most so many generated tokens per level, its number and punctuation included."""
+TOKENS_PER_TARGET = 100
+"""As above for a target, which a thinking model thinks about more than about one of many tokens."""
 Shown = tuple[str, tuple[tuple[int, int | None], ...]]
 """A few-shot feature, and which of its windows are shown with which target."""
 OF_TOKENS: tuple[Shown, ...] = (
@@ -100,9 +102,10 @@ class Question:
         """The request of one attempt, with the reason why the answer before it could not be used."""
         prompt = load_prompt(self.wording.prompt)
         note = "" if unread is None else prompt.render("note", reason=unread.message)
+        per_level = TOKENS_PER_LEVEL if self.windows[0].target is None else TOKENS_PER_TARGET
         return ChatRequest(
             messages=(*_preface(self.wording), _asked(self.wording, self.explanation, self.windows, note)),
-            max_tokens=ROOM_TOKENS + TOKENS_PER_LEVEL * self.n_levels,
+            max_tokens=ROOM_TOKENS + per_level * self.n_levels,
             temperature=0.0,
             top_logprobs=top_logprobs,
             json_schema=json_schema,

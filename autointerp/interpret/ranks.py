@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-CHUNK_ELEMENTS = 1 << 20
-"""Elements of the largest array in one chunk: near the processor's cache, and far below any memory limit."""
+CHUNK_ELEMENTS = 1 << 18
+"""Elements of the largest array in one chunk: what a processor's cache holds, and far below any memory limit."""
 
 
 class Ties(NamedTuple):
@@ -24,6 +24,13 @@ class Ties(NamedTuple):
 
 def ties(values: Float[np.ndarray, "row n"], weight: Float[np.ndarray, "row n"]) -> Ties:
     """Weight strictly below and tied with each value of its row; exact where the weights are whole numbers."""
+    found = Ties(np.empty(values.shape), np.empty(values.shape))
+    for rows in chunks(*values.shape):
+        _fill(Ties(found.below[rows], found.tied[rows]), values[rows], weight[rows])
+    return found
+
+
+def _fill(found: Ties, values: np.ndarray, weight: np.ndarray) -> None:
     order = np.argsort(values, axis=1)
     ascending = np.take_along_axis(values, order, axis=1)
     until = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1, dtype=float)
@@ -33,10 +40,8 @@ def ties(values: Float[np.ndarray, "row n"], weight: Float[np.ndarray, "row n"])
     start = np.maximum.accumulate(np.where(np.concatenate([edge, new], axis=1), before, 0), axis=1)
     ends = np.where(np.concatenate([new, edge], axis=1), until, np.inf)
     stop = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    below, tied = np.empty_like(until), np.empty_like(until)
-    np.put_along_axis(below, order, start, axis=1)
-    np.put_along_axis(tied, order, stop - start, axis=1)
-    return Ties(below, tied)
+    np.put_along_axis(found.below, order, start, axis=1)
+    np.put_along_axis(found.tied, order, stop - start, axis=1)
 
 
 def centred_ranks(values: Float[np.ndarray, "row n"], weight: Float[np.ndarray, "row n"]) -> Float[np.ndarray, "row n"]:

@@ -18,10 +18,14 @@ from autointerp.interpret.statistics import Mask, Values
 from autointerp.provenance import generator
 
 MOST_SINGLE = 369
-"""Positions up to which all sums, at most n^3 / 3, are whole numbers below 2^24 and so exact in single precision."""
+"""Positions, repeats counted, up to which all sums, at most n^3 / 3, are whole numbers below 2^24 and so exact in
+single precision; in double precision it is 300,000."""
+
+MOST_SERIAL = 1 << 18
+"""Multiplications of a matrix product up to which OpenBLAS starts no thread."""
 
 Multiplicity = Float[np.ndarray, "draw window"]
-"""How often each window counts: ones, ones but one, or a bootstrap draw."""
+"""How often each window counts: whole numbers, so that every sum is exact."""
 
 
 class DesignGroup(NamedTuple):
@@ -48,7 +52,7 @@ class _Cells(NamedTuple):
 
 
 def design_groups(mask: Mask, stratum: Int[np.ndarray, "feature window"]) -> Iterator[DesignGroup]:
-    """Group features by their answered windows (those with an unmasked position) per stratum."""
+    """Group features by their answered windows, those with an unmasked position, per stratum; without any, no group."""
     answered = np.asarray(mask.any(axis=2))
     strata = np.unique(stratum[answered])
     sizes = ((stratum[:, :, None] == strata) & answered[:, :, None]).sum(axis=1)
@@ -56,12 +60,23 @@ def design_groups(mask: Mask, stratum: Int[np.ndarray, "feature window"]) -> Ite
     designs, member = np.unique(sizes, axis=0, return_inverse=True)
     for i, design in enumerate(designs):
         features = np.flatnonzero(member.ravel() == i)
-        yield DesignGroup(features, order[features, : design.sum()], tuple(int(n) for n in design if n))
+        if design.any():
+            yield DesignGroup(features, order[features, : design.sum()], tuple(int(n) for n in design if n))
 
 
-def leave_one_out(n: int) -> Multiplicity:
-    """The draws that leave out each of n windows."""
-    return np.ones((n, n)) - np.eye(n)
+def leave_one_out(sizes: tuple[int, ...]) -> Multiplicity:
+    """The draws that leave out each window, the rest of its stratum standing in for it (Jones 1974).
+
+    The others of its stratum count n / (n - 1) times, so that each stratum keeps its share; all is scaled by n - 1 to
+    whole numbers. The only window of a stratum cannot be left out: its row leaves all in.
+    """
+    if len(sizes) == 1:
+        return np.ones((sizes[0], sizes[0])) - np.eye(sizes[0])
+    n = np.repeat(sizes, sizes)
+    stratum = np.repeat(np.arange(len(sizes)), sizes)
+    same = stratum[:, None] == stratum
+    rows = np.where(same, n[:, None], n[:, None] - 1) * ~np.eye(len(n), dtype=bool)
+    return np.where(n[:, None] > 1, rows, 1).astype(float)
 
 
 @lru_cache(maxsize=32)
@@ -76,7 +91,7 @@ def resampled_spearman(
 ) -> list[Float[np.ndarray, "feature draw"]]:
     """Spearman's rho of each side with the truth under each draw; NaN where a side is constant in a draw."""
     n_feature, n_window, n_tok = truth.shape
-    exact = np.float32 if n_window * n_tok <= MOST_SINGLE else np.float64
+    exact = np.float32 if n_tok * draws.sum(axis=1).max(initial=0) <= MOST_SINGLE else np.float64
     weight = draws.astype(exact)
     found = [np.empty((n_feature, len(draws))) for _ in sides]
     cells_at_most = n_window * n_tok
@@ -84,6 +99,20 @@ def resampled_spearman(
         cells = _cells([values[rows] for values in (truth, *sides)], mask[rows])
         for side, rho in zip(found, _correlations(cells, weight), strict=True):
             side[rows] = rho
+    return found
+
+
+def serial_product(left: np.ndarray, right: Float[np.ndarray, "feature k n"]) -> Float[np.ndarray, "feature m n"]:
+    """Matrix products feature by feature, a few rows at a time, so that the calling thread does them alone.
+
+    Products of this size gain little from BLAS threads, and on a busy machine their meetings cost tenfold.
+    """
+    n_feature, k, n = right.shape
+    found = np.empty((n_feature, left.shape[-2], n), dtype=right.dtype)
+    step = max(1, MOST_SERIAL // max(1, k * n))
+    for start in range(0, left.shape[-2], step):
+        rows = slice(start, start + step)
+        np.matmul(left[..., rows, :], right, out=found[:, rows])
     return found
 
 
@@ -120,23 +149,23 @@ def _codes(values: np.ndarray) -> Int[np.ndarray, "row n"]:
 
 def _correlations(cells: _Cells, draws: Multiplicity) -> Iterator[Float[np.ndarray, "feature draw"]]:
     """Of every side with the first."""
-    count = None if cells.counts is None else cells.counts.astype(draws.dtype)
-    weight = draws if count is None else draws @ count
-    truth = _ranks(cells.codes[0], count, draws)
+    counts = None if cells.counts is None else cells.counts.astype(draws.dtype)
+    weight = draws if counts is None else serial_product(draws, counts)
+    truth = _ranks(cells.codes[0], counts, draws)
     weighted = weight * truth
     truth_square = _dot(weighted, truth)
     for codes in cells.codes[1:]:
-        side = _ranks(codes, count, draws)
+        side = _ranks(codes, counts, draws)
         square = truth_square * _dot(weight * side, side)
         with np.errstate(invalid="ignore", divide="ignore"):
             yield np.clip(np.where(square > 0, _dot(weighted, side) / np.sqrt(square), np.nan), -1, 1)
 
 
-def _ranks(codes: np.ndarray, count: np.ndarray | None, draws: np.ndarray) -> Float[np.ndarray, "feature draw cell"]:
+def _ranks(codes: np.ndarray, counts: np.ndarray | None, draws: np.ndarray) -> Float[np.ndarray, "feature draw cell"]:
     """Twice the centred mid-rank of each cell under each draw."""
     larger = codes[:, None, :] > codes[:, :, None]
     signs = larger.astype(draws.dtype) - larger.transpose(0, 2, 1)
-    return np.asarray(draws @ (signs if count is None else count @ signs))
+    return serial_product(draws, signs if counts is None else serial_product(counts, signs))
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "feature draw"]:

@@ -28,9 +28,9 @@ MUCH = 0.3
 """Share of missed activations, or of false alarms, that explains a low score."""
 NO_RATIO = 0.95
 """Look-up from which there is too little room above it for a ratio."""
-_UNIFORM, _HARD = 1, 2
-_THIRDS = {"uniform": _UNIFORM} | dict.fromkeys(HARD_STRATA, _HARD)
-"""Strata of the intervals; whatever was chosen around an activation is 0."""
+_WEAK, _STRONG, _UNIFORM, _HARD = range(4)
+_SILENT = {"uniform": _UNIFORM} | dict.fromkeys(HARD_STRATA, _HARD)
+"""Strata of the intervals; what was chosen around an activation is weak or strong by its decile."""
 
 IntervalName = Literal["bca", "jackknife"]
 Predicted = Sequence[Sequence[int] | None]
@@ -72,7 +72,7 @@ class _Grid(NamedTuple):
     truth: Float[np.ndarray, "1 window tok"]
     levels: Float[np.ndarray, "1 window tok"]
     mask: Bool[np.ndarray, "1 window tok"]
-    third: Int[np.ndarray, "1 window"]
+    stratum: Int[np.ndarray, "1 window"]
 
 
 class _Side(NamedTuple):
@@ -125,7 +125,7 @@ def score_feature(
         simulator=terms.simulator,
         n_windows=own.n_windows,
         spearman=spearman,
-        specificity_untested=int((grid.third[own.mask.any(axis=2)] == _HARD).sum()) < MIN_HARD,
+        specificity_untested=int((grid.stratum[own.mask.any(axis=2)] == _HARD).sum()) < MIN_HARD,
         **measured,
         lift=lift,
         lift_ratio=_ratio(spearman, measured["lookup"]),
@@ -172,8 +172,10 @@ def _grid(examples: Sequence[Example]) -> _Grid:
     for i, example in enumerate(examples):
         n = len(example.scored_levels)
         truth[0, i, :n], levels[0, i, :n], mask[0, i, :n] = example.scored_activations, example.scored_levels, True
-    third = np.array([_THIRDS.get(example.stratum, 0) for example in examples], dtype=np.int64)
-    return _Grid(truth, levels, mask, third[None])
+    stratum = np.array(
+        [_SILENT.get(e.stratum, _WEAK if (e.decile or 0) <= 5 else _STRONG) for e in examples], dtype=int
+    )
+    return _Grid(truth, levels, mask, stratum[None])
 
 
 def _side(
@@ -211,7 +213,7 @@ def _headline(grid: _Grid, side: _Side, baseline: _Side | None, interval: Interv
         return Score(metric="spearman", value=None, undefined=side.undefined, n_windows=n), lift
     paired = baseline.levels if baseline is not None and not why_no_lift else None
     measure = intervals.bca if interval == "bca" else intervals.jackknife
-    ends = measure(grid.truth, side.levels, side.mask, grid.third, paired)
+    ends = measure(grid.truth, side.levels, side.mask, grid.stratum, paired)
     value = float(statistics.spearman(grid.truth, side.levels, side.mask)[0])
     score = Score(
         metric="spearman",
@@ -260,8 +262,8 @@ def _details(
     if truth.shape[2] > 1:
         values["spearman_window_mean"] = statistics.mean_window_spearman(truth, levels, mask)
     shares = {
-        name: _number(detection.share_detected(levels, mask, grid.third == third)[0])
-        for name, third in (("random", _UNIFORM), ("hard", _HARD))
+        name: _number(detection.share_detected(levels, mask, grid.stratum == stratum)[0])
+        for name, stratum in (("random", _UNIFORM), ("hard", _HARD))
     }
     decile = np.where(mask, _deciles(examples, grid), 0)
     return {

@@ -97,8 +97,7 @@ class TopK(Activation):
         return densify(self.sparse(pre), *pre.shape).to(pre.dtype)
 
     def sparse(self, pre: Float[Tensor, "n d_sae"]) -> SparseCode:
-        positive = pre.relu()
-        return select_indices(positive, top_indices(positive, self.k))
+        return select_indices(pre, top_indices(pre, self.k), torch.relu)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Dictionaries that come as objects: SAELens objects, modules and functions with encode and decode; and controls.
+"""Dictionaries that come as objects: SAELens objects, modules and functions with encode and decode.
 
 An object in memory flows in, a `Dictionary` flows out. Knows no file format but SAELens's names, which its objects use.
 """
@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autointerp.errors import UsageError
-from autointerp.subject.activations import JumpRelu
 from autointerp.subject.codes import SparseCode, join_codes, rows_a_chunk, select_nonzero
 from autointerp.subject.loaders import saelens
 from autointerp.subject.loaders.checkpoint import Checkpoint
@@ -44,7 +43,7 @@ class CustomDictionary:
 
     def encode_sparse(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
         """The non-zero activations of each row."""
-        size = rows_a_chunk(self.d_sae)
+        size = rows_a_chunk(self.d_sae, x.device)
         firsts = range(0, max(len(x), 1), size)
         return join_codes((first, select_nonzero(self.encode(x[first : first + size]))) for first in firsts)
 
@@ -107,35 +106,6 @@ def wrap_dictionary(
     if hook_point is None or d_in is None:
         raise UsageError("a dictionary that is a function or module of your own needs hook_point and d_in")
     return _wrap(thing, hook_point, d_in, decode)
-
-
-def random_directions(like: Sae, activations: Float[Tensor, "n d_in"], seed: int) -> Sae:
-    """Unit random directions, each active exactly as often on `activations` as the same feature of `like`.
-
-    A control that keeps densities and drops what was learned. A direction reads the centred input above a threshold of
-    its own, halfway between the last row that is active and the first that is not; densities above about one half are
-    out of its reach, since no activation is negative.
-    """
-    code = like.encode_sparse(activations)
-    active = torch.bincount(code.feature.cpu(), minlength=like.d_sae)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(like.d_sae, like.d_in, generator=generator)
-    directions = drawn / drawn.norm(dim=1, keepdim=True)
-    mean = activations.float().cpu().mean(dim=0)
-    pre = (activations.float().cpu() - mean) @ directions.T
-    strongest = pre.sort(dim=0, descending=True).values
-    above = torch.cat([strongest[:1] + 1, strongest]).gather(0, active[None])[0]
-    below = torch.cat([strongest, strongest[-1:] - 1]).gather(0, active[None])[0]
-    return SaeParts(
-        W_enc=directions.T,
-        b_enc=-(directions @ mean),
-        W_dec=directions,
-        b_dec=mean,
-        activation=JumpRelu(((above + below) / 2).clamp_min(0)),
-        architecture="random directions",
-        hook_point=like.hook_point,
-        prepend_bos=like.prepend_bos,
-    ).build(like.hook_point)
 
 
 def _wrap(thing: object, hook_point: str, d_in: int, decode: Encode | None) -> CustomDictionary:

@@ -58,7 +58,7 @@ class NeuronBasis:
 
     def encode_sparse(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
         """The kept coordinates of each row."""
-        size = rows_a_chunk(self.d_sae)
+        size = rows_a_chunk(self.d_sae, x.device)
         firsts = range(0, max(len(x), 1), size)
         return join_codes((first, self._activation.sparse(self._tails(x[first : first + size]))) for first in firsts)
 

@@ -145,7 +145,7 @@ class Sae:
 
     def _pre_activations(self, x: Float[Tensor, "n d_in"]) -> Iterator[tuple[int, Float[Tensor, "chunk d_sae"]]]:
         """Chunks of pre-activations with their first row's number; one empty chunk where there are no rows."""
-        size = rows_a_chunk(self.d_sae)
+        size = rows_a_chunk(self.d_sae, self.W_enc.device)
         for first in range(0, max(len(x), 1), size):
             z = self.scaling.scale(self._center(x[first : first + size].to(self.W_enc.dtype)))
             if self.subtract_b_dec:

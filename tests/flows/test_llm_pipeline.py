@@ -12,7 +12,7 @@ import pytest
 from autointerp.config import ScoreConfig
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.explain_tsv import TsvExplainer
-from autointerp.interpret.protocols import make_plan
+from autointerp.interpret.protocols import PROTOCOLS, Plan, make_plan
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
 from autointerp.llm.base import ChatModel
 from autointerp.llm.probe import probe
@@ -25,7 +25,7 @@ from autointerp.store.runs import RunStore
 from tests.flows.planted import N_FEATURES, explanation_of, feature_record
 from tests.flows.rehearsal import rehearsing
 
-DESIGN = "simulate-48x16"
+PLANS = [make_plan(name, ScoreConfig()) for name in PROTOCOLS]
 SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
 
 
@@ -46,11 +46,14 @@ class Knowing:
 class Planted:
     """Makes the planted features' records; their silent windows are the guided negatives."""
 
+    def __init__(self, plan: Plan) -> None:
+        self._design = plan.design
+
     def feature_record(self, feature: int) -> FeatureRecord:
-        return feature_record(feature, DESIGN)
+        return feature_record(feature, self._design.name, targets=self._design.targets)
 
     def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
-        silent = [e for e in feature_record(feature, DESIGN).splits.score if not any(e.levels)]
+        silent = [e for e in self.feature_record(feature).splits.score if not any(e.scored_levels)]
         return tuple(silent[:n])
 
 
@@ -62,7 +65,7 @@ class Ended:
     outcomes: Sequence[Outcome]
 
 
-def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None, folder: Path) -> Ended:
+def interpret(base_url: str, kind: LlmSimulatorName, scored: Plan, explainer: Explainer | None, folder: Path) -> Ended:
     """Explain and score all planted features; without an explainer the served model explains."""
 
     async def run() -> Ended:
@@ -74,10 +77,10 @@ def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None
                 store=store,
                 dictionary="planted",
                 features=range(N_FEATURES),
-                plan=make_plan("simulate", ScoreConfig()),
+                plan=scored,
                 explainer_key="test",
                 simulator_key=kind,
-                maker=Planted(),
+                maker=Planted(scored),
                 explainer=explainer or _served(connected.model),
                 refiner=None,
                 simulator=make_llm_simulator(kind, connected.model, capabilities),
@@ -110,13 +113,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
+@pytest.mark.parametrize("scored", PLANS, ids=lambda plan: plan.label)
 @pytest.mark.parametrize("kind", SIMULATORS)
-def test_planted_features_end_as_they_should(kind: LlmSimulatorName, tmp_path: Path) -> None:
+def test_planted_features_end_as_they_should(kind: LlmSimulatorName, scored: Plan, tmp_path: Path) -> None:
     """Explained and scored by the server: median rho at least .9; by a wrong text: counted mean near 0."""
     with rehearsing("--answer", "tests.flows.planted:truthful") as base_url:
         (tmp_path / "wrong").mkdir()
-        true = interpret(base_url, kind, None, tmp_path)
-        wrong = interpret(base_url, kind, Knowing(shift=1), tmp_path / "wrong")
+        true = interpret(base_url, kind, scored, None, tmp_path)
+        wrong = interpret(base_url, kind, scored, Knowing(shift=1), tmp_path / "wrong")
     assert {type(outcome) for outcome in true.outcomes} == {Done}
     assert median(score.spearman.value or 0.0 for score in true.scores) >= 0.9
     assert len(wrong.scores) == N_FEATURES
@@ -124,13 +128,14 @@ def test_planted_features_end_as_they_should(kind: LlmSimulatorName, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", SIMULATORS)
+@pytest.mark.parametrize("scored", PLANS, ids=lambda plan: plan.label)
 @pytest.mark.parametrize("explained", [True, False])
 def test_a_garbled_answerer_gives_twenty_failures_and_no_score(
-    kind: LlmSimulatorName, explained: bool, tmp_path: Path
+    kind: LlmSimulatorName, scored: Plan, explained: bool, tmp_path: Path
 ) -> None:
     """Garbled simulations of good explanations, and garbled explanations: each is a row with its reason."""
     with rehearsing("--answer", "tests.flows.planted:garbled") as base_url:
-        ended = interpret(base_url, kind, Knowing() if explained else None, tmp_path)
+        ended = interpret(base_url, kind, scored, Knowing() if explained else None, tmp_path)
     failed = [outcome for outcome in ended.outcomes if isinstance(outcome, Failed)]
     assert len(failed) == N_FEATURES
     assert not ended.scores

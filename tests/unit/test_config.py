@@ -203,6 +203,25 @@ def test_only_a_control_is_redrawn() -> None:
     assert made.dictionary[0].rerandomise_seed == 1
 
 
+def test_random_directions_stand_beside_a_dictionary_of_the_run() -> None:
+    """A misspelt ID, or a control of a control, would have been found after the corpus was tokenised."""
+    own = {"id": "own", "path": "weights"}
+    control = make_config(None, {**FLAGS, "dictionary": [own, {"path": "random@own"}]}).dictionary[1]
+    assert (control.id, control.role, control.like) == ("random-own", "control", "own")
+    assert "random@own" in refusal(dictionary=[own, {"path": "random@onw"}])
+    assert "can be one of: none" in refusal(dictionary=[{"id": "r", "path": "random@r"}])
+    twice = [own, {"id": "r", "path": "random@own"}, {"path": "random@r"}]
+    assert "random@r names no dictionary of this run that has weights" in refusal(dictionary=twice)
+
+
+def test_random_directions_are_on_the_model_of_their_dictionary() -> None:
+    """Densities matched on one model and harvested on another match nothing."""
+    redrawn = {"id": "redrawn", "path": "weights", "role": "control", "rerandomise_seed": 4}
+    assert "give r rerandomise_seed = 4" in refusal(dictionary=[redrawn, {"id": "r", "path": "random@redrawn"}])
+    both = [redrawn, {"id": "r", "path": "random@redrawn", "rerandomise_seed": 4}]
+    assert make_config(None, {**FLAGS, "dictionary": both}).dictionary[1].like == "redrawn"
+
+
 def test_a_configuration_is_frozen() -> None:
     """What was checked must be what is run."""
     config = make_config(None, FLAGS)

@@ -83,9 +83,9 @@ def test_the_first_block_is_a_balanced_sample_of_the_whole(records: dict[int, Fe
     """60 windows must be a design of their own and the first 60 of 120, so that neither is paid for twice."""
     score = records[SOMETIMES].splits.score
     assert Counter(map(third, score)) == {"decile": 40, "uniform": 40, "hard": 40}
-    blocks = [Counter(third(e) for e in score if e.block == block) for block in range(4)]
-    assert [sorted(set(block.values())) for block in blocks] == [[20], [7], [7], [6]]
-    for block in range(4):
+    blocks = [Counter(third(e) for e in score if e.block == block) for block in range(3)]
+    assert [sorted(set(block.values())) for block in blocks] == [[20], [10], [10]]
+    for block in range(3):
         deciles = Counter(e.decile for e in score if e.block == block and e.decile)
         assert max(deciles.values()) == 2 or len(deciles) == blocks[block]["decile"]
     sources = Counter(e.stratum for e in score if e.block == 0 and third(e) == "hard")
@@ -154,7 +154,7 @@ def test_the_position_table_counts_all_explain_text(
     assert table is not None
     assert table.starts == (1, 2, 3, 5, 9, 17, 33, 65)
     edges, _ = reader.level_rule(SOMETIMES)
-    rows = np.flatnonzero(chooser.index.row_part == PARTS.index("explain"))
+    rows = np.flatnonzero(chooser.index.document_part == PARTS.index("explain"))
     means = []
     for low, high in zip(table.starts, [*table.starts[1:], CONTEXT], strict=True):
         levels = [

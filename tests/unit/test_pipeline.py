@@ -17,6 +17,7 @@ from autointerp.interpret.protocols import PROTOCOLS, make_plan
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.summary import summarise
 from autointerp.pipeline import (
+    drawn_for_shuffling,
     explain_features,
     final_outcomes,
     score_features,
@@ -215,15 +216,34 @@ def test_a_run_that_was_not_finished_says_so(tmp_path: Path, chooser: Chooser) -
     conclude(work)
 
 
-def test_shuffled_partners_are_others_and_do_not_depend_on_the_selection(tmp_path: Path) -> None:
+def test_shuffled_partners_are_others() -> None:
     """A feature as its own control would score like itself."""
     explained = [3, 5, 8, 13]
-    partners = shuffled_partners(explained, "d", 0)
+    features = list(range(20))
+    partners = shuffled_partners(features, explained, "d", 0)
     assert set(partners) == set(explained)
     assert all(partner != index and partner in explained for index, partner in partners.items())
-    assert shuffled_partners([3], "d", 0) == {}
-    assert shuffled_partners([], "d", 0) == {}
-    assert partners == shuffled_partners(explained, "d", 0)
+    assert shuffled_partners(features, [3], "d", 0) == {}
+    assert shuffled_partners(features, [], "d", 0) == {}
+    assert partners == shuffled_partners(features, explained, "d", 0)
+
+
+def test_an_explanation_lost_changes_only_the_partners_it_was() -> None:
+    """One failed explanation moved every feature's control, and with it the control's mean."""
+    features = list(range(50))
+    whole = shuffled_partners(features, features, "d", 0)
+    without = shuffled_partners(features, [i for i in features if i != 7], "d", 0)
+    assert all(without[i] == whole[i] for i in without if whole[i] != 7)
+    assert len(set(whole.values())) > 20
+
+
+def test_where_simulating_costs_a_tenth_is_drawn_at_least_fifty() -> None:
+    """A control of all features doubles the bill; one of five says nothing."""
+    few, many = list(range(30)), list(range(2000))
+    assert sorted(drawn_for_shuffling(few, "d", 0)) == few
+    drawn = drawn_for_shuffling(many, "d", 0)
+    assert len(drawn) == len(set(drawn)) == 200
+    assert drawn == drawn_for_shuffling(many, "d", 0) != drawn_for_shuffling(many, "d", 1)
 
 
 N_ACTIVE = np.array([0, 5, 0, 100, 1, 7, 7, 3, 0, 2])

@@ -1,6 +1,6 @@
 """One small harvest a session, and what it takes to make another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,11 +27,12 @@ def small_config(small: SmallRun, out: Path, **harvest: object) -> RunConfig:
     )
 
 
-def run_harvest(config: RunConfig) -> Path:
-    """Harvest what is missing; returns the harvest's folder."""
+def run_harvest(config: RunConfig, only: Sequence[str] | None = None) -> Path:
+    """Harvest what is missing, or only some dictionaries; returns the harvest's folder."""
     folder = config.out / "harvest"
+    asked = [d for d in config.dictionary if only is None or d.id in only]
     harvest_dictionaries(
-        folder, config, config.dictionary, config.out / "cache", lambda stage, done, total: None, lambda text: None
+        folder, config, asked, config.out / "cache", lambda stage, done, total: None, lambda text: None
     )
     return folder
 

@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.events import (
-    Corpus,
-    Harvest,
-    Shard,
-    ShardArrays,
-    free_bytes,
-    is_finished,
-    map_arrays,
-    save_arrays,
-    write_shard,
-)
+from autointerp.harvest.arrays import map_arrays, save_arrays
+from autointerp.harvest.events import Harvest, Shard, ShardArrays, free_bytes, is_finished, write_shard
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import digest_file
 
 

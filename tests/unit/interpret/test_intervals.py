@@ -38,10 +38,25 @@ def _rho(truth: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> float:
     return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(scipy.stats.spearmanr(x, y).statistic)
 
 
+def _without(grid: Grid, stratum: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The statistic without each kept window, whose stratum's rest stands in for it; 0 where a side is constant."""
+    weights = np.isin(np.arange(len(stratum)), kept) * np.ones((len(kept), 1))
+    for row, i in zip(weights, kept, strict=True):
+        same = (stratum == stratum[i]) & (row > 0)
+        row[same] = same.sum() / (same.sum() - 1)
+        row[i] = 0
+    truth, predicted = (np.repeat(side, len(kept), axis=0) for side in (grid.truth, grid.predicted))
+    return np.asarray(np.nan_to_num(spearman(truth, predicted, grid.mask & (weights > 0)[:, :, None], weights)))
+
+
 def _error(without: np.ndarray, stratum: np.ndarray) -> float:
     """The stratified jackknife's standard error, stratum by stratum."""
     groups = [without[stratum == h] for h in np.unique(stratum)]
     return float(sum((len(g) - 1) / len(g) * ((g - g.mean()) ** 2).sum() for g in groups) ** 0.5)
+
+
+def _on_z_scale(value: float, error: float) -> list[float]:
+    return [float(np.tanh(np.arctanh(value) + z * error / (1 - value**2))) for z in (-Z95, Z95)]
 
 
 @pytest.mark.parametrize("n_tok", WIDTHS)
@@ -49,21 +64,51 @@ def _error(without: np.ndarray, stratum: np.ndarray) -> float:
 def test_jackknife_is_the_statistic_on_all_windows_but_one(n_tok: int, strata: Callable[[Grid], np.ndarray]) -> None:
     """Ranks must be taken anew without the window, on the answered windows only, and deviations inside the stratum."""
     grid = _lost(make_grid(3, n_window=14, n_tok=n_tok))
-    base, stratum = _baseline(grid), strata(grid)
-    found = jackknife(*grid, stratum, base)
-    truth, predicted, mask = (side[0] for side in grid)
-    kept = np.flatnonzero(mask.any(axis=1))
-    rests = [np.setdiff1d(kept, [i]) for i in kept]
-    own = np.array([_rho(truth[r], predicted[r], mask[r]) for r in rests])
-    lift = own - np.array([_rho(truth[r], base[0][r], mask[r]) for r in rests])
-    value, of_base = _rho(truth, predicted, mask), _rho(truth, base[0], mask)
-    for (low, high), centre, without, bound in (
-        (found.spearman, value, own, 1),
-        (found.lift, value - of_base, lift, 2),
-    ):
-        half = Z95 * _error(without, stratum[0][kept])
-        assert low == pytest.approx([max(centre - half, -bound)], abs=1e-9)
-        assert high == pytest.approx([min(centre + half, bound)], abs=1e-9)
+    base, stratum = grid._replace(predicted=_baseline(grid)), strata(grid)
+    found = jackknife(*grid, stratum, base.predicted)
+    kept = np.flatnonzero(grid.mask[0].any(axis=1))
+    own, other = (_without(side, stratum[0], kept) for side in (grid, base))
+    value = float(spearman(*grid)[0])
+    error = _error(own, stratum[0][kept])
+    assert [float(end[0]) for end in found.spearman] == pytest.approx(_on_z_scale(value, error), abs=1e-9)
+    lift, error = value - float(spearman(*base)[0]), _error(own - other, stratum[0][kept])
+    assert [float(end[0]) for end in found.lift] == pytest.approx([lift - Z95 * error, lift + Z95 * error], abs=1e-9)
+
+
+def test_without_strata_the_jackknife_leaves_whole_windows_out() -> None:
+    """By scipy on the windows that are left, so that the weights of the strata are not all that is tested."""
+    grid = make_grid(4, n_window=12)
+    own = np.array([_rho(*(np.delete(side[0], i, axis=0) for side in grid)) for i in range(12)])
+    expected = _on_z_scale(float(spearman(*grid)[0]), _error(own, np.zeros(12)))
+    assert np.array(jackknife(*grid, _one_stratum(grid)).spearman)[:, 0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_error_of_a_stratified_share_is_the_textbooks() -> None:
+    """Deletions that shrink their stratum are (n - 1) / n too small, and the stratified interval too narrow.
+
+    On two values rho is phi; with truth and prediction equal but for one stratum, phi moves with that stratum's share
+    of hits alone, which has the standard error s / sqrt(n) of any mean, here by the delta method on a large sample.
+    """
+    n = 2_000
+    stratum = np.repeat([0, 1], [20, n])[None]
+    truth = np.repeat([1.0, 0.0], [20, n]).reshape(1, -1, 1)
+    predicted = truth.copy()
+    predicted[0, :8] = 0
+    low, high = jackknife(truth, predicted, truth >= 0, stratum).spearman
+    hit = 12 / 20
+    rho = float(spearman(truth, predicted, truth >= 0)[0])
+    step = 1e-4
+    slope = (_phi(20, hit + step, n) - _phi(20, hit - step, n)) / (2 * step)
+    expected = slope * (hit * (1 - hit) / 19) ** 0.5
+    measured = (np.arctanh(high[0]) - np.arctanh(low[0])) / 2 / Z95 * (1 - rho**2)
+    assert rho == pytest.approx(_phi(20, hit, n))
+    assert measured == pytest.approx(expected, rel=0.03)
+
+
+def _phi(n_active: int, hit: float, n_silent: int) -> float:
+    """Correlation of a 0/1 truth with a 0/1 prediction that misses some actives and fires nowhere else."""
+    share, claimed = n_active / (n_active + n_silent), n_active * hit / (n_active + n_silent)
+    return float((claimed - share * claimed) / (share * (1 - share) * claimed * (1 - claimed)) ** 0.5)
 
 
 def _bca_by_hand(value: float, draws: np.ndarray, without: np.ndarray, stratum: np.ndarray) -> tuple[float, float]:
@@ -91,7 +136,7 @@ def test_bca_is_the_one_computed_draw_by_draw(n_tok: int) -> None:
     for side in (grid.predicted[0][order], base[0][order]):
         samples = [np.repeat(np.arange(15), m.astype(int)) for m in bootstrap_draws((5, 5, 5), 150)]
         draws = np.array([_rho(truth[s], side[s], mask[s]) for s in samples])
-        without = np.array([_rho(*(np.delete(v, i, axis=0) for v in (truth, side, mask))) for i in range(15)])
+        without = _without(masked(truth[None], side[None], mask[None]), stratum[0][order], np.arange(15))
         rhos.append((_rho(truth, side, mask), draws, without))
     own = _bca_by_hand(*rhos[0], stratum[0][order])
     value, draws, without = (a - b for a, b in zip(*rhos, strict=True))
@@ -127,15 +172,19 @@ def test_the_lift_over_itself_is_exactly_zero(interval: Method) -> None:
 
 
 def test_a_draw_without_variation_counts_as_zero() -> None:
-    """One window makes the prediction vary: without it there is no rho, and NaN would spread to the interval.
-
-    Values 1, and without each window 0, 1, 1, 1: the squares of deviations sum to 3/4, the variance is 9/16.
-    """
+    """One window makes the prediction vary: without it there is no rho, and NaN would spread to the interval."""
     truth = np.array([1.0, 0, 0, 0]).reshape(1, 4, 1)
-    low, high = jackknife(truth, truth, truth >= 0, np.zeros((1, 4), dtype=int)).spearman
-    assert (low[0], high[0]) == pytest.approx((1 - Z95 * 0.75, 1))
-    ends = bca(truth, truth, truth >= 0, np.zeros((1, 4), dtype=int)).spearman
-    assert np.isfinite(ends).all()
+    strata = np.zeros((1, 4), dtype=int)
+    base = np.array([0.0, 1, 1, 2]).reshape(1, 4, 1)
+    # Lift: 1 + 0.944; without each window 0 (rho 0 of both), 1 + 0.866, 1 + 0.866, 2 (all but a pair tied).
+    own, other = np.array([0, 1, 1, 1]), -np.array([0, 0.75**0.5, 0.75**0.5, 1])
+    found = jackknife(truth, truth, truth >= 0, strata, base)
+    low, high = found.lift
+    half = Z95 * _error(own - other, np.zeros(4))
+    value = 1 - float(spearman(truth, base, truth >= 0)[0])
+    assert (low[0], high[0]) == pytest.approx((max(value - half, -2), min(value + half, 2)))
+    assert np.isfinite(found.spearman).all()
+    assert np.isfinite(bca(truth, truth, truth >= 0, strata).spearman).all()
 
 
 def test_bounds_are_those_of_the_statistic() -> None:
@@ -198,9 +247,9 @@ def test_many_positions_stay_exact() -> None:
     truth, predicted = rng.normal(size=(1, n, 1)), rng.integers(0, 11, (1, n, 1)).astype(float)
     mask = np.ones(truth.shape, dtype=bool)
     without = np.array([spearman(*(np.delete(v, i, axis=1) for v in (truth, predicted, mask)))[0] for i in range(n)])
-    half = Z95 * _error(without, np.zeros(n))
+    expected = _on_z_scale(float(spearman(truth, predicted, mask)[0]), _error(without, np.zeros(n)))
     found = jackknife(truth, predicted, mask, np.zeros((1, n), dtype=int)).spearman
-    assert (found.high - found.low) / 2 == pytest.approx([half], rel=1e-9)
+    assert [float(end[0]) for end in found] == pytest.approx(expected, abs=1e-10)
 
 
 def test_draws_are_seeded_and_keep_the_strata_full() -> None:

@@ -227,12 +227,19 @@ def test_the_lookup_oracle_reads_look_up_explanations_and_no_others() -> None:
     assert {reason for _, reason in other.failures} == {"malformed"}
 
 
-def test_the_lookup_oracle_reads_targets_after_a_whole_word() -> None:
+def test_the_lookup_oracle_reads_targets_by_the_text_before_them() -> None:
+    """A passage shows no borders of tokens: "ab" may be one token before "c", or two."""
     model = answered_by(lookup_oracle())
-    text = 'fires on " b" (8); on " b" after " b" (3); else 0'
-    windows = [Window((" b", " a", " b", " b"), place) for place in range(4)]
+    text = 'fires on "c" (8); on "c" after "b" (3); on "c" after "ab" (5); else 0'
+    windows = [
+        Window(("c", "x"), 0),
+        Window(("b", "c"), 1),
+        Window(("a", "b", "c"), 2),
+        Window((" x", "c"), 1),
+        Window(("c", "b"), 1),
+    ]
     simulation = asyncio.run(StructuredSimulator(model).simulate(explained(text), windows))
-    assert simulation.levels == ((8,), (0,), (8,), (3,))
+    assert simulation.levels == ((8,), (3,), (5,), (8,), (0,))
 
 
 def test_forms_cover_all_levels() -> None:

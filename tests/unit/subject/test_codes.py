@@ -1,5 +1,7 @@
 """Sparse codes against hand computations and the dense route."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,3 +61,22 @@ def test_sparse_is_dense(rows: list[list[int]], k: int) -> None:
 def test_joined_chunks_count_rows_on() -> None:
     one = SparseCode(torch.tensor([0, 1]), torch.tensor([3, 4]), torch.tensor([1.0, 2.0]))
     assert join_codes([(0, one), (2, one)]).row.tolist() == [0, 1, 2, 3]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from([640, 700, 4096]), st.sampled_from([2, 30, 10**6]))
+def test_blocks_find_what_a_full_sort_finds(seed: int, k: int, width: int, levels: int) -> None:
+    """The quick search looks at blocks first; ties, negative scores and the last short block must not change it."""
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(-levels, levels, (6, width)) / 7).astype(np.float32)
+    scores[0] = -np.inf
+    sorted_first = np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :k], axis=1)
+    assert top_indices(torch.from_numpy(scores), k).tolist() == sorted_first.tolist()
+
+
+@pytest.mark.parametrize("place", [0, 300, 699])
+def test_nan_is_found_in_every_block(place: int) -> None:
+    """No comparison with NaN is true, so the quick search would drop it and the harvest report nothing."""
+    scores = torch.randn(3, 700)
+    scores[1, place] = float("nan")
+    assert place in top_indices(scores, 4)[1].tolist()
+    assert TopK(4).sparse(scores).value.isnan().sum() == 1

@@ -1,4 +1,4 @@
-"""Dictionaries that are objects: modules, functions, neurons with both tails, directions, and random controls."""
+"""Dictionaries that are objects: modules, functions, neurons with both tails, and directions."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autointerp.errors import UsageError
-from autointerp.subject.custom import random_directions, wrap_dictionary
+from autointerp.subject.custom import wrap_dictionary
 from autointerp.subject.dictionaries import NEURON_K, NeuronBasis, load_dictionary
 from autointerp.subject.model import Subject
 from autointerp.subject.sae import Sae
@@ -142,34 +142,3 @@ def test_directions_with_both_tails(tmp_path: Path) -> None:
     save_file({"probes": torch.eye(4)}, file, metadata={"tails": "left"})
     with pytest.raises(UsageError, match="expected positive or both"):
         load_dictionary(file, hook_point=HOOK)
-
-
-def test_random_directions_match_densities() -> None:
-    """Every feature of the control is active on exactly as many rows as the feature it stands beside."""
-    like = load_dictionary(FIXTURES / "saelens" / "topk" / "checkpoint")
-    assert isinstance(like, Sae)
-    x = torch.randn(4000, 16, generator=torch.Generator().manual_seed(1))
-    control = random_directions(like, x, seed=0)
-    aims, got = ((dictionary.encode(x) != 0).sum(dim=0) for dictionary in (like, control))
-    reachable = aims < 1800
-    assert reachable.sum() > 50
-    assert (aims - got)[reachable].abs().max() <= 2
-    assert control.kind == "random directions, jumprelu"
-    torch.testing.assert_close(control.decoder_directions().norm(dim=1), torch.ones(64))
-
-
-def test_random_directions_are_seeded() -> None:
-    like = load_dictionary(FIXTURES / "saelens" / "topk" / "checkpoint")
-    assert isinstance(like, Sae)
-    x = torch.randn(200, 16)
-    one, same, other = (random_directions(like, x, seed).weights_digest for seed in (1, 1, 2))
-    assert one == same != other
-
-
-def test_a_dead_feature_stays_dead() -> None:
-    like = load_dictionary(FIXTURES / "saelens" / "jumprelu" / "checkpoint")
-    assert isinstance(like, Sae)
-    like.b_enc[7] = -1e6
-    x = torch.randn(500, 16)
-    control = random_directions(like, x, seed=0)
-    assert int((control.encode(x)[:, 7] != 0).sum()) == 0
