@@ -132,19 +132,27 @@ async def score_one(
     guided = await _guided(plan, index, own.explanation)
     if guided:
         kept["guided"] = guided
-    levels = {name: s.levels for name, s in kept.items()}
-    score = score_feature(
-        record,
-        examples,
-        chosen.simulation.levels,
-        plan.terms,
-        no_pattern=own.explanation.no_pattern,
-        shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
-        unrefined=levels.get("unrefined"),
-        guided=Guided(guided.examples, guided.levels) if guided else None,
-        n_saved=chosen.n_saved,
-        usage=sum((s.usage for s in kept.values()), Usage()),
-    )
+    n_first = sum(example.block < plan.plan.first_blocks for example in examples)
+
+    def on(n: int) -> FeatureScore:
+        levels = {name: simulation.levels[:n] for name, simulation in kept.items()}
+        return score_feature(
+            record,
+            examples[:n],
+            levels["explanation"],
+            plan.terms,
+            no_pattern=own.explanation.no_pattern,
+            shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
+            unrefined=levels.get("unrefined"),
+            guided=Guided(guided.examples, guided.levels) if guided else None,
+        )
+
+    changes = {
+        "n_saved": chosen.n_saved,
+        "first": on(n_first) if n_first < len(examples) and plan.plan.most_blocks > plan.plan.first_blocks else None,
+        "usage": sum((s.usage for s in kept.values()), Usage()),
+    }
+    score = on(len(examples)).model_copy(update=changes)
     return ScoredOne(score, own.id, kept, _shuffled_outcome(kept.get("shuffled")))
 
 

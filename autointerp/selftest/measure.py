@@ -148,11 +148,11 @@ def coverage(find: FindIntervals, design: BenchDesign, drawn: Measured, quality:
     return float(((found.low <= pooled) & (pooled <= found.high))[defined].mean())
 
 
-def population_scores(planted: Planted, seed: tuple[object, ...]) -> dict[Quality, float]:
-    """Every explanation's rho over the whole corpus, a fragment a window."""
+def population_score(planted: Planted, quality: Quality, seed: tuple[object, ...]) -> float:
+    """An explanation's rho over the whole corpus, a fragment a window."""
     sample = Sample(planted.activation[None], planted.confusable[None])
     luck = draw_luck(sample, generator(*seed))
-    return {q: _whole_spearman(planted, judge_levels(JUDGES[q], planted, sample, luck)) for q in QUALITIES}
+    return _whole_spearman(planted, judge_levels(JUDGES[quality], planted, sample, luck))
 
 
 def _whole_spearman(planted: Planted, levels: Int[np.ndarray, "1 fragment tok"]) -> float:

@@ -13,6 +13,7 @@ from autointerp.feature_steps import explain_one, refine_one, score_one
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import make_plan
 from autointerp.interpret.score import is_open
+from autointerp.interpret.summary import summarise
 from autointerp.pipeline import explain_features, score_features
 from autointerp.plans import Interpretation
 from autointerp.records import (
@@ -137,6 +138,26 @@ def test_more_windows_are_asked_only_while_the_score_is_open(chooser: Chooser, t
             assert is_open_at(work, record, simulation, end)
         sizes.add(asked < there)
     assert sizes == {True, False}, "the planted features should hold a clear one and an open one"
+
+
+def test_means_are_over_the_windows_that_every_feature_has(chooser: Chooser, tmp_path: Path) -> None:
+    """A feature goes on while its score is open: the mean over what each ended with is biased by the choosing."""
+    fixed, stopped = tmp_path / "fixed", tmp_path / "stopped"
+    fixed.mkdir()
+    stopped.mkdir()
+    sixty = replace(plan(fixed, chooser), explainer=Blunt())
+    some = replace(plan(stopped, chooser, CI), explainer=Blunt())
+    run(sixty)
+    run(some)
+    means = [
+        summarise(
+            "trained", FEATURES, work.store.scores("d", work.key), {}, explained=3, protocol=work.plan.label,
+            n_windows=60, n_tokens=1, l0=None, density=None, n_alive=3, refinements={}, seed=0,
+        ).model_dump(exclude={"protocol", "windows_asked", "windows_saved", "why"})
+        for work in (sixty, some)
+    ]  # fmt: skip
+    assert means[0] == means[1]
+    assert any(score.first is not None for score in some.store.scores("d", some.key))
 
 
 def is_open_at(work: Interpretation, record: FeatureRecord, simulation: Simulation, n: int) -> bool:
