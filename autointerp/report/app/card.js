@@ -27,7 +27,7 @@ function headlineHtml(row, score) {
   const lift = row.lift[0] === null ? words(score.lift) : fixed(row.lift[0], 2, true);
   const ratio = score.ratio === null ? "" : `<small title="(score − look-up) / (1 − look-up)">ratio ${fixed(score.ratio)}</small>`;
   const first = score.first
-    ? `<small>on the first ${score.first[0]}: ${fixed(score.first[1])} ${interval(score.first.slice(1))}</small>`
+    ? `<small>first ${score.first[0]}: ${fixed(score.first[1])}</small><small>${interval(score.first.slice(1))}</small>`
     : "";
   const saved = score.windows[1] ? `<small>${score.windows[1]} saved by stopping early</small>` : "";
   const cells = [
