@@ -7,6 +7,7 @@ nothing itself. Knows no other feature but the one whose explanation serves as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autointerp.interpret.lookup import words_of
 from autointerp.interpret.score import Guided, Shuffled, is_open, score_feature, select_value
 from autointerp.interpret.simulate import Simulator
 from autointerp.plans import Interpretation
@@ -223,7 +224,7 @@ async def _guided(plan: Interpretation, index: int, explanation: Explanation) ->
     """What the explanation predicts on silent text that its own words point at; None where there is none."""
     if explanation.no_pattern or plan.maker is None or not plan.guided:
         return None
-    examples = plan.maker.guided_examples(index, explanation.text, plan.guided)
+    examples = plan.maker.guided_examples(index, words_of(explanation.text), plan.guided)
     if not examples:
         return None
     simulation = await simulate_one(plan.simulator, explanation, examples)
