@@ -2,15 +2,18 @@
 
 import os
 
-import pytest
-from hypothesis import settings
+# Before numpy and torch are imported: threads that wait for each other make tests crawl on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
 
-from tests.small_run import SmallRun, make_small_run
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from tests.small_run import SmallRun, make_small_run  # noqa: E402
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
 
 
 @pytest.fixture(scope="session")
