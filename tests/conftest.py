@@ -7,10 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
 
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+from hypothesis import settings
 
-from tests.small_run import SmallRun, make_small_run  # noqa: E402
+from tests.small_run import SmallRun, make_small_run
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
