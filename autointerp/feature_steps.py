@@ -60,23 +60,27 @@ class Refined:
 
 
 async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: Explanation) -> Refined:
-    """One revision by the errors on the select part, kept only if it is better there; else all stays as it was."""
-    examples = record.splits.select
-    if not examples or explanation.no_pattern or plan.refiner is None:
+    """One revision by the errors on one half of the select part, kept only if it is better on the other half.
+
+    On the windows whose errors it was made from, a revision that merely lists them is better than any.
+    """
+    shown, held = _halves(record.splits.select)
+    if not held or explanation.no_pattern or plan.refiner is None:
         return Refined(explanation, Skipped(reason="nothing_to_refine"))
-    before = await simulate_one(plan.simulator, explanation, examples)
+    before = await simulate_one(plan.simulator, explanation, [*shown, *held])
     if not any(before.levels):
         return Refined(explanation, _unanswered("refine", before, before.usage))
-    revision = await plan.refiner.refine(record, explanation, before)
+    seen = record.model_copy(update={"splits": record.splits.model_copy(update={"select": tuple(shown)})})
+    revision = await plan.refiner.refine(seen, explanation, Simulation(levels=before.levels[: len(shown)]))
     if isinstance(revision, Failed) and not revision.attempts:
         return Refined(_charged(explanation, before.usage), Skipped(reason=revision.reason))
     if isinstance(revision, Failed):
         return Refined(explanation, revision.model_copy(update={"usage": before.usage + revision.usage}))
-    after = await simulate_one(plan.simulator, revision, examples)
+    after = await simulate_one(plan.simulator, revision, held)
     usage = before.usage + revision.usage + after.usage
     if not any(after.levels):
         return Refined(explanation, _unanswered("refine", after, usage))
-    values = [select_value(examples, simulation.levels) for simulation in (before, after)]
+    values = [select_value(held, levels) for levels in (before.levels[len(shown) :], after.levels)]
     kept = (values[1] or 0.0) > (values[0] or 0.0)
     refinement = Refinement(
         before=explanation.text, kept=kept, select_before=values[0], select_after=values[1], usage=usage
@@ -84,6 +88,14 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
     better = revision if kept else explanation
     changes = {"refinement": refinement, "usage": explanation.usage + usage}
     return Refined(better.model_copy(update=changes), Done())
+
+
+def _halves(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Two halves with as many windows of each stratum."""
+    halves: tuple[list[Example], list[Example]] = ([], [])
+    for number, example in enumerate(sorted(examples, key=lambda example: example.stratum)):
+        halves[number % 2].append(example)
+    return halves
 
 
 def _charged(explanation: Explanation, usage: Usage) -> Explanation:
