@@ -110,6 +110,7 @@ def harvest(
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make again what changed on disk, and only that.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
@@ -119,7 +120,7 @@ def harvest(
     flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
-        api.run_harvest(settings, listener)
+        api.run_harvest(settings, listener, repair=repair)
     print(settings.out / "harvest")
     if as_json:
         _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})

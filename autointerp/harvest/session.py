@@ -9,13 +9,18 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX, DictionaryConfig, RunConfig
 from autointerp.errors import UsageError
-from autointerp.harvest.controls import draw_control
-from autointerp.harvest.events import Corpus
-from autointerp.harvest.run import PassSettings, Reader, run_pass
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.controls import draw_control, spread_activations
+from autointerp.harvest.encode import Reader
+from autointerp.harvest.events import KEPT, Corpus
+from autointerp.harvest.plan import PassSettings, read_plan
+from autointerp.harvest.run import run_pass
+from autointerp.harvest.sample import draw_rows
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
@@ -59,8 +64,9 @@ def harvest_dictionaries(
                 if d.like is not None:
                     progress(f"draw {d.id}", 0, 0)
                     dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
-                readers.append(_reader(harvest, config, d, dictionary, subject))
-            run_pass(subject, readers, corpus, _settings(config, corpus, device), progress)
+                readers.append(_reader(harvest, config, d, dictionary, subject, corpus))
+            settings = _settings(config, corpus, device)
+            run_pass(subject, readers, corpus, settings, progress, note, config.harvest.loss_tokens)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
@@ -103,11 +109,22 @@ def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
         device=device,
         dtype=config.harvest.dtype,
         threads=config.harvest.threads or torch.get_num_threads(),
+        keep=config.harvest.keep,
+        keep_tokens=config.harvest.keep_tokens if corpus.kept is not None else 0,
+        keep_strongest=config.harvest.keep_strongest if corpus.kept is not None else 0,
+        skip_tokens=config.harvest.skip_tokens,
+        special_tokens=config.harvest.special_tokens,
+        max_norm=config.harvest.max_norm,
     )
 
 
 def _reader(
-    harvest: Path, config: RunConfig, asked: DictionaryConfig, dictionary: Dictionary, subject: Subject
+    harvest: Path,
+    config: RunConfig,
+    asked: DictionaryConfig,
+    dictionary: Dictionary,
+    subject: Subject,
+    corpus: Corpus,
 ) -> Reader:
     spec = DictionarySpec(
         id=asked.id,
@@ -121,7 +138,11 @@ def _reader(
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
-    return Reader(spec, dictionary.to(subject.device), harvest / asked.id)
+    limit = None
+    if config.harvest.max_norm is not None:
+        norms = spread_activations(subject, corpus, dictionary.hook_point).norm(dim=1)
+        limit = config.harvest.max_norm * float(norms.median())
+    return Reader(spec, dictionary.to(subject.device), harvest / asked.id, limit)
 
 
 def _corpus(
@@ -154,7 +175,23 @@ def _corpus(
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)
-    return corpus
+    return _with_kept_rows(harvest, config, corpus)
+
+
+def _with_kept_rows(harvest: Path, config: RunConfig, corpus: Corpus) -> Corpus:
+    """The corpus knowing which rows are kept: one choice for all dictionaries of a run, made before the first shard."""
+    asked = config.harvest.keep, config.harvest.keep_tokens if config.harvest.keep == "sample" else 0
+    for path in sorted(harvest.glob("*/plan.json")):
+        plan = read_plan(path)
+        if (plan["keep"], plan["keep_tokens"]) != asked:
+            raise UsageError(
+                f"{path.parent} was harvested with keep = {plan['keep']!r} and keep_tokens = {plan['keep_tokens']}; "
+                f"all dictionaries of a run keep the same documents, so set [harvest] to that, or choose another --out"
+            )
+    path = corpus.folder / KEPT
+    if config.harvest.keep == "sample" and not path.is_file():
+        save_arrays(path, {"row": draw_rows(corpus, config.harvest.keep_tokens).astype(np.uint32)})
+    return Corpus.open_whole(harvest)
 
 
 def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]) -> int | None:

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from autointerp.errors import UsageError
-from autointerp.harvest.events import CORPUS_FOLDER, FORMAT_VERSION, Corpus, save_arrays
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.events import CORPUS_FOLDER, FORMAT_VERSION, Corpus
 from autointerp.provenance import canonical_json, commit_file, write_atomically
 from autointerp.subject.corpus.documents import cut_into_documents
 
@@ -54,7 +55,7 @@ def write_corpus(
     """
     folder = harvest / CORPUS_FOLDER
     if (folder / "corpus.json").is_file():
-        return Corpus.open(harvest)
+        return Corpus.open_whole(harvest)
     folder.mkdir(parents=True, exist_ok=True)
     lengths, numbers = array("I"), array("I")
     ids: list[str] = []
@@ -92,7 +93,7 @@ def write_corpus(
         "vocabulary": list(encoding.vocabulary),
     }
     write_atomically(folder / "corpus.json", canonical_json(values))
-    return Corpus.open(harvest)
+    return Corpus.open_whole(harvest)
 
 
 def _rows(text: str, encoding: Encoding) -> tuple[np.ndarray, list[int]]:

@@ -13,7 +13,8 @@ from transformers import GPT2LMHeadModel
 
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest import run as harvest_run
-from autointerp.harvest.events import Harvest, Shard
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.shards import Shard
 from autointerp.provenance import digest_file
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import Subject, load_model
@@ -209,7 +210,7 @@ def test_too_little_disk_is_refused_before_the_pass(
 ) -> None:
     """A disk that fills after hours leaves nothing to show; the forecast is from one batch."""
     monkeypatch.setattr(harvest_run, "free_bytes", lambda folder: 50_000)
-    with pytest.raises(UsageError, match=r"needs about .* GB and the disk of .* free"):
+    with pytest.raises(UsageError, match=r"needs about .* MB and the disk of .* free"):
         run_harvest(small_config(small, tmp_path))
     assert not list((tmp_path / "harvest").glob("*/shard-*"))
 
@@ -230,7 +231,7 @@ def test_nan_on_the_way_stops_with_its_place(small: SmallRun, tmp_path: Path, mo
         run_harvest(small_config(small, tmp_path))
     finished = sorted((tmp_path / "harvest/planted").glob("shard-*"))
     assert finished
-    assert all(np.isfinite(Shard(path, 64).read(0).value).all() for path in finished)
+    assert all(np.isfinite(Shard(path, 64).events.read(0).value).all() for path in finished)
     assert not (tmp_path / "harvest/planted/manifest.json").exists()
 
 
