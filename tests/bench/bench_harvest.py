@@ -43,7 +43,7 @@ D_MODEL = 512
 CONTEXT = 512
 BATCH = 4
 HEAD = """\
-| dictionary | floor, tokens/s | harvest, tokens/s | wanted | harvest/floor | processor | dense cache/floor | processor |
+| dictionary | floor, tokens/s | harvest, tokens/s | wanted | harvest/floor | processor | dense/floor | processor |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 L0 = 60
 
