@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from autointerp.api import run as run
     from autointerp.api import run_explain as run_explain
     from autointerp.api import run_harvest as run_harvest
+    from autointerp.api import run_harvest_part as run_harvest_part
     from autointerp.api import run_score as run_score
     from autointerp.api import score as score
     from autointerp.api import write_report as write_report
+    from autointerp.config import HarvestPart as HarvestPart
     from autointerp.config import RunConfig as RunConfig
     from autointerp.config import make_config as make_config
     from autointerp.errors import AutointerpError as AutointerpError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AutointerpError": "errors",
+    "HarvestPart": "config",
     "Listener": "aio",
     "RunConfig": "config",
     "RunError": "errors",
@@ -35,6 +38,7 @@ _HOME = {
     "run": "api",
     "run_explain": "api",
     "run_harvest": "api",
+    "run_harvest_part": "api",
     "run_score": "api",
     "score": "api",
     "write_report": "api",

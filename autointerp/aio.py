@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from autointerp import pipeline
+from autointerp import pipeline, selection
 from autointerp.backends import Backends, open_backends
 from autointerp.bare import BareRecord, make_scored_record
-from autointerp.config import RunConfig, SimulatorName, check_config
+from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.events import is_finished
+from autointerp.harvest.events import PartDone, is_finished, shards_of
 from autointerp.harvest.repair import discard_damaged
 from autointerp.interop.bare_records import (
     as_bare,
@@ -26,14 +26,15 @@ from autointerp.interop.bare_records import (
     write_json_lines,
     write_tsv,
 )
-from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.score import score_feature
+from autointerp.interpret.protocols import PROTOCOLS, make_plan
+from autointerp.interpret.score import Terms, score_feature
 from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.pipeline import Interpretation, Results
+from autointerp.plans import Interpretation, Results
 from autointerp.provenance import write_atomically
-from autointerp.records import Explanation, FeatureScore, Usage
+from autointerp.records import Explanation, Usage
 from autointerp.report.collect import collect_report
 from autointerp.report.html import render_report
+from autointerp.scores import FeatureScore
 from autointerp.sources import FeatureSource, bare_records_of, open_sources
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
@@ -81,6 +82,29 @@ async def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair:
         _harvest(folder, config, listener)
 
 
+async def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:
+    """One part of the GPU side, beside the others; `run_harvest` afterwards makes what is missing and closes.
+
+    Takes and returns plain data, so that another process, or an engine's worker, can run it. The parts may run in any
+    order and at the same time; the first writes the tokens, and the others wait for them.
+
+    Raises:
+        UsageError: as `run_harvest`; also where the run, this part, or parts of another number are being written.
+    """
+    selection.read_ranges(config.features)
+    folder = RunFolder(config.out)
+    with folder.lock_part(part):
+        missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
+        if missing:
+            from autointerp.harvest.session import PartWork, harvest_dictionaries
+
+            work = PartWork(part, lambda: folder.turn(config, listener.note))
+            harvest_dictionaries(
+                folder.harvest, config, missing, cache_folder(), listener.progress, listener.note, work
+            )
+    return PartDone(part, {d.id: shards_of(folder.harvest / d.id, part) for d in config.dictionary})
+
+
 async def run_explain(path: Path, changes: Mapping[str, object], listener: Listener = SILENT) -> int:
     """Explain a finished harvest's features; `changes` are configuration keys that differ from the run's own.
 
@@ -112,16 +136,14 @@ async def run_score(path: Path, changes: Mapping[str, object], listener: Listene
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
-    config = folder.config()
-    wanted = {key: value for key, value in changes.items() if value is not None}
-    config = check_config({**config.model_dump(), **wanted}, "the changes asked for")
+    config = change_config(folder.config(), changes)
     folder.begin(config)
     return config
 
 
 def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
     """Finish the harvest of every dictionary; torch is not touched where all are finished."""
-    pipeline.read_ranges(config.features)
+    selection.read_ranges(config.features)
     folder.begin(config)
     folder.check_inputs(config)
     missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
@@ -149,7 +171,7 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
                 n_new += await pipeline.score_features(plan)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
-            usage += store.usage(plan.dictionary, plan.design, plan.key)
+            usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
         values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
@@ -181,7 +203,7 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
                     store=store,
                     dictionary=source.spec.id,
                     features=source.select(config.features, config.seed),
-                    protocol=PROTOCOLS[config.protocol],
+                    plan=make_plan(config.protocol, config.score),
                     **keys,
                 )
                 for source in sources
@@ -210,24 +232,29 @@ def _plans(
     sources: Sequence[FeatureSource], config: RunConfig, store: RunStore, backends: Backends, listener: Listener
 ) -> list[Interpretation]:
     """One interpretation per dictionary."""
-    protocol = PROTOCOLS[config.protocol]
+    plan = make_plan(config.protocol, config.score)
+    selected = [source.select(config.features, config.seed) for source in sources]
     return [
         Interpretation(
             store=store,
             dictionary=source.spec.id,
-            features=source.select(config.features, config.seed),
-            make_record=source.maker(protocol.design, config.seed),
-            protocol=protocol,
+            features=features,
+            maker=source.maker(plan.design, config.seed),
+            plan=plan,
             explainer=backends.explainer,
+            refiner=backends.refiner,
             explainer_key=backends.explainer_key,
             simulator=backends.simulator,
+            simulator_is_free=config.llm is None,
             simulator_key=backends.simulator_key,
             candidates=config.explain.candidates,
+            guided=config.score.guided,
+            interval=config.score.interval,
             seed=config.seed,
             concurrency=backends.concurrency,
             progress=listener.progress,
         )
-        for source in sources
+        for source, features in zip(sources, selected, strict=True)
     ]
 
 
@@ -240,12 +267,13 @@ def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> Diction
         plan.store.scores(plan.dictionary, plan.key),
         pipeline.final_outcomes(plan),
         explained=len(explained & set(plan.features)),
-        protocol=plan.protocol.name,
-        n_windows=plan.protocol.n_windows,
+        protocol=plan.plan.label,
+        n_windows=plan.plan.n_windows,
         n_tokens=source.n_tokens,
         l0=source.l0,
         density=float(np.median(alive) / source.n_tokens) if len(alive) else None,
         n_alive=len(alive),
+        refinements=plan.store.refinements(plan.dictionary, plan.design, plan.explainer_key),
         seed=config.seed,
     )
 
@@ -345,20 +373,16 @@ async def score(
         "score",
     )
     said = Explanation(feature=record.feature, text=explanation, author="human", method="given", examples_digest="none")
-    windows = [example.record.tokens for example in record.splits.score]
+    windows = [example.window for example in record.splits.score]
     async with open_backends(config, None) as backends:
         simulation = await backends.simulator.simulate(said, windows)
     if not any(simulation.levels):
         raise RunError(f"no window was answered: {simulation.failures[0][1]}")
     return score_feature(
         record,
+        record.splits.score,
         simulation.levels,
-        no_pattern=False,
-        lookup=None,
-        shuffled=None,
-        shuffled_from=None,
-        protocol="records",
-        simulator=backends.simulator.name,
+        Terms("records", backends.simulator.name, "jackknife"),
         usage=simulation.usage,
     )
 

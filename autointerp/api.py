@@ -14,8 +14,10 @@ from autointerp import aio
 from autointerp.aio import SILENT, Listener, Summaries
 from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
-from autointerp.config import RunConfig, SimulatorName
-from autointerp.records import FeatureScore, Finding
+from autointerp.config import HarvestPart, RunConfig, SimulatorName
+from autointerp.harvest.events import PartDone
+from autointerp.records import Finding
+from autointerp.scores import FeatureScore
 
 T = TypeVar("T")
 
@@ -44,6 +46,11 @@ def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
 def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
     """The GPU side alone; see `aio.run_harvest`."""
     _wait(aio.run_harvest(config, listener, repair=repair))
+
+
+def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:
+    """One part of the GPU side; see `aio.run_harvest_part`."""
+    return _wait(aio.run_harvest_part(config, part, listener))
 
 
 def run_explain(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> int:

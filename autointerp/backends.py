@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
-from autointerp.interpret.explain import Explainer
+from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
+from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
 from autointerp.llm.base import Capabilities, ChatModel
@@ -30,6 +31,8 @@ class Backends:
     """Who explains and simulates, and under which keys their results stand in the store."""
 
     explainer: Explainer
+    refiner: Refiner | None
+    """Who revises explanations, where the explainer can."""
     explainer_key: str
     simulator: Simulator
     simulator_key: str
@@ -56,7 +59,7 @@ async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIte
         RunError: the endpoint cannot be reached.
     """
     if config.llm is None:
-        yield Backends(LookupExplainer(), "lookup", LookupSimulator(), "lookup", 1, {})
+        yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     with SqliteReplyCache(config.cache) as cache:
         connected = connect_model(
@@ -94,10 +97,14 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
     if isinstance(explainer, TsvExplainer):
         prompts["explain-tsv"] = explainer.prompt_digest
         explainer_key = f"tsv {explainer.author} {_short(explainer.prompt_digest)} best of {config.explain.candidates}"
+        if config.explain.refine:
+            prompts["refine-tsv"] = explainer.refine_digest
+            explainer_key += f" refined {_short(explainer.refine_digest)}"
     if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
-        prompts["simulate"] = simulator.prompt_digest
-        simulator_key = f"{simulator.name} {_short(simulator.prompt_digest)}"
-    return Backends(explainer, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
+        prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
+        simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
+    refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
+    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
 
 
 def _short(tagged: str) -> str:

@@ -59,6 +59,7 @@ class BareRows:
         number = {name: i for i, name in enumerate(self.sources)}
         self.source: Int[np.ndarray, " n_row"] = np.array([number[name] for name in names])
         self.first = 0
+        self.start: Int[np.ndarray, " n_row"] = np.arange(len(ids)) * self.context
 
 
 class BareReader:
@@ -138,10 +139,7 @@ def make_scored_record(records: Sequence[BareRecord]) -> FeatureRecord:
     )
 
 
-def make_feature_record(
-    records: Sequence[BareRecord], dictionary: str, feature: int, design: Design, seed: int
-) -> FeatureRecord:
-    """The feature record of bare records, all of one feature: parts by document, every stratum that they can fill."""
+def make_chooser(records: Sequence[BareRecord], dictionary: str, design: Design, seed: int) -> Chooser:
+    """Chooses windows of bare records, all of one feature: parts by document, every stratum that they can fill."""
     rows = BareRows(records)
-    chooser = Chooser(BareReader(rows, records), CorpusIndex(rows, seed), dictionary, design)
-    return chooser.feature_record(feature)
+    return Chooser(BareReader(rows, records), CorpusIndex(rows, seed), dictionary, design)

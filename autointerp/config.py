@@ -6,32 +6,35 @@ file but the TOML.
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
+from autointerp.settings import (
+    DATA_SET_PREFIX,
+    DICTIONARY_ID,
+    ENVIRONMENT_PREFIX,
+    NEURONS_PREFIX,
+    RANDOM_PREFIX,
+    from_environment,
+    merge,
+    nested_flags,
+    read_toml,
+    with_ids,
+)
 
-ProtocolName = Literal["simulate"]
+ProtocolName = Literal["graded", "simulate"]
 ExplainerName = Literal["lookup", "tsv"]
 SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 KeepName = Literal["all", "sample"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
-NEURONS_PREFIX = "neurons@"
-RANDOM_PREFIX = "random@"
-PYTHON_DOCS = "python-docs"
-ENVIRONMENT_PREFIX = "AUTOINTERP_"
-NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
-"""Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
-_PATHS = ("model", "corpus")
 
 
 class _Section(BaseModel):
@@ -41,7 +44,7 @@ class _Section(BaseModel):
 class DictionaryConfig(_Section):
     """One dictionary to harvest."""
 
-    id: Annotated[str, Field(pattern=rf"^{_ID.pattern}$")]
+    id: Annotated[str, Field(pattern=rf"^{DICTIONARY_ID.pattern}$")]
     """Its name in the run; after the last part of its path, where absent."""
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, `neurons@HOOK`, or `random@ID`: random directions of that dictionary's density."""
@@ -80,6 +83,12 @@ class HarvestConfig(_Section):
     """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
     prepend_bos: bool | None = None
     """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    text_column: Annotated[str, Field(min_length=1)] = "text"
+    """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
+    n_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
+    pack: bool = False
+    """Fill a row with several short documents, none of which sees another."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
@@ -91,7 +100,7 @@ class HarvestConfig(_Section):
     keep_strongest: Annotated[int, Field(ge=1, le=64)] = 2
     """With `sample`: windows of 64 tokens kept beside them, for each feature and shard."""
     skip_tokens: Annotated[int, Field(ge=0)] = 0
-    """Tokens at the start of each row, after BOS, that are left out."""
+    """Tokens at the start of each document, after BOS, that are left out."""
     special_tokens: bool = False
     """Whether special tokens inside the text are harvested; BOS and padding never are."""
     max_norm: Annotated[float, Field(gt=1)] | None = None
@@ -120,6 +129,21 @@ class ExplainConfig(_Section):
 
     candidates: Annotated[int, Field(ge=1, le=50)] = 1
     """Explanations asked for; the best on the select part is kept."""
+    refine: bool = False
+    """Show the explanation its errors on the select part once; the revision is kept only if it is better there."""
+
+
+class ScoreConfig(_Section):
+    """How explanations are scored under `graded`."""
+
+    windows: Literal[60, 120] = 60
+    """Windows a feature: 60 to screen, 120 to publish; the 60 are among the 120."""
+    stop: Literal["fixed", "ci"] = "fixed"
+    """`ci`: from 60 windows on, more, up to 120, only where the interval spans the look-up baseline or the null."""
+    guided: Annotated[int, Field(ge=0, le=50)] = 10
+    """Silent windows looked for by the explanation's own words, for false positives beside the score; 0 for none."""
+    interval: Literal["jackknife", "bca"] = "jackknife"
+    """How intervals over windows are made; the jackknife covered better on planted features, and costs less."""
 
 
 class RunConfig(_Section):
@@ -131,12 +155,12 @@ class RunConfig(_Section):
     """Where dictionaries that name no hook point read."""
     dictionary: Annotated[tuple[DictionaryConfig, ...], Field(min_length=1)]
     corpus: str = ""
-    """`python-docs`, or a `.txt` or `.jsonl` file, or a folder of such."""
+    """`python-docs`, a `.txt`, `.jsonl` or `.parquet` file, a folder of such, or `hf:NAME[/CONFIG][:SPLIT]`."""
     records: Path | None = None
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
     """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
-    protocol: ProtocolName = "simulate"
+    protocol: ProtocolName = "graded"
     """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
     """`tsv` with a language model and `lookup` without, where absent."""
@@ -155,6 +179,7 @@ class RunConfig(_Section):
     harvest: HarvestConfig = HarvestConfig()
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()
+    score: ScoreConfig = ScoreConfig()
 
     @property
     def explainer_name(self) -> ExplainerName:
@@ -180,6 +205,8 @@ class RunConfig(_Section):
             self._check_like(d)
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
+        if self.explain.refine and self.explainer_name == "lookup":
+            raise ValueError("refine asks a language model to revise; name one with --llm MODEL, or leave refine out")
         if not _FEATURES.fullmatch(self.features):
             raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
         return self
@@ -204,18 +231,25 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
     """The configuration from a TOML file (or none), the environment, and flags, later ones winning.
 
     Relative `model`, `corpus` and dictionary paths in the TOML are relative to its folder, where they exist there.
-    Dictionaries given as flags replace the file's.
+    Dictionaries given as flags replace the file's; a flag `section.key` is one of a section.
     """
-    values: dict[str, Any] = _read_toml(toml) if toml else {}
-    environment = _from_environment(os.environ)
-    _merge(values, environment)
-    _merge(values, {key: value for key, value in flags.items() if value is not None})
+    values: dict[str, Any] = read_toml(toml) if toml else {}
+    environment = from_environment(os.environ)
+    merge(values, environment)
+    merge(values, nested_flags(flags))
     if isinstance(values.get("dictionary"), list):
-        values["dictionary"] = _with_ids(values["dictionary"])
+        values["dictionary"] = with_ids(values["dictionary"])
     if "out" not in values and default_out is not None:
         values["out"] = default_out
     variables = f" (with {ENVIRONMENT_PREFIX}… variables)" if environment else ""
     return check_config(values, (str(toml) if toml else "the command line") + variables)
+
+
+def change_config(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone."""
+    values = config.model_dump()
+    merge(values, nested_flags(changes))
+    return check_config(values, "the changes asked for")
 
 
 def check_config(values: Mapping[str, object], where: str) -> RunConfig:
@@ -229,7 +263,7 @@ def check_config(values: Mapping[str, object], where: str) -> RunConfig:
 def parse_dictionary(spec: str) -> dict[str, object]:
     """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`."""
     name, equals, path = spec.partition("=")
-    if not equals or not _ID.fullmatch(name) or Path(spec).exists():
+    if not equals or not DICTIONARY_ID.fullmatch(name) or Path(spec).exists():
         name, path = "", spec
     values: dict[str, object] = {"path": path}
     if name:
@@ -237,75 +271,68 @@ def parse_dictionary(spec: str) -> dict[str, object]:
     return values
 
 
+class DataSetName(NamedTuple):
+    """What `hf:NAME[/CONFIG][:SPLIT]` names."""
+
+    name: str
+    """`OWNER/NAME` on the hub, or a folder."""
+    config: str | None
+    split: str | None
+
+    def __str__(self) -> str:
+        return DATA_SET_PREFIX + self.name + (f"/{self.config}" if self.config else "") + self._split
+
+    @property
+    def _split(self) -> str:
+        return f":{self.split}" if self.split else ""
+
+
+def parse_data_set(corpus: str) -> DataSetName | None:
+    """The data set that a corpus names; None where it is none.
+
+    Raises:
+        UsageError: it has the prefix of a data set and no name.
+    """
+    if not corpus.startswith(DATA_SET_PREFIX):
+        return None
+    name, _, split = corpus.removeprefix(DATA_SET_PREFIX).partition(":")
+    parts = name.split("/")
+    if not name or (not all(parts) and not Path(name).exists()):
+        raise UsageError(
+            f"the corpus {corpus!r} is not of the form hf:OWNER/NAME[/CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]"
+        )
+    if Path(name).exists() or len(parts) < 3:
+        return DataSetName(name, None, split or None)
+    return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
+
+
+class HarvestPart(NamedTuple):
+    """One of several equal parts of a harvest, each made by a process of its own."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_part(text: str) -> HarvestPart:
+    """`0/3` to `2/3` of the command line.
+
+    Raises:
+        UsageError: it is no part.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part = HarvestPart(int(match[1]), int(match[2])) if match else HarvestPart(0, 0)
+    if part.number >= part.of:
+        raise UsageError(f"--shard {text} is no part of a harvest; with 3 of them they are 0/3, 1/3 and 2/3")
+    return part
+
+
 def choices(literal: object) -> tuple[str, ...]:
     """The names in one of this module's Literals."""
     return get_args(literal)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    for holder, key in [(values, key) for key in _PATHS] + [(d, "path") for d in _tables(values)]:
-        value = holder.get(key)
-        if isinstance(value, str) and (path.parent / value).exists():
-            holder[key] = str((path.parent / value).resolve())
-    return values
-
-
-def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tables = values.get("dictionary", [])
-    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-        raise UsageError("dictionaries are written as [[dictionary]] tables, each with a path")
-    return tables
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`AUTOINTERP_SEED`, `AUTOINTERP_HARVEST__BATCH_SIZE`: top-level keys and, after two underscores, section keys."""
-    values: dict[str, Any] = {}
-    for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
-            *sections, key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
-            holder = values
-            for section in sections:
-                holder = holder.setdefault(section, {})
-                if not isinstance(holder, dict):
-                    raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
-            holder[key] = text
-    return values
-
-
-def _merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:
-    for key, value in later.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
-def _with_ids(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Name every dictionary that has no id after the last part of its path, `-2` where taken."""
-    taken = {str(table["id"]) for table in tables if "id" in table}
-    named = []
-    for table in tables:
-        if "id" in table or not isinstance(table.get("path"), str):
-            named.append(table)
-            continue
-        path = str(table["path"])
-        last = "neurons" if path.startswith(NEURONS_PREFIX) else Path(path).name
-        base = re.sub(r"[^a-z0-9._-]", "-", last.lower()).lstrip("._-")[:60] or "dictionary"
-        name, n = base, 1
-        while name in taken:
-            n += 1
-            name = f"{base}-{n}"
-        taken.add(name)
-        named.append({"id": name, **table})
-    return named
 
 
 def _explain(error: ValidationError) -> str:
@@ -326,5 +353,6 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
         "harvest": HarvestConfig,
         "endpoint": EndpointConfig,
         "explain": ExplainConfig,
+        "score": ScoreConfig,
     }
     return list(sections.get(str(location[0]) if len(location) > 1 else "", RunConfig).model_fields)

@@ -20,12 +20,16 @@ from autointerp.records import (
     FeatureId,
     FeatureRecord,
     FeatureStats,
+    PositionTable,
+    TokenProfile,
     TokenTable,
 )
-from autointerp.splits import PARTS, CorpusIndex, Windows
-from autointerp.strata import MOST_NEIGHBOURS, Choice, Design, Events, Picker
+from autointerp.splits import CorpusIndex
+from autointerp.strata import MOST_NEIGHBOURS, Blocked, Choice, Design, Events, Picker
 
 MOST_PAIRS = 256
+SINGLE_TOKEN_ROWS = 20
+"""Documents whose strongest places decide on the single-token flag."""
 
 
 class FeatureReader(Protocol):
@@ -62,17 +66,11 @@ class Chooser:
         events = Events(*self.reader.read(feature))
         edges, by_rank = self.reader.level_rule(feature)
         levels = to_levels(events.value, edges)
-        picker = Picker(
-            index=self.index,
-            design=self.design,
-            events=events,
-            levels=levels,
-            neighbours=lambda: self._neighbour_events(feature),
-            rng=lambda step: generator(self.index.seed, self.dictionary, feature, self.design.name, step),
-        )
+        picker = self._picker(feature, events, levels)
         explain = picker.explain_windows()
-        select = picker.scored_windows("select", explain, 2)
-        score = picker.scored_windows("score", explain, 1)
+        select = picker.scored_windows("select", explain)
+        score = picker.scored_windows("score", explain)
+        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in explain]
         return FeatureRecord(
             feature=FeatureId(dictionary=self.dictionary, index=feature),
             design=self.design.name,
@@ -81,78 +79,163 @@ class Chooser:
             facts=self.reader.feature_facts(feature),
             stats=self.reader.feature_stats(feature),
             splits=ExampleSplit(
-                explain=self._examples(explain, events, levels),
-                select=self._examples(select, events, levels),
+                explain=tuple(self._examples(shown, events, levels, targets=False)),
+                select=self._asked(feature, "select", select, events, levels),
                 calibrate=(),
-                score=self._examples(score, events, levels),
+                score=self._asked(feature, "score", score, events, levels),
                 seed=self.index.seed,
             ),
-            token_table=self._token_table(events, levels, [*select, *score]),
+            token_table=self._token_table(events, levels, [b.choice for b in (*select, *score)]),
+            position_table=self._position_table(events, levels),
+            token_profile=self._token_profile(events),
+        )
+
+    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
+        """At most n silent windows of the score part that the words of an explanation point at."""
+        events = Events(*self.reader.read(feature))
+        levels = to_levels(events.value, self.reader.level_rule(feature)[0])
+        chosen = self._picker(feature, events, levels).guided_windows(self.index.query(explanation), n)
+        blocked = Blocked(chosen, np.zeros(len(chosen.slot), dtype=np.int64))
+        return tuple(self._examples([blocked], events, levels, targets=self.design.targets))
+
+    def _picker(self, feature: int, events: Events, levels: Int[np.ndarray, " n"]) -> Picker:
+        return Picker(
+            index=self.index,
+            design=self.design,
+            events=events,
+            levels=levels,
+            neighbours=lambda: self._neighbour_events(feature),
+            rng=lambda step: generator(self.index.seed, self.dictionary, feature, self.design.name, step),
         )
 
     def _neighbour_events(self, feature: int) -> list[Events]:
         near = self.reader.neighbours(feature)[:MOST_NEIGHBOURS]
         return [Events(*self.reader.read(other)) for other, cosine in near if cosine > 0]
 
-    def _examples(
-        self, choices: Sequence[Choice], events: Events, levels: Int[np.ndarray, " n"]
+    def _asked(
+        self, feature: int, part: str, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"]
     ) -> tuple[Example, ...]:
+        """The examples of a scored part; targets, which share requests, in an order that gives no stratum away."""
+        examples = self._examples(chosen, events, levels, targets=self.design.targets)
+        if not self.design.targets:
+            return tuple(examples)
+        rng = generator(self.index.seed, self.dictionary, feature, self.design.name, part, "order")
+        order = np.lexsort(
+            (rng.permutation(len(examples)), np.array([example.block for example in examples], dtype=np.int64))
+        )
+        return tuple(examples[i] for i in order)
+
+    def _examples(
+        self, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"], *, targets: bool
+    ) -> list[Example]:
         """Choices as examples with complete activations."""
         corpus, words = self.index.corpus, self.index.corpus.vocabulary
         examples: list[Example] = []
-        for choice in choices:
-            for i in range(len(choice.probability)):
+        for choice, block in chosen:
+            slots = choice.windows.slots(corpus.context)
+            documents, places = self.index.document_of(slots), self.index.place_of(slots)
+            for i in range(len(block)):
                 row, start, length = (int(field[i]) for field in choice.windows)
                 first = row * corpus.context + start
                 low, high = np.searchsorted(events.slot, (first, first + length))
                 values, window_levels = np.zeros(length), np.zeros(length, dtype=np.int64)
-                places = events.slot[low:high] - first
-                values[places], window_levels[places] = events.value[low:high], levels[low:high]
+                here = events.slot[low:high] - first
+                values[here], window_levels[here] = events.value[low:high], levels[low:high]
+                target = int(choice.slot[i]) - first if targets else None
+                silent = low == high if target is None else not values[target]
                 examples.append(
                     Example(
                         record=ActivationRecord(
                             tokens=tuple(words[t] for t in self.index.tokens[first : first + length].tolist()),
                             activations=tuple(values.tolist()),
-                            document=corpus.sources[int(corpus.source[row])],
+                            document=corpus.sources[int(corpus.source[documents[i]])],
                             start=start,
+                            place=None if places[i] == start else int(places[i]),
                             row=row,
                         ),
                         levels=tuple(window_levels.tolist()),
                         stratum=choice.stratum,
                         decile=int(choice.decile[i]) if choice.decile is not None else None,
                         probability=float(choice.probability[i]),
-                        verified=choice.decile is None and low == high,
+                        verified=choice.decile is None and bool(silent),
+                        target=target,
+                        block=int(block[i]),
                     )
                 )
-        return tuple(examples)
+        return examples
 
     def _token_table(self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]) -> TokenTable:
         """What all text of the explain part says of the feature, for its active tokens and the scored windows' ones."""
         index, words, size = self.index, self.index.corpus.vocabulary, self.index.d_vocab
-        explain = index.row_part[events.slot // index.corpus.context] == PARTS.index("explain")
-        slot, level = events.slot[explain], levels[explain]
+        slot, level = self._in_explain(events, levels)
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
-        wanted = np.union1d(np.flatnonzero(sums), self._window_tokens([choice.windows for choice in scored]))
-        with_previous = slot % index.corpus.context > index.corpus.first
-        keys, inverse = np.unique(index.pair_keys(slot[with_previous]), return_inverse=True)
-        pair_sums = np.bincount(inverse, weights=level[with_previous], minlength=len(keys)).astype(np.int64)
-        heaviest = np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]
-        counts = index.explain_pairs
+        asked = self._scored_slots(scored)
+        wanted = np.union1d(np.flatnonzero(sums), np.unique(index.tokens[asked]))
+        follows = index.place_of(slot) > index.corpus.first
+        keys, inverse = np.unique(index.pair_keys(slot[follows]), return_inverse=True)
+        pair_sums = np.bincount(inverse, weights=level[follows], minlength=len(keys)).astype(np.int64)
+        pair_sum = dict(zip(keys.tolist(), pair_sums.tolist(), strict=True))
+        asked = asked[index.place_of(asked) > index.corpus.first]
+        heaviest = keys[np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]]
+        pairs = [*heaviest.tolist(), *np.setdiff1d(index.pair_keys(asked), heaviest).tolist()]
         return TokenTable(
             tokens=tuple(words[t] for t in wanted.tolist()),
             counts=tuple(index.explain_counts[wanted].tolist()),
             level_sums=tuple(sums[wanted].tolist()),
-            pairs=tuple((words[k // size], words[k % size]) for k in keys[heaviest].tolist()),
-            pair_counts=tuple(counts.times[np.searchsorted(counts.key, keys[heaviest])].tolist()),
-            pair_level_sums=tuple(pair_sums[heaviest].tolist()),
+            pairs=tuple((words[k // size], words[k % size]) for k in pairs),
+            pair_counts=tuple(index.explain_pairs.times_of(np.array(pairs, dtype=np.int64)).tolist()),
+            pair_level_sums=tuple(pair_sum.get(k, 0) for k in pairs),
             mean_level=float(level.sum() / max(index.explain_counts.sum(), 1)),
         )
 
-    def _window_tokens(self, windows: Sequence[Windows]) -> Int[np.ndarray, " n"]:
-        """The different tokens of windows."""
-        pieces = [
-            self.index.tokens[first : first + length]
-            for chosen in windows
-            for first, length in zip(chosen.slots(self.index.corpus.context), chosen.length, strict=True)
-        ]
-        return np.unique(np.concatenate(pieces)) if pieces else np.zeros(0, dtype=np.int64)
+    def _position_table(self, events: Events, levels: Int[np.ndarray, " n"]) -> PositionTable:
+        """Mean level by the place in the document, in bins that double in width."""
+        corpus = self.index.corpus
+        slot, level = self._in_explain(events, levels)
+        doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(corpus.context - corpus.first, 2))))))
+        starts = corpus.first + np.r_[0, doubling]
+        n_tokens = np.add.reduceat(self.index.explain_places, np.minimum(starts, corpus.context - 1))
+        bins = np.searchsorted(starts, self.index.place_of(slot), side="right") - 1
+        mean = np.bincount(bins, weights=level, minlength=len(starts)) / np.maximum(n_tokens, 1)
+        highest = mean.max(initial=0.0)
+        return PositionTable(
+            starts=tuple(starts.tolist()),
+            levels=tuple(np.floor(10 * mean / highest + 0.5).astype(int).tolist()) if highest else (0,) * len(starts),
+        )
+
+    def _token_profile(self, events: Events) -> TokenProfile | None:
+        """How the activation is spread over token ids; None for a dead feature."""
+        if not len(events.slot):
+            return None
+        tokens = self.index.tokens[events.slot]
+        mass = np.bincount(tokens, weights=np.abs(events.value))
+        share = mass[mass > 0] / mass.sum()
+        strongest = np.argsort(-np.abs(events.value), kind="stable")
+        documents = self.index.document_of(events.slot[strongest])
+        one_each = np.sort(np.unique(documents, return_index=True)[1])[:SINGLE_TOKEN_ROWS]
+        return TokenProfile(
+            entropy_bits=max(0.0, float(-(share * np.log2(share)).sum())),
+            single_token=len(np.unique(tokens[strongest[one_each]])) == 1,
+            n_distinct=len(share),
+        )
+
+    def _in_explain(
+        self, events: Events, levels: Int[np.ndarray, " n"]
+    ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+        """Slots and levels of the events in the explain part."""
+        here = self.index.in_part(events.slot, "explain")
+        return events.slot[here], levels[here]
+
+    def _scored_slots(self, scored: Sequence[Choice]) -> Int[np.ndarray, " n"]:
+        """Slots whose levels are asked for: the targets, or every token of the windows."""
+        if self.design.targets:
+            pieces = [choice.slot for choice in scored]
+        else:
+            pieces = [
+                np.arange(first, first + length)
+                for choice in scored
+                for first, length in zip(
+                    choice.windows.slots(self.index.corpus.context), choice.windows.length, strict=True
+                )
+            ]
+        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)

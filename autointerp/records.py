@@ -10,16 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 DictionaryId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Role = Literal["trained", "control", "basis"]
 Part = Literal["explain", "select", "calibrate", "score"]
-Stratum = Literal["top", "decile", "uniform", "hard-token", "hard-text", "hard-neighbour", "record"]
-UndefinedReason = Literal[
-    "no_pattern",
-    "constant_truth",
-    "constant_prediction",
-    "too_few_windows",
-    "too_many_failures",
-    "no_table",
-    "no_other_explanation",
-]
+Stratum = Literal["top", "decile", "uniform", "hard-token", "hard-text", "hard-neighbour", "guided", "record"]
 FailedStage = Literal["harvest", "examples", "explain", "select", "simulate", "score", "refine", "shuffled"]
 Level = Annotated[int, Field(ge=0, le=10)]
 
@@ -72,6 +63,8 @@ class ActivationRecord(Record):
     """Source id of the text: file, page or row; the split key."""
     start: int
     """Position of the first token in its row of the corpus (0 for a bare record)."""
+    place: int | None = None
+    """Position of the first token in its document, where a row holds several; else it is `start`."""
     row: int = 0
     """Row of the corpus the window was cut from (its number among bare records)."""
 
@@ -80,6 +73,15 @@ class ActivationRecord(Record):
         if not self.tokens or len(self.tokens) != len(self.activations):
             raise ValueError(f"{len(self.tokens)} tokens but {len(self.activations)} activations")
         return self
+
+
+class Window(NamedTuple):
+    """What a simulator sees of an example: bare tokens, and which of them is asked for."""
+
+    tokens: tuple[str, ...]
+    """Escaped token texts, in order."""
+    target: int | None = None
+    """Place of the one token whose level is asked for; None asks for every token's."""
 
 
 class Example(Record):
@@ -94,13 +96,34 @@ class Example(Record):
     probability: Annotated[float, Field(gt=0, le=1)]
     """Inclusion probability: chosen windows over eligible ones of its stratum."""
     verified: bool
-    """True where a negative window was checked against the stored activations and holds none."""
+    """True for a negative whose scored tokens were checked against the stored activations and hold none."""
+    target: int | None = None
+    """Place of the one token that is scored; None where all are."""
+    block: Annotated[int, Field(ge=0)] = 0
+    """Which of the design's nested blocks it belongs to; a score on fewer windows uses the first ones."""
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
         if len(self.levels) != len(self.record.tokens):
             raise ValueError(f"{len(self.levels)} levels for {len(self.record.tokens)} tokens")
+        if self.target is not None and not 0 <= self.target < len(self.record.tokens):
+            raise ValueError(f"target {self.target} of {len(self.record.tokens)} tokens")
         return self
+
+    @property
+    def window(self) -> Window:
+        """What a simulator sees of it."""
+        return Window(self.record.tokens, self.target)
+
+    @property
+    def scored_levels(self) -> tuple[Level, ...]:
+        """True levels of the scored tokens: the target's alone, or all."""
+        return self.levels if self.target is None else (self.levels[self.target],)
+
+    @property
+    def scored_activations(self) -> tuple[float, ...]:
+        """Raw activations of the scored tokens."""
+        return self.record.activations if self.target is None else (self.record.activations[self.target],)
 
 
 class ExampleSplit(Record):
@@ -116,7 +139,8 @@ class ExampleSplit(Record):
 class TokenTable(Record):
     """What all text of the explain part says of one feature, token by token: the look-up baseline's whole knowledge.
 
-    Holds every token on which the feature is active there and every token of the later parts' windows.
+    Holds every token on which the feature is active there, every token of the later parts' windows, the heaviest pairs
+    of neighbouring tokens, and every pair that ends in a scored token.
     """
 
     tokens: tuple[str, ...]
@@ -125,7 +149,7 @@ class TokenTable(Record):
     level_sums: tuple[int, ...]
     """Sum of levels over those occurrences; one per token."""
     pairs: tuple[tuple[str, str], ...]
-    """(previous token, token) where the feature is active on the token, heaviest first."""
+    """(previous token, token), heaviest first; those of no weight are pairs of the scored windows."""
     pair_counts: tuple[int, ...]
     pair_level_sums: tuple[int, ...]
     mean_level: Annotated[float, Field(ge=0, le=10)]
@@ -138,6 +162,26 @@ class TokenTable(Record):
         if not len(self.pairs) == len(self.pair_counts) == len(self.pair_level_sums):
             raise ValueError("a token table has one count and one sum per pair")
         return self
+
+
+class PositionTable(Record):
+    """What the place in the text alone says of one feature: the position-only control's whole knowledge."""
+
+    starts: tuple[int, ...]
+    """First place of each bin, ascending; places count from the start of the document, BOS included."""
+    levels: tuple[Level, ...]
+    """Mean level over the bin's places in the explain part, times a factor that makes the highest bin 10."""
+
+
+class TokenProfile(Record):
+    """How a feature's activation is spread over token ids, over the whole harvest."""
+
+    entropy_bits: Annotated[float, Field(ge=0)]
+    """H = -sum p log2 p, p a token id's share of the summed activation (Heap et al. 2025)."""
+    single_token: bool
+    """The strongest places of the 20 strongest documents all hold the same token (Bricken et al. 2023)."""
+    n_distinct: int
+    """Different token ids on which it is active."""
 
 
 class FeatureStats(Record):
@@ -186,6 +230,9 @@ class FeatureRecord(Record):
     stats: FeatureStats
     splits: ExampleSplit
     token_table: TokenTable | None = None
+    position_table: PositionTable | None = None
+    token_profile: TokenProfile | None = None
+    """None for a dead feature."""
 
 
 class Usage(Record):
@@ -205,6 +252,20 @@ class Usage(Record):
         )
 
 
+class Refinement(Record):
+    """What one round of showing an explanation its errors on the select part came to."""
+
+    before: str
+    """The explanation as it was."""
+    kept: bool
+    """Whether the revision was better on the select part and took its place."""
+    select_before: float | None
+    """Spearman on the select part; None where undefined."""
+    select_after: float | None
+    usage: Usage = Usage()
+    """What asking for the revision and trying it on the select part cost."""
+
+
 class Explanation(Record):
     """One text that claims to say what a feature responds to, or that it has no clear pattern."""
 
@@ -218,6 +279,8 @@ class Explanation(Record):
     """Name of the explainer."""
     prompt_digest: str | None = None
     examples_digest: str
+    refinement: Refinement | None = None
+    """None where no revision was asked for, or none came."""
     usage: Usage = Usage()
 
 
@@ -225,58 +288,15 @@ class Simulation(Record):
     """Predicted levels for given examples, from an explanation alone; aligned with them by index."""
 
     levels: tuple[tuple[Level, ...] | None, ...]
-    """Per example one level per token; None where the answer failed."""
+    """Per window one level per token, or its target's alone; None where the answer failed."""
     expected: tuple[tuple[float, ...] | None, ...] | None = None
     """Expectations over the answer's distribution, 0..10, where the endpoint gives one."""
     failures: tuple[tuple[int, str], ...] = ()
     """(example, reason) for each failed example."""
     legal_mass: float | None = None
     """Mean probability that the endpoint put on legal answers, where known."""
-    usage: Usage = Usage()
-
-
-class Score(Record):
-    """A statistic with its interval, or the reason why there is none."""
-
-    metric: str
-    value: float | None
-    undefined: UndefinedReason | None = None
-    low: float | None = None
-    high: float | None = None
-    """95 % interval over windows; None below 20 windows."""
-    interval: Literal["jackknife", "bca"] | None = None
-    n_windows: int
-    null_threshold: float | None = None
-    """95th percentile of the statistic with the predictions permuted over the windows."""
-    ceiling: float | None = None
-    """The statistic of the true levels themselves against the raw activations."""
-
-    @model_validator(mode="after")
-    def _value_or_reason(self) -> Self:
-        if (self.value is None) == (self.undefined is None):
-            raise ValueError("a score has a value or a reason for lacking one, not both")
-        return self
-
-
-class FeatureScore(Record):
-    """An explanation's score on one feature with its controls beside it."""
-
-    feature: FeatureId
-    protocol: str
-    simulator: str
-    n_windows: int
-    spearman: Score
-    more: tuple[Score, ...]
-    """Further statistics: Pearson, mean Spearman per window."""
-    lookup: Score
-    """The look-up baseline's Spearman on the same windows."""
-    lift: Score
-    """spearman - lookup with a paired interval."""
-    shuffled: Score
-    """Spearman of another feature's explanation through the same simulator."""
-    shuffled_from: FeatureId | None = None
-    per_stratum: dict[str, float | None]
-    """Mean absolute level error by stratum, for `why`; None where the stratum is empty."""
+    examples: tuple[Example, ...] = ()
+    """The windows themselves, where the feature's record does not hold them."""
     usage: Usage = Usage()
 
 
@@ -301,6 +321,8 @@ class Failed(Record):
     reason: str
     message: str
     attempts: int = 1
+    usage: Usage = Usage()
+    """What was paid all the same."""
 
 
 Outcome = Done | Skipped | Failed

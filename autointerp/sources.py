@@ -4,26 +4,26 @@ A run's folder and configuration flow in; for each dictionary a source of featur
 Knows no LLM and no torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int
 
-from autointerp.bare import BareReader, BareRecord, BareRows, make_feature_record
+from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
 from autointerp.examples import Chooser
-from autointerp.harvest.events import Corpus, Harvest
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.tokens import Corpus
 from autointerp.interop.bare_records import parse_json_lines
-from autointerp.pipeline import select_features
+from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file
-from autointerp.records import DictionarySpec, FeatureFacts, FeatureRecord, FeatureStats
+from autointerp.records import DictionarySpec, Example, FeatureFacts, FeatureRecord, FeatureStats
+from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.folder import RunFolder
 from autointerp.strata import Design
-
-MakeRecord = Callable[[int], FeatureRecord]
 
 
 class FeatureSource(Protocol):
@@ -49,7 +49,7 @@ class FeatureSource(Protocol):
         """The features that `all`, `0-999,7`, `@file` or `sample:N` name, ascending."""
         ...
 
-    def maker(self, design: Design, seed: int) -> MakeRecord:
+    def maker(self, design: Design, seed: int) -> RecordMaker:
         """What chooses a feature's examples."""
         ...
 
@@ -81,12 +81,12 @@ class HarvestSource:
         return float(self.n_active.sum() / self.n_tokens)
 
     def select(self, spec: str, seed: int) -> list[int]:
-        """As `pipeline.select_features`."""
+        """As `selection.select_features`."""
         return select_features(spec, self.n_active, self.spec.id, seed)
 
-    def maker(self, design: Design, seed: int) -> MakeRecord:
+    def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the corpus."""
-        return Chooser(self._harvest, self._index(), self.spec.id, design).feature_record
+        return Chooser(self._harvest, self._index(), self.spec.id, design)
 
 
 class BareSource:
@@ -111,12 +111,12 @@ class BareSource:
         return counts
 
     def select(self, spec: str, seed: int) -> list[int]:
-        """As `pipeline.select_features`, of the features that records name."""
+        """As `selection.select_features`, of the features that records name."""
         return [i for i in select_features(spec, self.n_active, self.spec.id, seed) if i in self._records]
 
-    def maker(self, design: Design, seed: int) -> MakeRecord:
+    def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the feature's own records."""
-        return lambda index: make_feature_record(self._records[index], self.spec.id, index, design, seed)
+        return _OwnRecords(self._records, self.spec.id, design, seed)
 
     def feature_stats(self, index: int) -> FeatureStats:
         """Over the feature's own records."""
@@ -125,6 +125,19 @@ class BareSource:
     def feature_facts(self, index: int) -> FeatureFacts:
         """Nothing: there are no weights."""
         return FeatureFacts()
+
+
+class _OwnRecords:
+    """A chooser per feature, over that feature's own records."""
+
+    def __init__(self, records: Mapping[int, Sequence[BareRecord]], dictionary: str, design: Design, seed: int) -> None:
+        self._chooser: Callable[[int], Chooser] = lambda i: make_chooser(records[i], dictionary, design, seed)
+
+    def feature_record(self, feature: int) -> FeatureRecord:
+        return self._chooser(feature).feature_record(feature)
+
+    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
+        return self._chooser(feature).guided_examples(feature, explanation, n)
 
 
 def bare_records_of(records: Sequence[FeatureRecord]) -> list[BareRecord]:

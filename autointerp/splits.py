@@ -4,6 +4,7 @@ Token rows flow in; arrays over rows, slots and candidate windows flow out. Know
 row * context + place in the row.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol, get_args
@@ -17,18 +18,25 @@ from autointerp.records import Part
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _LAST_OF_20 = (7, 10, 11, 19)
+LEAST_BEGINNING = 4
+_WORD = re.compile(r"\w+|[^\w\s]+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class TokenRows(Protocol):
-    """A tokenised corpus, one document a row."""
+    """A tokenised corpus: rows of documents, mostly one a row."""
 
     @property
     def tokens(self) -> Int[np.ndarray, "n_row context"]: ...
     @property
-    def length(self) -> Int[np.ndarray, " n_row"]: ...
+    def start(self) -> Int[np.ndarray, " n_document"]:
+        """Slot of each document's first place, ascending."""
+        ...
+
     @property
-    def source(self) -> Int[np.ndarray, " n_row"]: ...
+    def length(self) -> Int[np.ndarray, " n_document"]: ...
+    @property
+    def source(self) -> Int[np.ndarray, " n_document"]: ...
     @property
     def sources(self) -> Sequence[str]: ...
     @property
@@ -72,6 +80,13 @@ class PairCounts(NamedTuple):
     """previous * d_vocab + token, ascending."""
     times: Int[np.ndarray, " n"]
 
+    def times_of(self, keys: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """How often each of some pairs stands there."""
+        if not len(self.key):
+            return np.zeros(len(keys), dtype=np.int64)
+        places = np.searchsorted(self.key, keys).clip(0, len(self.key) - 1)
+        return np.where(self.key[places] == keys, self.times[places], 0)
+
 
 def part_of(source: str, seed: int) -> Part:
     """The part of a source, by hash: 8 of 20 explain, 3 select, 1 calibrate, 8 score."""
@@ -87,7 +102,8 @@ class CorpusIndex:
         self.d_vocab = len(corpus.vocabulary)
         self.tokens = np.asarray(corpus.tokens).reshape(-1)
         by_source = np.array([PARTS.index(part_of(s, seed)) for s in corpus.sources], dtype=np.int8)
-        self.row_part: Int[np.ndarray, " n_row"] = by_source[corpus.source]
+        self.document_part: Int[np.ndarray, " n_document"] = by_source[corpus.source]
+        self._one_a_row = len(corpus.start) == len(corpus.tokens)
         self._candidates: dict[tuple[Part, int], Candidates] = {}
         self._shared: dict[int, Bool[np.ndarray, " n_slot"]] = {}
         self._by_token: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
@@ -95,13 +111,29 @@ class CorpusIndex:
     @cached_property
     def text(self) -> Bool[np.ndarray, " n_slot"]:
         """True where a slot holds a token of text: neither BOS nor padding."""
-        place = np.arange(self.corpus.context)
-        return ((place >= self.corpus.first) & (place < self.corpus.length[:, None])).reshape(-1)
+        change = np.zeros(len(self.tokens) + 1, dtype=np.int8)
+        change[self.corpus.start + self.corpus.first] += 1
+        change[self.corpus.start + self.corpus.length] -= 1
+        return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+
+    def document_of(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Number of the document at each slot."""
+        if self._one_a_row:
+            return np.asarray(slots // self.corpus.context)
+        return np.asarray(np.searchsorted(self.corpus.start, slots, side="right") - 1)
+
+    def place_of(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Place of each slot in its document."""
+        return np.asarray(slots - self.corpus.start[self.document_of(slots)])
+
+    def in_part(self, slots: Int[np.ndarray, " n"], part: Part) -> Bool[np.ndarray, " n"]:
+        """True for slots in documents of a part."""
+        return np.asarray(self.document_part[self.document_of(slots)] == PARTS.index(part))
 
     def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
         """Slots of a part's text."""
-        rows = np.repeat(self.row_part == PARTS.index(part), self.corpus.context)
-        return np.flatnonzero(rows & self.text)
+        slots = np.flatnonzero(self.text)
+        return np.asarray(slots[self.in_part(slots, part)])
 
     @cached_property
     def explain_counts(self) -> Int[np.ndarray, " d_vocab"]:
@@ -109,14 +141,39 @@ class CorpusIndex:
         return np.bincount(self.tokens[self.part_text("explain")], minlength=self.d_vocab)
 
     @cached_property
+    def explain_places(self) -> Int[np.ndarray, " place"]:
+        """Tokens of the explain part at each place of a document."""
+        return np.bincount(self.place_of(self.part_text("explain")), minlength=self.corpus.context)
+
+    @cached_property
+    def _tokens_of(self) -> dict[str, list[int]]:
+        """Token ids by their text, spaces and case apart."""
+        ids: dict[str, list[int]] = {}
+        for token, text in enumerate(self.corpus.vocabulary):
+            ids.setdefault(text.strip().casefold(), []).append(token)
+        return ids
+
+    def query(self, text: str) -> Float[np.ndarray, " d_vocab"]:
+        """Weights of the tokens that a text's words and signs name, rarer ones heavier.
+
+        A word that is no token counts as its longest beginning, of at least four letters, that is one.
+        """
+        weights = np.zeros(self.d_vocab)
+        for word in _WORD.findall(text.casefold()):
+            lengths = range(len(word), min(len(word), LEAST_BEGINNING) - 1, -1)
+            ids = next((self._tokens_of[word[:n]] for n in lengths if word[:n] in self._tokens_of), [])
+            weights[ids] = self.rarity[ids]
+        return weights
+
+    @cached_property
     def explain_pairs(self) -> PairCounts:
         """Occurrences of each pair of neighbouring tokens of text in the explain part."""
         slots = self.part_text("explain")
-        slots = slots[slots % self.corpus.context > self.corpus.first]
+        slots = slots[self.place_of(slots) > self.corpus.first]
         return PairCounts(*np.unique(self.pair_keys(slots), return_counts=True))
 
     def pair_keys(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """previous * d_vocab + token at slots that are not the first of their row."""
+        """previous * d_vocab + token at slots that are not the first of their document."""
         return np.asarray(self.tokens[slots - 1].astype(np.int64) * self.d_vocab + self.tokens[slots])
 
     def with_token(self, part: Part, token: int) -> Int[np.ndarray, " n"]:
@@ -137,7 +194,7 @@ class CorpusIndex:
         if width not in self._shared:
             valid = np.flatnonzero(self.text)
             hashes = self._window_hashes(width)[valid]
-            part = np.repeat(self.row_part, self.corpus.context)[valid]
+            part = self.document_part[self.document_of(valid)]
             order = np.argsort(hashes, kind="stable")
             starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0]) if len(order) else order
             several = np.zeros(0, bool)
@@ -151,21 +208,40 @@ class CorpusIndex:
         return self._shared[width]
 
     def _window_hashes(self, width: int) -> Int[np.ndarray, " n_slot"]:
-        """A polynomial hash of the `width` tokens from each slot on, padding as zero."""
+        """A polynomial hash of the `width` tokens from each slot on, zero behind its document."""
         grid = np.where(self.text, self.tokens.astype(np.uint64) + np.uint64(1), np.uint64(0))
         grid = grid.reshape(-1, self.corpus.context)
         hashes = np.zeros_like(grid)
+        left = None if self._one_a_row else self._left.reshape(grid.shape)
         for offset in reversed(range(width)):
             hashes *= _MULTIPLIER
             if offset < self.corpus.context:
-                hashes[:, : self.corpus.context - offset] += grid[:, offset:]
+                ahead = grid[:, offset:]
+                if left is not None:
+                    ahead = np.where(left[:, : ahead.shape[1]] > offset, ahead, np.uint64(0))
+                hashes[:, : ahead.shape[1]] += ahead
         return hashes.reshape(-1)
+
+    @property
+    def _left(self) -> Int[np.ndarray, " n_slot"]:
+        """Places from each slot to the end of its document; none in padding."""
+        slots = np.arange(len(self.tokens))
+        ends = self.corpus.start + self.corpus.length
+        return np.asarray(np.maximum(ends[self.document_of(slots)] - slots, 0))
 
     def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:
         """Windows of `width` tokens, fewer in shorter documents, that hold the slots `jitter` places from the start."""
-        row, place = np.divmod(slots, self.corpus.context)
-        length = np.minimum(width, self.corpus.length[row] - self.corpus.first)
-        start = np.clip(place - jitter, self.corpus.first, self.corpus.length[row] - length)
+        document = self.document_of(slots)
+        whole = self.corpus.length[document]
+        length = np.minimum(width, whole - self.corpus.first)
+        start = np.clip(self.place_of(slots) - jitter, self.corpus.first, whole - length)
+        return self._windows(document, start, length)
+
+    def _windows(
+        self, document: Int[np.ndarray, " n"], place: Int[np.ndarray, " n"], length: Int[np.ndarray, " n"]
+    ) -> Windows:
+        """Windows that begin at places of documents."""
+        row, start = np.divmod(self.corpus.start[document] + place, self.corpus.context)
         return Windows(row, start, length)
 
     def candidates(self, part: Part, width: int) -> Candidates:
@@ -184,23 +260,23 @@ class CorpusIndex:
 
     def _grid(self, part: Part, width: int) -> Windows:
         rng = generator(self.seed, "grid", part, width)
-        rows = np.flatnonzero(self.row_part == PARTS.index(part))
-        room = self.corpus.length[rows] - self.corpus.first
-        rows, room = rows[room > 0], room[room > 0]
-        offset = (rng.random(len(rows)) * (np.clip(room - width, 0, width - 1) + 1)).astype(np.int64)
+        documents = np.flatnonzero(self.document_part == PARTS.index(part))
+        room = self.corpus.length[documents] - self.corpus.first
+        documents, room = documents[room > 0], room[room > 0]
+        offset = (rng.random(len(documents)) * (np.clip(room - width, 0, width - 1) + 1)).astype(np.int64)
         number = np.maximum((room - offset) // width, 1)
-        row = np.repeat(rows, number)
-        index = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
+        document = np.repeat(documents, number)
+        index = np.arange(len(document)) - np.repeat(np.cumsum(number) - number, number)
         start = self.corpus.first + np.repeat(offset, number) + index * width
-        return Windows(row, start, np.minimum(width, np.repeat(room, number)))
+        return self._windows(document, start, np.minimum(width, np.repeat(room, number)))
 
     @cached_property
     def rarity(self) -> Float[np.ndarray, " d_vocab"]:
-        """Inverse document frequency of each token, over rows."""
-        rows = np.repeat(np.arange(len(self.row_part), dtype=np.int64), self.corpus.context)[self.text]
-        pairs = np.unique(rows * self.d_vocab + self.tokens[self.text])
+        """Inverse document frequency of each token."""
+        documents = self.document_of(np.flatnonzero(self.text))
+        pairs = np.unique(documents * self.d_vocab + self.tokens[self.text])
         frequency = np.bincount(pairs % self.d_vocab, minlength=self.d_vocab)
-        return np.log((1 + len(self.row_part)) / (1 + frequency)).astype(np.float32)
+        return np.log((1 + len(self.document_part)) / (1 + frequency)).astype(np.float32)
 
     def word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
         """Unit TF-IDF rows of windows."""

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from autointerp.cli.main import app
-from autointerp.config import DictionaryConfig, EndpointConfig, ExplainConfig, HarvestConfig, RunConfig
+from autointerp.config import DictionaryConfig, EndpointConfig, ExplainConfig, HarvestConfig, RunConfig, ScoreConfig
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -22,6 +22,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[harvest]", HarvestConfig),
     ("[endpoint]", EndpointConfig),
     ("[explain]", ExplainConfig),
+    ("[score]", ScoreConfig),
 )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.selftest import selftest
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
 
@@ -35,9 +36,12 @@ Dictionaries = Annotated[
     list[str] | None,
     typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, neurons@HOOK or random@ID; may be given again."),
 ]
-Corpus = Annotated[str | None, typer.Option(help="python-docs, or a .txt or .jsonl file, or a folder of such.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
+]
 Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
-Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: simulate.")]
+Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
     str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
@@ -45,15 +49,34 @@ Simulator = Annotated[
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
+Stop = Annotated[
+    str | None,
+    typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
+]
+Refine = Annotated[
+    bool | None, typer.Option("--refine/--no-refine", help="Show an explanation its errors on the select part once.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
+Shard = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
+]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
+_SETTINGS = {
+    *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
+    *("llm", "base_url", "cache", "out", "seed"),
+}
+"""Parameters of commands that are settings of a run."""
+_KEYS = {"windows": "score.windows", "stop": "score.stop", "refine": "explain.refine"}
+"""Those that are keys of sections."""
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
 
 @app.command()
 def run(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -63,6 +86,9 @@ def run(
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
@@ -76,20 +102,7 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    flags = {
-        "model": model,
-        "hook_point": hook_point,
-        "corpus": corpus,
-        "features": features,
-        "protocol": protocol,
-        "explainer": explainer,
-        "simulator": simulator,
-        "llm": llm,
-        "base_url": base_url,
-        "cache": cache,
-        "out": out,
-        "seed": seed,
-    }
+    flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
         summaries = api.run(settings, listener)
@@ -102,6 +115,7 @@ def run(
 
 @app.command()
 def harvest(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -109,6 +123,7 @@ def harvest(
     corpus: Corpus = None,
     out: Out = None,
     seed: Seed = None,
+    shard: Shard = None,
     demo: Demo = False,
     repair: Annotated[bool, typer.Option("--repair", help="Make again what changed on disk, and only that.")] = False,
     as_json: AsJson = False,
@@ -116,20 +131,33 @@ def harvest(
     """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
     from autointerp import api
     from autointerp.cli.progress import listening
+    from autointerp.config import parse_part
 
-    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out, "seed": seed}
+    flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
+    part = parse_part(shard) if shard is not None else None
+    if part is not None and repair:
+        raise UsageError("--repair looks at all parts together; give it without --shard once no part is running")
+    shards = {}
     with listening() as listener:
-        api.run_harvest(settings, listener, repair=repair)
+        if part is None:
+            api.run_harvest(settings, listener, repair=repair)
+        else:
+            shards = api.run_harvest_part(settings, part, listener).shards
     print(settings.out / "harvest")
+    if part is not None:
+        print(f"part {part} is done; when all are, run the same without --shard to close the harvest")
     if as_json:
-        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary]})
+        done = {"shard": str(part), "shards": shards} if part is not None else {}
+        _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary], **done})
 
 
 @app.command()
 def explain(
+    context: typer.Context,
     run: Run,
     explainer: Explainer = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -141,8 +169,7 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        changes = {"explainer": explainer, "features": features, "llm": llm, "base_url": base_url, "cache": cache}
-        n = api.run_explain(run, changes, listener)
+        n = api.run_explain(run, _given(context), listener)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -150,10 +177,14 @@ def explain(
 
 @app.command()
 def score(
+    context: typer.Context,
     run: Run,
     protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
     base_url: BaseUrl = None,
@@ -165,17 +196,8 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    changes = {
-        "protocol": protocol,
-        "explainer": explainer,
-        "simulator": simulator,
-        "features": features,
-        "llm": llm,
-        "base_url": base_url,
-        "cache": cache,
-    }
     with listening() as listener:
-        summaries = api.run_score(run, changes, listener)
+        summaries = api.run_score(run, _given(context), listener)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
@@ -240,6 +262,7 @@ def report(run: Run, as_json: AsJson = False) -> None:
 
 @app.command()
 def doctor(
+    context: typer.Context,
     config: Config = None,
     model: Model = None,
     hook_point: HookPoint = None,
@@ -253,7 +276,7 @@ def doctor(
     from autointerp import api
     from autointerp.cli.show import show_findings
 
-    flags = {"model": model, "hook_point": hook_point, "corpus": corpus, "out": out}
+    flags = _given(context)
     given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
     findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
     show_findings(findings)
@@ -280,6 +303,13 @@ def inspect(
 
 
 app.command("testserver")(rehearse)
+app.command()(selftest)
+
+
+def _given(context: typer.Context) -> dict[str, object]:
+    """The settings among a command's parameters, under their keys in a configuration."""
+    keys = {name: _KEYS.get(name, name) for name in context.params}
+    return {keys[name]: value for name, value in context.params.items() if name in _SETTINGS}
 
 
 def _settings(
@@ -295,7 +325,7 @@ def _settings(
     values = dict(flags)
     if dictionary:
         values["dictionary"] = [parse_dictionary(spec) for spec in dictionary]
-    name = Path(str(values["corpus"])).stem if values.get("corpus") else None
+    name = Path(str(values["corpus"])).stem.replace(":", "-") if values.get("corpus") else None
     default = f"runs/{'-'.join(filter(None, ['demo' if demo else None, name])) or 'run'}"
     return make_config(config, values, default)
 

@@ -1,5 +1,7 @@
 """What a person, or a log, sees while a run goes on: bars on a terminal, JSON lines elsewhere. On standard error.
 
+Tokenising and harvesting count tokens, so that their pace is tokens a second; other stages count what they do.
+
 A `Listener`'s calls flow in; text flows out.
 """
 
@@ -25,16 +27,24 @@ def listening() -> Iterator[Listener]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Pace(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -51,12 +61,17 @@ def listening() -> Iterator[Listener]:
 
 def _json_lines() -> Listener:
     said: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        since, before = began.setdefault(stage, (now, done))
         if stage not in said or (total and done >= total) or now - said[stage] >= SECONDS_BETWEEN_LINES:
             said[stage] = now
-            _say({"stage": stage, "done": done, "total": total or None})
+            rate = (done - before) / (now - since) if done > before and now > since else None
+            left = (total - done) / rate if rate and total else None
+            pace = {"per_second": rate and round(rate, 1), "seconds_left": left if left is None else round(left)}
+            _say({"stage": stage, "done": done, "total": total or None, **pace})
 
     return Listener(progress=progress, note=lambda text: _say({"note": text}))
 

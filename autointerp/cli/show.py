@@ -3,7 +3,8 @@
 Summaries flow in; text flows out.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,33 +12,62 @@ from rich.table import Table
 
 from autointerp.interpret.summary import DictionarySummary
 from autointerp.records import Finding, Record
+from autointerp.report.findings import tell_spending
+
+WIDTH = 100
+"""Columns of a table where standard output is no terminal."""
 
 
 def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
-    """One line a dictionary: how good, how sure, against which controls; below it what has no score and why."""
+    """One line a dictionary: how good, how sure, against which controls; below it what is missing and why."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("dictionary", overflow="fold")
-    for name in ("scored", "Spearman [95 %]", "look-up", "shuffled"):
+    for name in ("scored", "Spearman [95 %]", "null", "look-up", "bigram", "shuffled"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, s in summaries.items():
         table.add_row(
             name,
             f"{s.scored} of {s.n_features}",
             f"{_number(s.spearman.counted_mean)} [{_number(s.spearman.low)}, {_number(s.spearman.high)}]",
-            _number(s.lookup.counted_mean),
-            _number(s.shuffled.counted_mean),
+            _number(s.null_threshold),
+            *(_number(means.counted_mean) for means in (s.lookup, s.bigram, s.shuffled)),
         )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     console.print(table)
+    for line in (*_missing(summaries), *tell_spending(summaries), _explained(list(summaries.values()))):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _missing(summaries: Mapping[str, DictionarySummary]) -> Iterator[str]:
+    """What has no score, which controls were not measured, and which dictionaries would be controls."""
     for name, s in summaries.items():
         lacking = [f"{n} {reason}" for part in (s.undefined, s.failed, s.skipped) for reason, n in part.items()]
         if lacking:
-            console.print(f"{name} without a score: {', '.join(lacking)}", highlight=False, markup=False)
-    protocol = next(iter(summaries.values())).protocol
-    console.print(
-        f"Protocol {protocol}. Means are over features; an explanation that found no pattern or predicts one level "
-        "everywhere counts as 0.",
-        highlight=False,
+            yield f"{name} without a score: {', '.join(lacking)}"
+        measured = {"look-up": s.lookup, "bigram": s.bigram, "position": s.position, "shuffled": s.shuffled}
+        absent = [control for control, means in measured.items() if not means.n]
+        if absent and s.spearman.n:
+            yield f"{name} without these controls: {', '.join(absent)} (the report says why, feature by feature)"
+        elif s.shuffled.n < s.spearman.n:
+            yield f"{name}: shuffled is the mean of {s.shuffled.n} features drawn, the others are of {s.spearman.n}"
+    roles = {role: [name for name, s in summaries.items() if s.role == role] for role in ("control", "basis")}
+    named = [f"{role}: {', '.join(names)}" for role, names in roles.items() if names]
+    if named:
+        yield f"Dictionaries for comparison - {'; '.join(named)}"
+    if not roles["control"]:
+        yield (
+            "Missing control: a dictionary of random directions (--dictionary random@ID), or one trained on the "
+            'model with redrawn weights (role = "control")'
+        )
+
+
+def _explained(summaries: Sequence[DictionarySummary]) -> str:
+    first = summaries[0]
+    least = "at least " if first.protocol.endswith("-ci") else ""
+    return (
+        f"Protocol {first.protocol}, {least}{first.n_windows} windows a feature. Means are over features, intervals by "
+        "bootstrap over them; an explanation that found no pattern or predicts one level everywhere counts as 0. "
+        "null: mean 95 % point of the score with the predictions permuted over the windows."
     )
 
 

@@ -21,6 +21,8 @@ from autointerp.subject.random_directions import random_directions
 
 SAMPLE_TOKENS = 64
 N_SAMPLES = 16
+N_SOURCES = 200
+"""Sources read for a sample of the corpus."""
 
 
 def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
@@ -31,9 +33,8 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
         subject = load_model(config.model, dtype=config.harvest.dtype, device="auto")
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
         sample, n_tokens = _sample(config, subject, cache)
-        if not n_tokens:
-            raise UsageError(f"the corpus {config.corpus} holds no text; point --corpus at files with some")
-        findings.append(Finding("ok", "corpus", f"{config.corpus}, about {n_tokens:,} tokens"))
+        size = f"about {n_tokens:,} tokens" if n_tokens else "of unknown size; [harvest] n_tokens bounds it"
+        findings.append(Finding("ok" if n_tokens else "warn", "corpus", f"{config.corpus}, {size}"))
     except AutointerpError as error:
         return [*findings, Finding("fail", "model or corpus", str(error), "mend that first")]
     need = 0.0
@@ -57,12 +58,13 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
 
 
 def _sample(config: RunConfig, subject: Subject, cache: Path) -> tuple[torch.Tensor, int]:
-    """A few rows of the corpus's tokens, and how many it has by their share of its text."""
-    head = list(islice((source for source in open_sources(config.corpus, cache) if source.text.strip()), 200))
-    ids = [i for source in head for i in subject.encode_text([source.text])[0]]
-    characters = sum(len(source.text) for source in open_sources(config.corpus, cache))
-    shown = max(sum(len(source.text) for source in head), 1)
+    """A few rows of the corpus's tokens, and how many it has by the share of it that they took; 0 where not known."""
+    stream = open_sources(config.corpus, cache, config.harvest.text_column)
+    texts = (source.text for source in stream.read(None) if source.text.strip())
+    ids = [i for row in subject.encode_text(list(islice(texts, N_SOURCES))) for i in row]
+    if not ids:
+        raise UsageError(f"the corpus {config.corpus} holds no text; point --corpus at some that does")
     wanted = SAMPLE_TOKENS * N_SAMPLES
-    ids = (ids * (wanted // max(len(ids), 1) + 1))[:wanted] if ids else [0] * wanted
-    rows = torch.tensor(ids).reshape(N_SAMPLES, SAMPLE_TOKENS)
-    return rows, round(characters / shown * sum(len(subject.encode_text([s.text])[0]) for s in head))
+    rows = torch.tensor((ids * (wanted // len(ids) + 1))[:wanted]).reshape(N_SAMPLES, SAMPLE_TOKENS)
+    n_tokens = round(len(ids) / stream.share()) if stream.share() else 0
+    return rows, min(filter(None, (n_tokens, config.harvest.n_tokens)), default=0)

@@ -13,13 +13,13 @@ import numpy as np
 
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.encode import Reader, TextMask
-from autointerp.harvest.events import FORMAT_VERSION, Corpus
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.losses import measure_losses
 from autointerp.harvest.metrics import LossMetrics, dictionary_metrics, reconstruction_metrics
 from autointerp.harvest.plan import PassSettings
 from autointerp.harvest.shards import Shard
 from autointerp.harvest.stats import compute_stats
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import canonical_json, digest_file, write_atomically
 from autointerp.subject.model import Subject
 
@@ -34,7 +34,7 @@ def close_readers(
     started: float,
 ) -> None:
     """Write what follows from the finished shards; each reader's manifest last."""
-    n_shard = -(-corpus.n_row // settings.shard_rows)
+    n_shard = settings.n_shard(corpus)
     shards = {r.spec.id: [Shard(r.shard(index), corpus.context) for index in range(n_shard)] for r in readers}
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
     masked = text.count()

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autointerp.harvest.events import Corpus
+from autointerp.harvest.capture import capture_rows
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import seed_of
 from autointerp.subject.dictionaries import Dictionary, Sae
 from autointerp.subject.model import Subject
@@ -34,11 +35,8 @@ def spread_activations(subject: Subject, corpus: Corpus, hook_point: str) -> Flo
     spread = np.arange(0, corpus.n_row, max(1, corpus.n_tokens // MATCHED_TOKENS))
     for low in range(0, len(spread), _ROWS):
         rows = spread[low : low + _ROWS]
-        width = int(corpus.length[rows].max())
-        place = np.arange(width)
-        mask = torch.from_numpy((place >= corpus.first) & (place < corpus.length[rows, None]))
-        tokens = torch.from_numpy(corpus.tokens[rows, :width].astype(np.int64))
-        x = subject.capture(tokens, [hook_point])[hook_point][mask.to(subject.device)][:left].float()
+        captured, places = capture_rows(subject, corpus, rows, [hook_point])
+        x = captured[hook_point][torch.from_numpy(places.text).to(subject.device)][:left].float()
         pieces.append(x)
         left -= len(x)
         if left <= 0:

@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autointerp.errors import UsageError
-from autointerp.harvest.events import Corpus, is_finished
+from autointerp.harvest.capture import capture_rows
+from autointerp.harvest.events import is_finished
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.shards import shard_name
+from autointerp.harvest.tokens import Corpus, Places
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
@@ -50,31 +52,32 @@ class TextMask:
     """Which places of a corpus hold text to be looked at: neither BOS, padding, special tokens nor skipped places."""
 
     def __init__(self, corpus: Corpus, skip: int, *, special: bool) -> None:
-        """`skip` places after BOS are left out of every row, and special tokens inside the text unless `special`."""
+        """`skip` places after BOS of each document are left out, and special tokens in the text unless `special`."""
         self.corpus = corpus
         self.skip = skip
         names = [special or not text.startswith(SPECIAL) for text in corpus.vocabulary]
         self._is_text: Bool[np.ndarray, " d_vocab"] = np.array(names)
 
-    def of_rows(self, rows: Int[np.ndarray, " n"], width: int) -> Bool[np.ndarray, "n width"]:
-        """The first `width` places of some rows."""
-        place, corpus = np.arange(width), self.corpus
-        inside = (place >= corpus.first + self.skip) & (place < corpus.length[rows, None])
-        return np.asarray(inside & self._is_text[corpus.tokens[rows, :width]])
+    def of_rows(self, rows: Int[np.ndarray, " n"], places: Places) -> Bool[np.ndarray, "n width"]:
+        """Of some rows, whose places are given."""
+        tokens = self.corpus.tokens[rows, : places.text.shape[1]]
+        return np.asarray(places.text & (places.place >= self.corpus.first + self.skip) & self._is_text[tokens])
+
+    def of_document(self, tokens: Int[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+        """Of all places of one document."""
+        return np.asarray((np.arange(len(tokens)) >= self.corpus.first + self.skip) & self._is_text[tokens])
 
     def count(self) -> dict[str, int]:
         """How many places of the whole corpus are left out, by the first reason that applies."""
         corpus = self.corpus
         left = corpus.length - corpus.first
         counts = {
-            "bos": corpus.n_row * corpus.first,
+            "bos": len(corpus.length) * corpus.first,
             "padding": corpus.n_row * corpus.context - int(corpus.length.sum()),
             "position": int(np.minimum(left, self.skip).sum()),
         }
-        n_text = sum(
-            int(self.of_rows(np.arange(low, min(low + 1024, corpus.n_row)), corpus.context).sum())
-            for low in range(0, corpus.n_row, 1024)
-        )
+        stretches = (np.arange(low, min(low + 1024, corpus.n_row)) for low in range(0, corpus.n_row, 1024))
+        n_text = sum(int(self.of_rows(rows, corpus.places(rows)).sum()) for rows in stretches)
         return {**counts, "special": int(left.sum()) - counts["position"] - n_text}
 
 
@@ -131,12 +134,11 @@ def encode_rows(
 ) -> list[Encoded]:
     """Every reader's events of some rows, from one forward pass; slots count from `first_row`."""
     corpus = text.corpus
-    width = int(corpus.length[rows].max())
-    mask = text.of_rows(rows, width)
-    slots = ((rows[:, None] - first_row) * corpus.context + np.arange(width))[mask].astype(np.uint32)
-    keep = torch.from_numpy(mask).to(subject.device)
     hooks = {hook for r in readers for hook in (r.spec.hook_point, r.dictionary.hook_out)}
-    captured = subject.capture(torch.from_numpy(corpus.tokens[rows, :width].astype(np.int64)), sorted(hooks))
+    captured, places = capture_rows(subject, corpus, rows, sorted(hooks))
+    mask = text.of_rows(rows, places)
+    slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
+    keep = torch.from_numpy(mask).to(subject.device)
     at_hook = {hook: captured.pop(hook)[keep].float() for hook in sorted(hooks)}
     return [_encode(reader, at_hook, slots) for reader in readers]
 

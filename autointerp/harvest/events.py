@@ -1,22 +1,18 @@
-"""A harvest on disk, read without torch: tokens once, events by feature in shards, statistics, facts.
+"""A harvest on disk, read without torch: events by feature in shards, statistics, facts.
 
-    _corpus/tokens.bin           token ids, one document a row, right-padded; uint16 or uint32 [n_row, context]
-    _corpus/rows.safetensors     length and source number of each row
-    _corpus/corpus.json          what the tokens are: names of sources, vocabulary, digests; written last
-    _corpus/kept.safetensors     the rows whose events are all kept, where that is a sample
+    _corpus/                     the tokens; see `harvest.tokens`
     <dictionary>/plan.json       what the pass was started with; a resume with anything else is refused
     <dictionary>/shard-00000.safetensors   as `harvest.shards` says
     <dictionary>/stats.safetensors, facts.safetensors
     <dictionary>/manifest.json   the finished files with digests, what was masked, metrics; written last
 
 An event is one token on which one feature is active. Where a sample of the corpus is kept, readers see a corpus of the
-kept rows alone, numbered from 0, on which all activations are known. Arrays flow out; nothing here knows a model.
+kept documents alone, each a row, on which all activations are known. Arrays flow out; nothing here knows a model.
 """
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,15 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
 from autointerp.harvest.metrics import DictionaryMetrics
 from autointerp.harvest.shards import FeatureEvents, Shard
+from autointerp.harvest.tokens import Corpus, check_version
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
-
-FORMAT_VERSION = 2
-CORPUS_FOLDER = "_corpus"
-KEPT = "kept.safetensors"
 
 
 class StatsArrays(NamedTuple):
@@ -50,8 +44,8 @@ class StatsArrays(NamedTuple):
     """Counts in equal bins from 0 to max."""
     log_histogram: Int[np.ndarray, "d_sae log_bin"]
     """Counts in half-octaves up to max, the last bin ending there and the first holding all that is smaller."""
-    n_row: Int[np.ndarray, " d_sae"]
-    """Rows of the corpus with at least one active token."""
+    n_document: Int[np.ndarray, " d_sae"]
+    """Documents with at least one active token."""
     top_token: Int[np.ndarray, "d_sae 10"]
     """Tokens with the largest sum of activations, largest first; -1 where there are fewer."""
     top_token_count: Int[np.ndarray, "d_sae 10"]
@@ -73,89 +67,18 @@ class FactsArrays(NamedTuple):
     bottom_output_weight: Float[np.ndarray, "d_sae 20"]
 
 
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """The tokens of a harvest, one document a row: of all rows, or of the kept ones alone."""
+class PartDone(NamedTuple):
+    """What one part of a harvest left behind."""
 
-    folder: Path
-    name: str
-    digest: str
-    n_row: int
-    context: int
-    first: int
-    """Places at the start of a row that hold no text: 1 with BOS, else 0."""
-    n_tokens: int
-    """Tokens of all rows, kept or not, that are neither BOS nor padding."""
-    sources: tuple[str, ...]
-    vocabulary: tuple[str, ...]
-    """Escaped text of each token id."""
-    kept: Int[np.ndarray, " n_kept"] | None = None
-    """Numbers of the rows whose events are kept, ascending; None where all are."""
-    is_whole: bool = True
-    """Whether all rows are seen here, or only the kept ones."""
+    part: HarvestPart
+    shards: dict[str, list[str]]
+    """Names of its shard files by dictionary id."""
 
-    @classmethod
-    def open(cls, harvest: Path) -> "Corpus":
-        """The finished corpus of a harvest folder; of a kept sample only the rows that are in it.
 
-        Raises:
-            UsageError: there is none, or another version of autointerp made it.
-            RunError: it is damaged.
-        """
-        return cls.open_whole(harvest).seen
-
-    @classmethod
-    def open_whole(cls, harvest: Path) -> "Corpus":
-        """As `open`, with all rows."""
-        path = harvest / CORPUS_FOLDER / "corpus.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            _check_version(values, path.parent)
-            names = ("name", "digest", "n_row", "context", "first", "n_tokens")
-            kept = path.parent / KEPT
-            return cls(
-                folder=harvest / CORPUS_FOLDER,
-                kept=np.asarray(map_arrays(kept)[0]["row"]) if kept.is_file() else None,
-                sources=tuple(values["sources"]),
-                vocabulary=tuple(values["vocabulary"]),
-                **{name: values[name] for name in names},
-            )
-        except FileNotFoundError:
-            raise UsageError(f"{harvest} holds no finished corpus; run `autointerp harvest` first") from None
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{path} is damaged; run the harvest again in a new folder") from None
-
-    @property
-    def seen(self) -> "Corpus":
-        """The kept rows alone."""
-        return self if self.kept is None else replace(self, is_whole=False, n_row=len(self.kept))
-
-    @cached_property
-    def tokens(self) -> Int[np.ndarray, "n_row context"]:
-        """Token ids, memory-mapped."""
-        path = self.folder / "tokens.bin"
-        kind = np.uint16 if len(self.vocabulary) <= 2**16 else np.uint32
-        shape = len(self._rows["length"]), self.context
-        if not path.is_file() or path.stat().st_size != shape[0] * shape[1] * np.dtype(kind).itemsize:
-            raise RunError(f"{path} is missing or cut short; run the harvest again in a new folder")
-        return self._seen(np.memmap(path, dtype=kind, mode="r", shape=shape))
-
-    def _seen(self, of_all_rows: np.ndarray) -> np.ndarray:
-        return of_all_rows if self.is_whole or self.kept is None else of_all_rows[self.kept]
-
-    @cached_property
-    def _rows(self) -> dict[str, np.ndarray]:
-        return map_arrays(self.folder / "rows.safetensors")[0]
-
-    @cached_property
-    def length(self) -> Int[np.ndarray, " n_row"]:
-        """Tokens in each row, BOS included."""
-        return np.asarray(self._seen(self._rows["length"]), dtype=np.int64)
-
-    @cached_property
-    def source(self) -> Int[np.ndarray, " n_row"]:
-        """Number of each row's source in `sources`."""
-        return np.asarray(self._seen(self._rows["source"]), dtype=np.int64)
+def shards_of(folder: Path, part: HarvestPart) -> list[str]:
+    """Names of the shards of one part that a dictionary's folder holds, in order."""
+    names = sorted(path.name for path in folder.glob("shard-*.safetensors"))
+    return [name for name in names if int(name[6:11]) % part.of == part.number]
 
 
 def is_finished(folder: Path) -> bool:
@@ -182,19 +105,11 @@ def digests(folder: Path) -> dict[str, str]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        _check_version(values, folder)
+        check_version(values, folder)
     except (ValueError, KeyError, TypeError):
         raise RunError(_damaged_manifest(folder)) from None
     manifest: dict[str, Any] = values
     return manifest
-
-
-def _check_version(values: dict[str, Any], folder: Path) -> None:
-    if values["format_version"] != FORMAT_VERSION:
-        raise UsageError(
-            f"{folder} was harvested by another version of autointerp (format {values['format_version']}, this one "
-            f"reads {FORMAT_VERSION}); move {folder.parent} away and run the harvest again, or choose another --out"
-        )
 
 
 def _damaged_manifest(folder: Path) -> str:
@@ -257,7 +172,7 @@ class Harvest:
         return RowEvents(feature, slot - first, value)
 
     def strongest(self, feature: int) -> FeatureEvents:
-        """Events in the feature's strongest windows over all rows, kept or not; slots count rows of the whole corpus.
+        """Events in the feature's strongest windows over all documents, kept or not; slots are those of `corpus.whole`.
 
         Empty where all rows are kept: then they are among `read`.
         """

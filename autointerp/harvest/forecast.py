@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from autointerp.errors import UsageError
 from autointerp.harvest.encode import Reader
-from autointerp.harvest.events import Corpus
 from autointerp.harvest.plan import PassSettings
 from autointerp.harvest.sample import WINDOW
 from autointerp.harvest.sort import EVENTS_A_RUN
+from autointerp.harvest.tokens import Corpus
 
 BYTES_AN_EVENT = 6.1
 """Position, value, and the checksums' share."""
@@ -41,8 +41,11 @@ class Forecast(NamedTuple):
 def forecast(
     readers: Sequence[Reader], l0: Mapping[str, float], corpus: Corpus, settings: PassSettings, seconds: float
 ) -> Forecast:
-    """From each reader's active features a token in one batch, and the seconds that all batches would take."""
-    n_shard = -(-corpus.n_row // settings.shard_rows)
+    """From each reader's active features a token in one batch, and the seconds that all batches would take.
+
+    Disk is for the missing shards of all parts, which share it.
+    """
+    n_shard = settings.n_shard(corpus)
     shard_tokens = corpus.n_tokens / n_shard
     disk = memory = 0.0
     for reader in readers:
@@ -52,7 +55,8 @@ def forecast(
         if settings.keep == "sample":
             in_windows = min(settings.keep_strongest * (1 + WINDOW * active / d_sae), active * shard_tokens / d_sae)
             a_shard += d_sae * (24.0 + BYTES_AN_EVENT * in_windows)
-        disk += events * BYTES_AN_EVENT + n_shard * a_shard
+        missing = sum(not reader.shard(index).is_file() for index in range(n_shard)) / n_shard
+        disk += (events * BYTES_AN_EVENT + n_shard * a_shard) * missing
         disk += d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
         memory += active * shard_tokens * BYTES_AN_EVENT_IN_MEMORY + EVENTS_A_RUN * BYTES_AN_EVENT_IN_A_RUN
     return Forecast(disk, memory, seconds)

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import torch
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.encode import Reader
-from autointerp.harvest.events import FORMAT_VERSION, Corpus
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import canonical_json, write_atomically
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,26 @@ class PassSettings:
     keep_strongest: int = 0
     """With `sample`: windows a feature and shard kept beside them."""
     skip_tokens: int = 0
-    """Places after BOS that are masked in every row."""
+    """Places after BOS that are masked in every document."""
     special_tokens: bool = False
     """Whether special tokens inside the text are looked at like others."""
     max_norm: float | None = None
     """Tokens of a larger norm are masked; in multiples of the median norm at the hook point."""
+    part: HarvestPart | None = None
+    """Only every `of`-th shard from `number` on, and nothing is closed; no shard's bytes depend on it."""
+
+    def n_shard(self, corpus: Corpus) -> int:
+        """Shards of all parts."""
+        return -(-corpus.n_row // self.shard_rows)
+
+    def shards(self, corpus: Corpus) -> list[int]:
+        """The shards to make."""
+        every = range(self.n_shard(corpus))
+        return list(every if self.part is None else every[self.part.number :: self.part.of])
+
+    def rows(self, corpus: Corpus, index: int) -> slice:
+        """The rows of a shard."""
+        return slice(index * self.shard_rows, min((index + 1) * self.shard_rows, corpus.n_row))
 
 
 def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> tuple[list[Reader], PassSettings]:
@@ -96,7 +112,7 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
     return {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
-        **asdict(settings),
+        **{key: value for key, value in asdict(settings).items() if key != "part"},
         "corpus": corpus.digest,
         "context": corpus.context,
         "model": reader.spec.model,
@@ -108,9 +124,13 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
 
 
 def halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
-    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard was made with the whole."""
+    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard may have the whole one."""
     smaller = max(settings.batch_size // 2, 1)
-    if settings.batch_size == 1 or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers):
+    if (
+        settings.batch_size == 1
+        or settings.part is not None
+        or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers)
+    ):
         raise UsageError(
             f"the GPU has too little memory for batches of {settings.batch_size} rows; "
             f"set [harvest] batch_size to {smaller} or context lower"

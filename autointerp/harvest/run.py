@@ -7,21 +7,47 @@ shard is a function of the configuration and its index alone, so a killed pass g
 import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from autointerp.harvest.close import close_readers
 from autointerp.harvest.encode import Encoded, Events, Reader, TextMask, encode_rows
-from autointerp.harvest.events import FORMAT_VERSION, Corpus, free_bytes
+from autointerp.harvest.events import free_bytes
 from autointerp.harvest.forecast import Forecast, check_disk, forecast
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.plan import PassSettings, halve_batch, open_plans
-from autointerp.harvest.sample import keep_rows, strongest_windows, totals
+from autointerp.harvest.sample import keep_documents, shard_documents, strongest_windows, totals
 from autointerp.harvest.shards import write_shard
 from autointerp.harvest.sort import Sorter
 from autointerp.harvest.tokenise import Progress
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.subject.model import Subject
+
+
+def open_pass(
+    subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, note: Callable[[str], None]
+) -> tuple[list[Reader], PassSettings]:
+    """Write plans, or hold this start against earlier ones; the unfinished readers and the settings in force.
+
+    `note` says what the pass will need.
+
+    Raises:
+        UsageError: an earlier start used other settings, or the disk cannot hold the events.
+    """
+    readers = [reader for reader in readers if not reader.done]
+    if not readers:
+        return [], settings
+    torch.set_num_threads(settings.threads)
+    readers, settings = open_plans(readers, corpus, settings)
+    work = _Work.find(readers, corpus, settings)
+    left = work.n_tokens - work.n_done
+    if left:
+        need, settings = _probe(subject, readers, corpus, settings, left)
+        note(f"the harvest of {', '.join(r.spec.id for r in readers)} will need {need}")
+        check_disk(readers[0].folder.parent, need.disk_bytes, free_bytes)
+    return readers, settings
 
 
 def run_pass(
@@ -30,61 +56,53 @@ def run_pass(
     corpus: Corpus,
     settings: PassSettings,
     progress: Progress,
-    note: Callable[[str], None],
     loss_tokens: int = 0,
 ) -> None:
     """Harvest every reader over the whole corpus with one forward pass per batch, then close each.
 
-    Before the pass `note` says what it will need. Progress counts tokens.
+    Readers and settings are `open_pass`'s. Of a part only its own shards are made, and nothing is closed. Progress
+    counts tokens.
 
     Raises:
-        UsageError: an earlier start used other settings, or the disk cannot hold the events.
+        UsageError: the GPU has too little memory.
         RunError: an activation is NaN or infinite.
     """
     started = time.monotonic()
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    readers = [reader for reader in readers if not reader.done]
     if not readers:
         return
-    torch.set_num_threads(settings.threads)
-    readers, settings = harvest_shards(subject, readers, corpus, settings, progress, note)
-    close_readers(subject, readers, corpus, settings, loss_tokens, began, started)
+    stage = f"harvest {', '.join(r.spec.id for r in readers)}"
+    work = _Work.find(readers, corpus, settings)
+    done = work.n_done
+    progress(stage, done, work.n_tokens)
+    for index, missing in work.missing.items():
+
+        def tell(n: int, before: int = done) -> None:
+            progress(stage, before + n, work.n_tokens)
+
+        settings = _harvest_shard(subject, missing, corpus, settings, index, tell)
+        done += corpus.count_tokens(settings.rows(corpus, index))
+        progress(stage, done, work.n_tokens)
+    if settings.part is None:
+        close_readers(subject, readers, corpus, settings, loss_tokens, began, started)
 
 
-def harvest_shards(
-    subject: Subject,
-    readers: Sequence[Reader],
-    corpus: Corpus,
-    settings: PassSettings,
-    progress: Progress,
-    note: Callable[[str], None],
-) -> tuple[list[Reader], PassSettings]:
-    """Write every missing shard; returns the readers and settings as planned.
+class _Work(NamedTuple):
+    """What a pass, or its part, has to do."""
 
-    Raises:
-        As `run_pass`.
-    """
-    planned, settings = open_plans(readers, corpus, settings)
-    n_shard = -(-corpus.n_row // settings.shard_rows)
-    missing = [[reader for reader in planned if not reader.shard(i).is_file()] for i in range(n_shard)]
-    tokens_of = np.add.reduceat(corpus.length - corpus.first, np.arange(0, corpus.n_row, settings.shard_rows))
-    left = int(tokens_of[[bool(m) for m in missing]].sum())
-    if left:
-        need, settings = _probe(subject, planned, corpus, settings, left)
-        note(f"the harvest of {', '.join(r.spec.id for r in planned)} will need {need}")
-        check_disk(planned[0].folder.parent, need.disk_bytes, free_bytes)
-    done = corpus.n_tokens - left
-    stage = f"harvest {', '.join(r.spec.id for r in planned)}"
-    for index in range(n_shard):
-        if missing[index]:
+    missing: dict[int, list[Reader]]
+    """By shard, the readers that lack it."""
+    n_tokens: int
+    """Of all shards to make, finished ones included."""
+    n_done: int
 
-            def tell(n: int, before: int = done) -> None:
-                progress(stage, before + n, corpus.n_tokens)
-
-            settings = _harvest_shard(subject, missing[index], corpus, settings, index, tell)
-            done += int(tokens_of[index])
-        progress(stage, done, corpus.n_tokens)
-    return planned, settings
+    @classmethod
+    def find(cls, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> "_Work":
+        """What is on disk now."""
+        lacking = {i: [r for r in readers if not r.shard(i).is_file()] for i in settings.shards(corpus)}
+        n_tokens = {i: corpus.count_tokens(settings.rows(corpus, i)) for i in lacking}
+        n_done = sum(n for i, n in n_tokens.items() if not lacking[i])
+        return cls({i: missing for i, missing in lacking.items() if missing}, sum(n_tokens.values()), n_done)
 
 
 def _probe(
@@ -101,7 +119,7 @@ def _probe(
         except torch.cuda.OutOfMemoryError:
             settings = halve_batch(readers, corpus, settings)
     seconds = time.monotonic() - began
-    n_tokens = int((corpus.length[rows] - corpus.first).sum())
+    n_tokens = corpus.count_tokens(slice(0, len(rows)))
     l0 = {r.spec.id: len(e.value) / max(n_tokens, 1) for r, e in zip(readers, events, strict=True)}
     return forecast(readers, l0, corpus, settings, seconds / max(n_tokens, 1) * left), settings
 
@@ -153,26 +171,26 @@ def _collect_shard(
     tell: Callable[[int], None],
 ) -> list[_Piece]:
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
-    first = index * settings.shard_rows
-    last = min(first + settings.shard_rows, corpus.n_row)
-    pieces = [_Piece((last - first) * corpus.context, reader.spec.d_sae) for reader in readers]
+    stretch = settings.rows(corpus, index)
+    n_slot = (stretch.stop - stretch.start) * corpus.context
+    pieces = [_Piece(n_slot, reader.spec.d_sae) for reader in readers]
     seen = 0
-    for rows, encoded in _a_batch_late(subject, readers, text, settings.batch_size, first, last):
+    for rows, encoded in _a_batch_late(subject, readers, text, settings.batch_size, stretch):
         for piece, one in zip(pieces, encoded, strict=True):
             piece.add(one.collect())
-        seen += int((corpus.length[rows] - corpus.first).sum())
+        seen += corpus.count_tokens(slice(int(rows[0]), int(rows[-1]) + 1))
         tell(seen)
     return pieces
 
 
 def _a_batch_late(
-    subject: Subject, readers: Sequence[Reader], text: TextMask, size: int, first: int, last: int
+    subject: Subject, readers: Sequence[Reader], text: TextMask, size: int, stretch: slice
 ) -> Iterator[tuple[np.ndarray, list[Encoded]]]:
     """A shard's batches, each given when the next is under way, so that its copies from the device are over."""
     waiting: tuple[np.ndarray, list[Encoded]] | None = None
-    for low in range(first, last, size):
-        rows = np.arange(low, min(low + size, last))
-        encoded = encode_rows(subject, readers, text, rows, first)
+    for low in range(stretch.start, stretch.stop, size):
+        rows = np.arange(low, min(low + size, stretch.stop))
+        encoded = encode_rows(subject, readers, text, rows, stretch.start)
         if waiting is not None:
             yield waiting
         waiting = rows, encoded
@@ -182,27 +200,24 @@ def _a_batch_late(
 
 def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings, index: int) -> None:
     """Commit one shard, reduced to what is kept."""
-    first_row = index * settings.shard_rows
-    n_row = min(settings.shard_rows, corpus.n_row - first_row)
+    rows = settings.rows(corpus, index)
     events, strongest = piece.sorter.finish(), None
     masked = np.concatenate(piece.masked)
     more = {"sums": piece.sums, "sum_in": piece.sum_in}
-    first_kept = first_row
+    first_kept = rows.start
     if corpus.kept is not None:
-        kept = np.zeros(n_row, np.bool_)
-        first_kept, last_kept = np.searchsorted(corpus.kept, [first_row, first_row + n_row]).tolist()
-        kept[corpus.kept[first_kept:last_kept] - first_row] = True
-        more |= totals(events, corpus.context)
-        strongest = strongest_windows(events, settings.keep_strongest, corpus.context)
-        events = keep_rows(events, kept, corpus.context)
-        row, place = np.divmod(masked, np.uint32(corpus.context))
-        masked = ((np.cumsum(kept) - 1)[row] * corpus.context + place)[kept[row]]
+        documents = shard_documents(corpus, rows)
+        first_kept = documents.first_kept
+        more |= totals(events, documents)
+        strongest = strongest_windows(events, settings.keep_strongest, documents)
+        events = keep_documents(events, documents)
+        masked = documents.position[masked[documents.is_kept[masked]]]
     meta = {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
-        "first_row": first_row,
+        "first_row": rows.start,
         "first_kept": first_kept,
-        "n_row": n_row,
+        "n_row": rows.stop - rows.start,
         "n_token": piece.n_token,
         "n_outlier": sum(map(len, piece.masked)),
     }

@@ -1,14 +1,17 @@
 """What a harvest that keeps a sample keeps: some documents whole, the strongest windows, and sums of the rest.
 
-A corpus or one shard's events flow in; rows, smaller shards and sums flow out. Nothing depends on batches or workers:
-rows are drawn by hash, windows are chosen within a shard. Knows no model and no torch.
+A corpus or one shard's events flow in; documents, smaller shards and sums flow out. Nothing depends on batches or
+workers: documents are drawn by hash, windows are chosen within a shard. Knows no model and no torch.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from autointerp.harvest.events import Corpus
+from autointerp.errors import UsageError
 from autointerp.harvest.shards import ShardArrays
+from autointerp.harvest.tokens import Corpus
 from autointerp.provenance import seed_of
 
 WINDOW = 64
@@ -16,9 +19,9 @@ WINDOW = 64
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def draw_rows(corpus: Corpus, keep_tokens: int) -> Int[np.ndarray, " n"]:
-    """The rows of the corpus with the smallest hashes whose tokens are at least `keep_tokens` together, ascending."""
-    order = np.argsort(_hashes(corpus.n_row, seed_of(corpus.digest)), kind="stable")
+def draw_documents(corpus: Corpus, keep_tokens: int) -> Int[np.ndarray, " n"]:
+    """The documents with the smallest hashes whose tokens are at least `keep_tokens` together, ascending."""
+    order = np.argsort(_hashes(len(corpus.length), seed_of(corpus.digest)), kind="stable")
     n = int(np.searchsorted(np.cumsum(corpus.length[order] - corpus.first), keep_tokens)) + 1
     return np.sort(order[:n])
 
@@ -32,13 +35,46 @@ def _hashes(n: int, seed: int) -> Int[np.ndarray, " n"]:
         return x ^ (x >> np.uint64(31))
 
 
+class ShardDocuments(NamedTuple):
+    """Where a shard's slots stand in documents, and which of these are kept."""
+
+    document: Int[np.ndarray, " n_slot"]
+    """Number of each slot's document."""
+    is_kept: Bool[np.ndarray, " n_slot"]
+    position: Int[np.ndarray, " n_slot"]
+    """Slot among the shard's kept documents, each in a row of its own; 0 where not kept."""
+    first_kept: int
+    """Kept documents before the shard."""
+
+
+def shard_documents(corpus: Corpus, rows: slice) -> ShardDocuments:
+    """The documents of a shard's rows, in a corpus of which a sample is kept.
+
+    Raises:
+        UsageError: the kept ones need more slots than 32 bits count.
+    """
+    slots = np.arange(rows.start * corpus.context, rows.stop * corpus.context)
+    document = corpus.document_of(slots)
+    kept = np.zeros(0, np.int64) if corpus.kept is None else corpus.kept
+    first_kept, last_kept = np.searchsorted(kept, [document[0], document[-1] + 1]).tolist()
+    if (last_kept - first_kept) * corpus.context > 2**32:
+        raise UsageError(
+            f"{last_kept - first_kept:,} kept documents of {corpus.context} places are too many for one shard; "
+            f"set [harvest] shard_tokens lower"
+        )
+    number = np.searchsorted(kept, document)
+    is_kept = (number < last_kept) & (kept[np.minimum(number, len(kept) - 1)] == document)
+    position = (number - first_kept) * corpus.context + slots - corpus.start[document]
+    return ShardDocuments(document, is_kept, np.where(is_kept, position, 0).astype(np.uint32), first_kept)
+
+
 def feature_of(shard: ShardArrays) -> Int[np.ndarray, " n_event"]:
     """The feature of each event."""
     return np.repeat(np.arange(len(shard.indptr) - 1), np.diff(shard.indptr))
 
 
-def totals(shard: ShardArrays, context: int) -> dict[str, np.ndarray]:
-    """Active tokens, rows, sum and maximum of each feature over a whole shard."""
+def totals(shard: ShardArrays, documents: ShardDocuments) -> dict[str, np.ndarray]:
+    """Active tokens, documents, sum and maximum of each feature over a whole shard."""
     d_sae = len(shard.indptr) - 1
     n_active = np.diff(shard.indptr)
     some = np.flatnonzero(n_active)
@@ -47,26 +83,24 @@ def totals(shard: ShardArrays, context: int) -> dict[str, np.ndarray]:
         total[some] = np.add.reduceat(shard.value.astype(np.float64), shard.indptr[some])
         largest[some] = np.maximum.reduceat(shard.value, shard.indptr[some])
     feature = feature_of(shard)
-    n_row = np.bincount(feature[_first_of_row(shard, feature, context)], minlength=d_sae)
-    return {"n_active": n_active.astype(np.uint32), "n_row": n_row.astype(np.uint32), "total": total, "max": largest}
+    first = first_of_document(feature, documents.document[shard.position])
+    n_document = np.bincount(feature[first], minlength=d_sae).astype(np.uint32)
+    return {"n_active": n_active.astype(np.uint32), "n_document": n_document, "total": total, "max": largest}
 
 
-def keep_rows(shard: ShardArrays, kept: Bool[np.ndarray, " n_row"], context: int) -> ShardArrays:
-    """The events of the kept rows of a shard, positions counting kept rows."""
-    row, place = np.divmod(shard.position, np.uint32(context))
-    number = np.cumsum(kept) - 1
-    stays = kept[row]
+def keep_documents(shard: ShardArrays, documents: ShardDocuments) -> ShardArrays:
+    """The events of the kept documents of a shard, positions counting these."""
+    stays = documents.is_kept[shard.position]
     indptr = np.concatenate([[0], np.cumsum(stays)])[shard.indptr]
-    position = number[row[stays]] * context + place[stays]
-    return ShardArrays(indptr, position.astype(np.uint32), shard.value[stays])
+    return ShardArrays(indptr, documents.position[shard.position[stays]], shard.value[stays])
 
 
-def strongest_windows(shard: ShardArrays, n: int, context: int) -> ShardArrays:
-    """Each feature's events in the windows around its n largest activations, one a row; ties keep corpus order."""
+def strongest_windows(shard: ShardArrays, n: int, documents: ShardDocuments) -> ShardArrays:
+    """Each feature's events in the windows around its n largest activations, one a document; ties keep corpus order."""
     if not len(shard.value):
         return shard
     feature = feature_of(shard)
-    start = np.flatnonzero(_first_of_row(shard, feature, context))
+    start = np.flatnonzero(first_of_document(feature, documents.document[shard.position]))
     size = np.diff(start, append=len(feature))
     largest = np.maximum.reduceat(shard.value, start)
     order = np.lexsort((-largest, feature[start]))
@@ -82,11 +116,10 @@ def strongest_windows(shard: ShardArrays, n: int, context: int) -> ShardArrays:
     return ShardArrays(indptr, shard.position[stays], shard.value[stays])
 
 
-def _first_of_row(
-    shard: ShardArrays, feature: Int[np.ndarray, " n_event"], context: int
+def first_of_document(
+    feature: Int[np.ndarray, " n_event"], document: Int[np.ndarray, " n_event"]
 ) -> Bool[np.ndarray, " n_event"]:
-    """True at each feature's first event of a row."""
-    row = shard.position // np.uint32(context)
-    first = np.ones(len(row), np.bool_)
-    first[1:] = (row[1:] != row[:-1]) | (feature[1:] != feature[:-1])
+    """True at each feature's first event of a document, events by feature and slot."""
+    first = np.ones(len(document), np.bool_)
+    first[1:] = (document[1:] != document[:-1]) | (feature[1:] != feature[:-1])
     return first

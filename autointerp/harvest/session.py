@@ -7,31 +7,46 @@ control whose model is redrawn has its own.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX, DictionaryConfig, RunConfig
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.controls import draw_control, spread_activations
 from autointerp.harvest.encode import Reader
-from autointerp.harvest.events import KEPT, Corpus
 from autointerp.harvest.plan import PassSettings, read_plan
-from autointerp.harvest.run import run_pass
-from autointerp.harvest.sample import draw_rows
+from autointerp.harvest.run import open_pass, run_pass
+from autointerp.harvest.sample import draw_documents
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
+from autointerp.harvest.tokens import KEPT, Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
+from autointerp.subject.packing import check_packing
 from autointerp.subject.tails import BothTails
 
 MOST_CONTEXT = 1024
+
+
+class PartWork(NamedTuple):
+    """Which part of a harvest this process makes, and how it takes turns with the others."""
+
+    part: HarvestPart | None
+    """None for all of it."""
+    turn: Callable[[], AbstractContextManager[None]]
+    """What all parts need is written inside; one of them is at a time."""
+
+
+WHOLE = PartWork(None, contextlib.nullcontext)
 
 
 def harvest_dictionaries(
@@ -41,8 +56,9 @@ def harvest_dictionaries(
     cache: Path,
     progress: Progress,
     note: Callable[[str], None],
+    work: PartWork = WHOLE,
 ) -> None:
-    """Harvest the missing dictionaries of a run.
+    """Harvest the missing dictionaries of a run, or one part of them that other processes complete.
 
     Raises:
         UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
@@ -56,7 +72,9 @@ def harvest_dictionaries(
             loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
-            corpus = _corpus(harvest, config, subject, [dictionary for _, dictionary in loaded], cache, progress, note)
+            with work.turn():
+                everything = [dictionary for _, dictionary in loaded]
+                corpus = _corpus(harvest, config, subject, everything, cache, progress, note)
             readers = []
             for d, dictionary in group:
                 for remark in remarks[d.id]:
@@ -65,8 +83,10 @@ def harvest_dictionaries(
                     progress(f"draw {d.id}", 0, 0)
                     dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
                 readers.append(_reader(harvest, config, d, dictionary, subject, corpus))
-            settings = _settings(config, corpus, device)
-            run_pass(subject, readers, corpus, settings, progress, note, config.harvest.loss_tokens)
+            with work.turn():
+                asked = _settings(config, corpus, device, work.part)
+                readers, settings = open_pass(subject, readers, corpus, asked, note)
+            run_pass(subject, readers, corpus, settings, progress, config.harvest.loss_tokens)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
@@ -102,7 +122,7 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
+def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart | None) -> PassSettings:
     return PassSettings(
         batch_size=config.harvest.batch_size,
         shard_rows=max(1, config.harvest.shard_tokens // corpus.context),
@@ -115,6 +135,7 @@ def _settings(config: RunConfig, corpus: Corpus, device: str) -> PassSettings:
         skip_tokens=config.harvest.skip_tokens,
         special_tokens=config.harvest.special_tokens,
         max_norm=config.harvest.max_norm,
+        part=part,
     )
 
 
@@ -157,31 +178,47 @@ def _corpus(
     """The run's tokens, written once; every later pass must tokenise alike."""
     bos = _bos(config, subject, dictionaries)
     encoding = Encoding(
-        encode=lambda text: subject.encode_text([text])[0],
+        encode=subject.encode_text,
         vocabulary=tuple(subject.vocabulary()),
         bos=bos,
         pad=bos if bos is not None else 0,
         context=config.harvest.context or min(subject.n_ctx, MOST_CONTEXT),
+        pack=config.harvest.pack,
     )
     if encoding.context > subject.n_ctx:
         raise UsageError(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
-    corpus = write_corpus(harvest, corpus_name(config.corpus), open_sources(config.corpus, cache), encoding, progress)
-    if corpus.context != encoding.context or corpus.first != int(bos is not None):
+    if encoding.pack:
+        check_packing(
+            subject, sorted({hook for d in dictionaries for hook in (d.hook_point, d.hook_out)}), encoding.context
+        )
+    corpus = write_corpus(
+        harvest,
+        corpus_name(config.corpus),
+        lambda: open_sources(config.corpus, cache, config.harvest.text_column),
+        encoding,
+        progress,
+        note,
+        config.harvest.n_tokens,
+    )
+    made = (corpus.context, corpus.first, corpus.packed)
+    if made != (encoding.context, int(bos is not None), encoding.pack):
         raise UsageError(
-            f"{harvest} was tokenised with context {corpus.context} and {'a' if corpus.first else 'no'} BOS, which "
-            f"these dictionaries do not want; choose another --out for them"
+            f"{harvest} was tokenised with context {corpus.context}, {'a' if corpus.first else 'no'} BOS and "
+            f"{'packed' if corpus.packed else 'unpacked'} rows, which these dictionaries or settings do not want; "
+            f"choose another --out for them"
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)
-    return _with_kept_rows(harvest, config, corpus)
+    return _with_kept_documents(harvest, config, corpus)
 
 
-def _with_kept_rows(harvest: Path, config: RunConfig, corpus: Corpus) -> Corpus:
-    """The corpus knowing which rows are kept: one choice for all dictionaries of a run, made before the first shard."""
+def _with_kept_documents(harvest: Path, config: RunConfig, corpus: Corpus) -> Corpus:
+    """The corpus knowing which documents are kept: one choice for all dictionaries of a run, made before any plan."""
     asked = config.harvest.keep, config.harvest.keep_tokens if config.harvest.keep == "sample" else 0
-    for path in sorted(harvest.glob("*/plan.json")):
+    plans = sorted(harvest.glob("*/plan.json"))
+    for path in plans:
         plan = read_plan(path)
         if (plan["keep"], plan["keep_tokens"]) != asked:
             raise UsageError(
@@ -189,8 +226,10 @@ def _with_kept_rows(harvest: Path, config: RunConfig, corpus: Corpus) -> Corpus:
                 f"all dictionaries of a run keep the same documents, so set [harvest] to that, or choose another --out"
             )
     path = corpus.folder / KEPT
-    if config.harvest.keep == "sample" and not path.is_file():
-        save_arrays(path, {"row": draw_rows(corpus, config.harvest.keep_tokens).astype(np.uint32)})
+    if config.harvest.keep == "all":
+        path.unlink(missing_ok=True)
+    elif not plans or not path.is_file():
+        save_arrays(path, {"document": draw_documents(corpus, config.harvest.keep_tokens)})
     return Corpus.open_whole(harvest)
 
 

@@ -1,13 +1,14 @@
 """One shard of a harvest: a stretch of the corpus, its events by feature, and sums over all that was seen there.
 
-    indptr [d_sae + 1], position [n_event], value [n_event]   events of the rows that are kept, feature-major
+    indptr [d_sae + 1], position [n_event], value [n_event]   events of the kept documents, feature-major
     check [blocks]                                            CRC-32 of eight features' positions and values
     masked [n]                                                positions whose norm was too large to be looked at
     sums [name], sum_in [d_out]                               what a dictionary's metrics need, in float64
 
-`position` is row * context + place in the row, counted from the shard's first row among those that are kept. `value`
+`position` is row * context + place in the row, counted from the shard's first row; where a sample is kept, each kept
+document is a row of its own, and rows count from the shard's first such. `value`
 is fp16 after division by the shard's power of two, which stands in its header. In a harvest that keeps a sample the
-shard also holds, over all its rows, `n_active`, `n_row`, `max` and `total` of each feature, and each feature's
+shard also holds, over all its rows, `n_active`, `n_document`, `max` and `total` of each feature, and each feature's
 strongest windows as `strongest_indptr`, `strongest_position`, `strongest_value` and `strongest_check`, whose positions
 count all the shard's rows. Knows no model.
 """
@@ -182,7 +183,7 @@ class Shard:
             first_row, first_kept, exponent, self.n_token, self.n_outlier = (int(str(meta[name])) for name in names)
             scale = 2.0**exponent
             self.events = EventTable(path, arrays, "", first_kept * context, scale)
-            """Of the kept rows; slots count kept rows."""
+            """Of the kept documents; slots as in `Corpus.seen`."""
             self.strongest = (
                 EventTable(path, arrays, "strongest_", first_row * context, scale)
                 if "strongest_indptr" in arrays
@@ -196,12 +197,12 @@ class Shard:
 
     @property
     def n_event(self) -> int:
-        """Events of the kept rows."""
+        """Events of the kept documents."""
         return int(self.events.indptr[-1])
 
     @property
     def masked(self) -> Int[np.ndarray, " n"]:
-        """Slots of kept rows whose activations were too large to be looked at, ascending."""
+        """Slots of kept documents whose activations were too large to be looked at, ascending."""
         return np.asarray(self.more["masked"].astype(np.int64) + self.events.first_slot)
 
     def verify(self) -> None:

@@ -1,7 +1,7 @@
 """Per-feature statistics of a finished harvest, from its shards alone.
 
-Shards flow in, `StatsArrays` flow out, a few million events in memory at a time. Exact over the kept rows; where these
-are a sample, counts, sums and maxima are still exact over all rows, and quantiles, histograms and top tokens are the
+Shards flow in, `StatsArrays` flow out, a few million events in memory at a time. Exact over the kept documents; where
+these are a sample, counts, sums and maxima are still exact over all, and quantiles, histograms and top tokens are the
 sample's: with n kept activations a quantile's rank is off by more than 1/sqrt(n) in one feature of twenty at most, as
 long as documents are independent. Knows no model and no torch.
 """
@@ -13,8 +13,10 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from autointerp.format import MIN_DISTINCT_FOR_DECILES, level_edges
-from autointerp.harvest.events import Corpus, StatsArrays
+from autointerp.harvest.events import StatsArrays
+from autointerp.harvest.sample import first_of_document
 from autointerp.harvest.shards import Shard
+from autointerp.harvest.tokens import Corpus
 
 N_BINS = 24
 N_LOG_BINS = 24
@@ -36,7 +38,7 @@ def compute_stats(shards: Sequence[Shard], d_sae: int, corpus: Corpus) -> StatsA
         by_rank=np.ones(d_sae, np.bool_),
         histogram=np.zeros((d_sae, N_BINS), np.int64),
         log_histogram=np.zeros((d_sae, N_LOG_BINS), np.int64),
-        n_row=np.zeros(d_sae, np.int64),
+        n_document=np.zeros(d_sae, np.int64),
         top_token=np.full((d_sae, N_TOP_TOKENS), -1, np.int32),
         top_token_count=np.zeros((d_sae, N_TOP_TOKENS), np.int64),
         top_token_total=np.zeros((d_sae, N_TOP_TOKENS), np.float64),
@@ -47,7 +49,7 @@ def compute_stats(shards: Sequence[Shard], d_sae: int, corpus: Corpus) -> StatsA
     tokens = corpus.tokens.reshape(-1)
     for low, high in _blocks(shards, d_sae):
         part = StatsArrays(*(field[low:high] for field in stats))
-        feature, slot, value = _read_block(shards, low, high, part.n_row, corpus.context)
+        feature, slot, value = _read_block(shards, low, high, part.n_document, corpus)
         _add_top_tokens(part, feature, tokens[slot], value, len(corpus.vocabulary))
         _add_values(part, feature, value)
     if sampled:
@@ -67,17 +69,15 @@ def _blocks(shards: Sequence[Shard], d_sae: int) -> Iterator[tuple[int, int]]:
 
 
 def _read_block(
-    shards: Sequence[Shard], low: int, high: int, n_row: Int[np.ndarray, " n"], context: int
+    shards: Sequence[Shard], low: int, high: int, n_document: Int[np.ndarray, " n"], corpus: Corpus
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(feature from `low`, slot, value) of a range of features; counts the rows of each on the way."""
+    """(feature from `low`, slot, value) of a range of features; counts the documents of each on the way."""
     features, slots, values = [], [], []
     for shard in shards:
         slot, value = shard.events.read_range(low, high)
         feature = np.repeat(np.arange(high - low), np.diff(shard.events.indptr[low : high + 1]))
-        row = slot // context
-        first = np.ones(len(row), np.bool_)
-        first[1:] = (row[1:] != row[:-1]) | (feature[1:] != feature[:-1])
-        n_row += np.bincount(feature[first], minlength=high - low)
+        first = first_of_document(feature, corpus.document_of(slot))
+        n_document += np.bincount(feature[first], minlength=high - low)
         features.append(feature)
         slots.append(slot)
         values.append(value)
@@ -150,7 +150,7 @@ def _add_top_tokens(
 
 
 def _use_totals(stats: StatsArrays, shards: Sequence[Shard]) -> None:
-    """Counts and sums over all rows in the place of the sample's."""
+    """Counts and sums over all documents in the place of the sample's."""
     stats.n_active[:] = np.sum([shard.more["n_active"].astype(np.int64) for shard in shards], axis=0)
-    stats.n_row[:] = np.sum([shard.more["n_row"].astype(np.int64) for shard in shards], axis=0)
+    stats.n_document[:] = np.sum([shard.more["n_document"].astype(np.int64) for shard in shards], axis=0)
     stats.total[:] = np.sum([shard.more["total"] for shard in shards], axis=0)

@@ -1,107 +1,231 @@
-"""Text to the tokens of a harvest: one document a row, right-padded, committed as a whole.
+"""Text to the tokens of a harvest: right-padded rows of documents, appended and committed as they come.
 
-Sources and an encoder flow in, the `_corpus` folder of `harvest.events` comes out. Knows no model and no torch.
+A stream of sources and an encoder flow in, the `_corpus` folder of `harvest.tokens` comes out. Whatever kills it, the
+next start goes on behind the last commit and ends with the same bytes. Knows no model and no torch.
 """
 
 import hashlib
-import os
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from autointerp.errors import UsageError
+from autointerp.harvest.appended import AppendedFiles
 from autointerp.harvest.arrays import save_arrays
-from autointerp.harvest.events import CORPUS_FOLDER, FORMAT_VERSION, Corpus
-from autointerp.provenance import canonical_json, commit_file, write_atomically
-from autointerp.subject.corpus.documents import cut_into_documents
+from autointerp.harvest.tokens import CORPUS_FOLDER, FORMAT_VERSION, Corpus, token_type
+from autointerp.provenance import canonical_json, digest, write_atomically
+from autointerp.subject.corpus.documents import Encode, cut_into_documents
+from autointerp.subject.corpus.sources import Position, Source, SourceStream
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is (0 where unknown)."""
 
-
-class TextSource(Protocol):
-    """A text and its id, the split key."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def text(self) -> str: ...
+SECONDS_BETWEEN_COMMITS = 5.0
+SOURCES_A_BATCH = 1024
+CHARACTERS_A_BATCH = 1_000_000
+PARTIAL = "partial"
+"""Folder of what is needed only until the corpus is finished."""
 
 
 class Encoding(NamedTuple):
     """How text becomes rows."""
 
-    encode: Callable[[str], Sequence[int]]
-    """Text to token ids, with no special tokens added."""
+    encode: Encode
+    """Texts to token ids, with no special tokens added."""
     vocabulary: tuple[str, ...]
     """Escaped text of each token id."""
     bos: int | None
-    """Written at the start of every row, where not None."""
+    """Written at the start of every document, where not None."""
     pad: int
     context: int
     """Places a row, BOS included."""
+    pack: bool = False
+    """Whether a row takes documents as long as they fit; else it holds one."""
+
+
+@dataclass
+class Counts:
+    """What was read so far."""
+
+    sources: int = 0
+    """Sources with text."""
+    empty: int = 0
+    """Sources without, which are left out."""
+    mended: int = 0
+    """Sources with characters that no text can hold, written as question marks."""
+    documents: int = 0
+    rows: int = 0
+    """Rows written, the open one not counted."""
+    n_tokens: int = 0
+    """BOS not counted."""
 
 
 def write_corpus(
-    harvest: Path, name: str, sources: Iterable[TextSource], encoding: Encoding, progress: Progress
+    harvest: Path,
+    name: str,
+    open_stream: Callable[[], SourceStream],
+    encoding: Encoding,
+    progress: Progress,
+    note: Callable[[str], None],
+    n_tokens: int | None = None,
 ) -> Corpus:
-    """Tokenise a corpus into `harvest/_corpus`; a finished one is opened as it is.
+    """Tokenise a corpus into `harvest/_corpus`, going on where a killed start committed; a finished one is opened.
+
+    Sources are read until they have `n_tokens` tokens, where given; the last one is whole. The stream is opened only
+    where something is left to read.
 
     Raises:
-        UsageError: the corpus holds no text.
+        UsageError: the corpus holds no text, or a source cannot be read.
     """
     folder = harvest / CORPUS_FOLDER
-    if (folder / "corpus.json").is_file():
-        return Corpus.open_whole(harvest)
-    folder.mkdir(parents=True, exist_ok=True)
-    lengths, numbers = array("I"), array("I")
-    ids: list[str] = []
-    text_hash = hashlib.blake2b(digest_size=20)
-    with (folder / "tokens.bin.tmp").open("wb") as file:
-        for source in sources:
-            if not source.text.strip():
-                continue
-            content = f"{len(source.id)} {len(source.text)} {source.id}{source.text}"
-            text_hash.update(content.encode(errors="surrogatepass"))
-            rows, row_lengths = _rows(source.text, encoding)
-            file.write(rows.tobytes())
-            lengths.extend(row_lengths)
-            numbers.extend([len(ids)] * len(row_lengths))
-            ids.append(source.id)
-            progress("tokenise", len(ids), 0)
-        file.flush()
-        os.fsync(file.fileno())
-    if not lengths:
-        raise UsageError(f"the corpus {name} holds no text; point --corpus at files with some")
-    commit_file(folder / "tokens.bin.tmp", folder / "tokens.bin")
-    save_arrays(
-        folder / "rows.safetensors",
-        {"length": np.frombuffer(lengths, np.uint32), "source": np.frombuffer(numbers, np.uint32)},
-    )
-    values = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "digest": "blake2b:" + text_hash.hexdigest(),
-        "n_row": len(lengths),
-        "context": encoding.context,
-        "first": int(encoding.bos is not None),
-        "n_tokens": sum(lengths) - len(lengths) * (encoding.bos is not None),
-        "sources": ids,
-        "vocabulary": list(encoding.vocabulary),
-    }
-    write_atomically(folder / "corpus.json", canonical_json(values))
+    if not (folder / "corpus.json").is_file():
+        sources = open_stream()
+        values = [sources.fingerprint, digest(encoding.vocabulary), *encoding[2:], n_tokens]
+        writer = _Writer(folder, encoding, digest(values))
+        with writer.files:
+            _read_all(writer, sources, progress, n_tokens)
+        if not writer.counts.documents:
+            raise UsageError(f"the corpus {name} holds no text; point --corpus at some that does")
+        writer.finish(name, note)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     return Corpus.open_whole(harvest)
 
 
-def _rows(text: str, encoding: Encoding) -> tuple[np.ndarray, list[int]]:
-    """The documents of one source as right-padded rows [n, context], and their lengths with BOS."""
-    start = [] if encoding.bos is None else [encoding.bos]
-    documents = cut_into_documents(text, encoding.encode, encoding.context - len(start))
-    kind = np.uint16 if len(encoding.vocabulary) <= 2**16 else np.uint32
-    rows = np.full((len(documents), encoding.context), encoding.pad, dtype=kind)
-    for row, ids in zip(rows, documents, strict=True):
-        row[: len(start) + len(ids)] = [*start, *ids]
-    return rows, [len(start) + len(ids) for ids in documents]
+def _read_all(writer: "_Writer", sources: SourceStream, progress: Progress, n_tokens: int | None) -> None:
+    stream = sources.read(writer.position)
+    committed = time.monotonic()
+    while n_tokens is None or writer.counts.n_tokens < n_tokens:
+        batch = list(_batch(stream))
+        if not batch:
+            break
+        writer.add(batch, n_tokens)
+        writer.position = sources.position()
+        share, done = sources.share(), writer.counts.n_tokens
+        progress("tokenise", done, min(round(done / share) if share else n_tokens or 0, n_tokens or 2**62))
+        if time.monotonic() - committed >= SECONDS_BETWEEN_COMMITS:
+            writer.commit()
+            committed = time.monotonic()
+    writer.close_row()
+    writer.commit()
+    progress("tokenise", writer.counts.n_tokens, writer.counts.n_tokens)
+
+
+def _batch(stream: Iterator[Source]) -> Iterator[Source]:
+    """The next sources, enough to be worth a call of the tokenizer."""
+    n_source, characters = 0, 0
+    for source in stream:
+        yield source
+        n_source, characters = n_source + 1, characters + len(source.text)
+        if n_source == SOURCES_A_BATCH or characters >= CHARACTERS_A_BATCH:
+            return
+
+
+class _Writer:
+    """The files of a corpus that is being written, and where its reading stands."""
+
+    def __init__(self, folder: Path, encoding: Encoding, asked: str) -> None:
+        """`asked` is a digest of all that the bytes depend on; what another asked for is begun anew."""
+        self._folder, self._encoding = folder, encoding
+        self._start = [] if encoding.bos is None else [encoding.bos]
+        self._type = token_type(len(encoding.vocabulary))
+        names = (
+            "tokens.bin",
+            "sources.jsonl",
+            *(f"{PARTIAL}/{name}" for name in ("length", "source", "start", "text")),
+        )
+        self.files = AppendedFiles(folder, names, folder / PARTIAL / "position.json", asked)
+        state = self.files.state
+        self.position: Position | None = state.get("position")
+        self.counts = Counts(**state.get("counts", {}))
+        self._digest = bytes.fromhex(state.get("digest", ""))
+        self._row: list[int] = state.get("row", [])
+        """Tokens of the open row."""
+
+    def add(self, batch: list[Source], most: int | None) -> None:
+        """Append sources until `most` tokens are there."""
+        texts = [source.text if source.text.strip() else "" for source in batch]
+        room = self._encoding.context - len(self._start)
+        cut = cut_into_documents(texts, self._encoding.encode, room)
+        for source, documents in zip(batch, cut, strict=True):
+            if most is not None and self.counts.n_tokens >= most:
+                return
+            self.counts.mended += source.mended
+            if not documents:
+                self.counts.empty += 1
+                continue
+            self._add_source(source, documents)
+
+    def _add_source(self, source: Source, documents: list[list[int]]) -> None:
+        content = f"{len(source.id)} {len(source.text)} {source.id}{source.text}".encode()
+        self._digest = hashlib.blake2b(self._digest + content, digest_size=20).digest()
+        write = self.files.write
+        write("sources.jsonl", canonical_json(source.id).encode() + b"\n")
+        write(f"{PARTIAL}/text", hashlib.blake2b(source.text.encode(), digest_size=8).digest())
+        starts = []
+        for ids in documents:
+            length = len(self._start) + len(ids)
+            if self._row and not (self._encoding.pack and len(self._row) + length <= self._encoding.context):
+                self.close_row()
+            starts.append(self.counts.rows * self._encoding.context + len(self._row))
+            self._row += [*self._start, *ids]
+        lengths = np.array([len(self._start) + len(ids) for ids in documents], np.uint32)
+        write(f"{PARTIAL}/length", lengths.tobytes())
+        write(f"{PARTIAL}/source", np.full(len(documents), self.counts.sources, np.uint32).tobytes())
+        write(f"{PARTIAL}/start", np.array(starts, np.uint64).tobytes())
+        self.counts.sources += 1
+        self.counts.documents += len(documents)
+        self.counts.n_tokens += sum(map(len, documents))
+
+    def close_row(self) -> None:
+        """Write the open row, if any, and begin another."""
+        if self._row:
+            padding = [self._encoding.pad] * (self._encoding.context - len(self._row))
+            self.files.write("tokens.bin", np.array(self._row + padding, self._type).tobytes())
+            self.counts.rows += 1
+            self._row = []
+
+    def commit(self) -> None:
+        """From here on a kill loses nothing that was added."""
+        counts = asdict(self.counts)
+        state = {"position": self.position, "counts": counts, "digest": self._digest.hex(), "row": self._row}
+        self.files.commit(state)
+
+    def finish(self, name: str, note: Callable[[str], None]) -> None:
+        """The arrays over documents, then `corpus.json`."""
+        partial = self._folder / PARTIAL
+        arrays = {key: np.fromfile(partial / key, np.uint32) for key in ("length", "source")}
+        if self._encoding.pack:
+            arrays["start"] = np.fromfile(partial / "start", np.uint64).astype(np.int64)
+        save_arrays(self._folder / "rows.safetensors", arrays)
+        repeated = self.counts.sources - len(np.unique(np.fromfile(partial / "text", np.uint64)))
+        counts = {**asdict(self.counts), "repeated": repeated}
+        values = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "digest": "blake2b:" + self._digest.hex(),
+            "n_row": self.counts.rows,
+            "packed": self._encoding.pack,
+            "context": self._encoding.context,
+            "first": len(self._start),
+            "n_tokens": self.counts.n_tokens,
+            "counts": counts,
+            "vocabulary": list(self._encoding.vocabulary),
+        }
+        write_atomically(self._folder / "corpus.json", canonical_json(values))
+        _report(counts, note)
+
+
+def _report(counts: dict[str, int], note: Callable[[str], None]) -> None:
+    odd = {
+        "without text, left out": counts["empty"],
+        "with the same text as another, kept": counts["repeated"],
+        "with characters that no text can hold, written as ?": counts["mended"],
+    }
+    said = "; ".join(f"{n:,} {what}" for what, n in odd.items() if n)
+    if said:
+        note(f"of {counts['sources'] + counts['empty']:,} sources in the corpus: {said}")

@@ -1,6 +1,7 @@
 """The explainer `tsv`: shows a language model the explain part as token-tab-level lines and asks for the rule.
 
-A feature record flows in, explanations or a failure flow out. Sees no other part of the record, and scores nothing.
+A feature record flows in, explanations or a failure flow out. Sees no other part of the record (a revision: the select
+part), and scores nothing.
 """
 
 from collections import Counter
@@ -10,18 +11,18 @@ from functools import cache
 
 from autointerp.format import format_lines
 from autointerp.interpret.ask import Asked, all_in_order, ask
+from autointerp.interpret.explain import ANSWER_TOKENS
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
+from autointerp.interpret.refine import refine_digest, revise
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
 from autointerp.provenance import digest
-from autointerp.records import Explanation, Failed, FeatureRecord, Usage
+from autointerp.records import Explanation, Failed, FeatureRecord, Simulation, Usage
 
 PROMPT = "explain-tsv.v1"
 TEMPERATURE = 0.7
 MOST_SAMPLES = 1000
 """Candidates of one feature at most; keeps the samples of repeated askings apart."""
-ANSWER_TOKENS = 2000
-"""Room for a model that thinks before it answers, in tokens."""
 SHOWN_OUTPUTS = 10
 """Output tokens shown of either end."""
 
@@ -44,6 +45,11 @@ class TsvExplainer:
         """Of the prompt's words, its demonstrations and its settings."""
         settings = {"show_outputs": self.show_outputs, "temperature": TEMPERATURE}
         return digest([load_prompt(PROMPT).digest, load_few_shots().digest, settings])
+
+    @property
+    def refine_digest(self) -> str:
+        """Of the words, demonstrations and settings with which a revision is asked for."""
+        return refine_digest()
 
     async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
         """At most `n_candidates` different explanations, in the order of their samples.
@@ -77,6 +83,16 @@ class TsvExplainer:
             )
             for i, (parsed, usage) in enumerate(kept.values())
         ]
+
+    async def refine(
+        self, record: FeatureRecord, explanation: Explanation, simulated: Simulation
+    ) -> Explanation | Failed:
+        """A revision after a look at the explanation's worst errors on the select part.
+
+        Raises:
+            StoppedError: no request can succeed any more.
+        """
+        return await revise(self.model, record, explanation, simulated)
 
     async def _candidate(self, record: FeatureRecord, k: int) -> Asked[ParsedExplanation]:
         def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
@@ -133,4 +149,6 @@ def _failed(asked: Sequence[Asked[ParsedExplanation]]) -> Failed:
     unread = [answer.value for answer in asked if isinstance(answer.value, Unparsed)]
     ((reason, _),) = Counter(value.reason for value in unread).most_common(1)
     message = next(value.message for value in unread if value.reason == reason)
-    return Failed(stage="explain", reason=reason, message=message, attempts=sum(answer.attempts for answer in asked))
+    attempts = sum(answer.attempts for answer in asked)
+    usage = sum((answer.usage for answer in asked), Usage())
+    return Failed(stage="explain", reason=reason, message=message, attempts=attempts, usage=usage)

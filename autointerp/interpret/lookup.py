@@ -3,17 +3,19 @@
     fires on "import" (8); on "as" after "import" (5); else 0
 
 The explainer writes that text from what the explain part says of each token. The simulator parses it and sees nothing
-else. The baseline is the whole token table, without a text.
+else.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
+from autointerp.examples import MOST_PAIRS
 from autointerp.interpret.simulate import Tokens
 from autointerp.provenance import digest
-from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable
+from autointerp.records import Example, Explanation, Failed, FeatureRecord, Level, Simulation, TokenTable, Window
 
 MOST_ENTRIES = 20
 MOST_TOKENS = 256
@@ -97,14 +99,19 @@ class LookupSimulator:
 
     name = "lookup"
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         """Levels of every window, or every window failed where the text is outside the grammar."""
         entries = parse_entries(explanation.text)
         if entries is None:
             return Simulation(
                 levels=(None,) * len(windows), failures=tuple((i, "outside_grammar") for i in range(len(windows)))
             )
-        return Simulation(levels=tuple(read_levels(entries, window) for window in windows))
+        return Simulation(levels=tuple(asked_for(w, read_levels(entries, w.tokens)) for w in windows))
+
+
+def asked_for(window: Window, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The target's level alone, or all levels of a window without one."""
+    return levels if window.target is None else (levels[window.target],)
 
 
 def read_levels(entries: Sequence[Entry], window: Tokens) -> tuple[int, ...]:
@@ -151,8 +158,11 @@ class _Weights:
     def __init__(self, table: TokenTable) -> None:
         self._count = dict(zip(table.tokens, table.counts, strict=True))
         self._total = dict(zip(table.tokens, table.level_sums, strict=True))
-        self._pair_count = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_counts, strict=True)}
-        self._pair_total = {(t, p): n for (p, t), n in zip(table.pairs, table.pair_level_sums, strict=True)}
+        # Only the heaviest pairs: those after them are in the table because scored windows hold them.
+        columns = zip(table.pairs, table.pair_counts, table.pair_level_sums, strict=True)
+        pairs = {(t, p): (n, total) for (p, t), n, total in islice(columns, MOST_PAIRS) if total}
+        self._pair_count = {key: n for key, (n, _) in pairs.items()}
+        self._pair_total = {key: total for key, (_, total) in pairs.items()}
         self._alone: set[str] = set()
         heaviest = sorted(table.tokens, key=lambda token: -self._total[token])[:MOST_TOKENS]
         self._keys: dict[str, list[_Key]] = {token: [(token, None)] for token in heaviest if self._total[token]}
@@ -189,16 +199,6 @@ class _Weights:
         if not n or total < n / 2:
             return 0.0
         return n * (total / n - now) ** 2 * n / (n + DOUBT)
-
-
-def baseline_levels(table: TokenTable, windows: Sequence[Tokens]) -> tuple[tuple[Level, ...], ...]:
-    """The look-up baseline: mean level per token over the explain part; an unseen token gets the part's mean."""
-    unseen = int(table.mean_level + 0.5)
-    levels = {
-        token: int(total / n + 0.5) if n else unseen
-        for token, n, total in zip(table.tokens, table.counts, table.level_sums, strict=True)
-    }
-    return tuple(tuple(levels.get(token, unseen) for token in window) for window in windows)
 
 
 def count_tokens(examples: Sequence[Example]) -> TokenTable:

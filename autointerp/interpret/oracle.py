@@ -4,60 +4,92 @@ A chat completion's body flows in, the answer of a model that understands everyt
 rehearsals; what the functions know is the caller's business.
 """
 
-import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
-from autointerp.errors import UsageError
-from autointerp.format import MAX_LEVEL, parse_lines
+from autointerp.format import MAX_LEVEL
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
 from autointerp.interpret.parse import MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
+from autointerp.interpret.questions import FORMS, TARGET_WORDINGS, TOKEN_WORDINGS, Passage, format_levels, parse_passage
+from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate import Tokens
-from autointerp.interpret.simulate_llm import PROMPTS
 from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
 from autointerp.llm.base import TokenLogprob
 from autointerp.records import ActivationRecord, Example
 
 LevelsOf = Callable[[str, Tokens], Sequence[int] | None]
 """Levels of a window's tokens by an explanation; None where the explanation is not understood."""
+TargetLevelOf = Callable[[str, Passage], int | None]
+"""Level of a passage's target by an explanation; None where the explanation is not understood."""
 ShownWindow = tuple[Tokens, Sequence[int]]
 RuleOf = Callable[[Sequence[ShownWindow]], str | None]
 """An explanation of the windows shown; None for no clear pattern."""
 SURE = 0.9
 """Probability on the level meant; the rest is on its neighbours."""
+_PIECE = re.compile(r"\\(?:u\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|s\{[^}]*\}|.)| ?[^\W\d_]+| ?\d+| +(?! )|.")
+"""A word, a number or a single other character, with the space before it."""
 
 
-def oracle(levels_of: LevelsOf, rule_of: RuleOf | None = None) -> AnswerFunction:
+def oracle(
+    levels_of: LevelsOf, rule_of: RuleOf | None = None, target_level_of: TargetLevelOf | None = None
+) -> AnswerFunction:
     """An answer function for `llm.testserver` that understands our explainer and simulator prompts.
 
-    Explanations that `levels_of` does not understand are answered in words, which no parser takes for levels.
+    Explanations that are not understood are answered in words, which no parser takes for levels. The text around a
+    target shows no borders of tokens: without a `target_level_of`, `levels_of` gets words with the space before them.
     """
+    of_target = target_level_of or _by_words(levels_of)
 
     def answer(body: RequestBody) -> Answer | None:
-        asked = load_prompt(EXPLAIN_PROMPT).read_back("user", last_message(body))
-        if asked is not None:
-            rule = rule_of(_shown(asked["windows"])) if rule_of else None
-            return Answer(f"Explanation: {rule or 'no clear pattern'}")
-        for name, form in PROMPTS.items():
-            prompt = load_prompt(name)
+        for name, shown in ((EXPLAIN_PROMPT, "windows"), (REFINE_PROMPT, "cases")):
+            asked = load_prompt(name).read_back("user", last_message(body))
+            if asked is not None:
+                rule = rule_of(_shown(asked[shown])) if rule_of else None
+                return Answer(f"Explanation: {rule or 'no clear pattern'}")
+        for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values()):
+            prompt = load_prompt(wording.prompt)
             asked = prompt.read_back("user", last_message(body))
             if asked is None or not _instructions(body).startswith(prompt.render("system")):
                 continue
-            _, tokens = _numbered(asked["tokens"])
-            levels = levels_of(asked["explanation"], tokens)
+            levels = _levels(levels_of, of_target, asked)
             if levels is None:
                 return Answer("I do not understand this explanation.")
-            return _as_json(levels) if form is None else _as_lines(levels, form)
+            form = FORMS[wording.form]
+            return Answer(format_levels(levels, form)) if form is None else _as_lines(levels, form)
         return None
 
     return answer
 
 
+def _levels(levels_of: LevelsOf, of_target: TargetLevelOf, asked: Mapping[str, str]) -> Sequence[int] | None:
+    """What a question asks for: the levels of its tokens, or of its passages' targets."""
+    if "tokens" in asked:
+        return levels_of(asked["explanation"], _numbered(asked["tokens"]))
+    levels: list[int] = []
+    for line in _numbered(asked["passages"]):
+        passage = parse_passage(line)
+        level = of_target(asked["explanation"], passage) if passage else None
+        if level is None:
+            return None
+        levels.append(level)
+    return levels
+
+
+def _by_words(levels_of: LevelsOf) -> TargetLevelOf:
+    def level(explanation: str, passage: Passage) -> int | None:
+        before = _PIECE.findall(passage.before)
+        levels = levels_of(explanation, (*before, passage.target, *_PIECE.findall(passage.after)))
+        return None if levels is None else levels[len(before)]
+
+    return level
+
+
 def lookup_oracle() -> AnswerFunction:
     """An oracle that explains by look-up entries and understands such explanations, and no others."""
-    return oracle(_lookup_levels, _lookup_rule)
+    return oracle(_lookup_levels, _lookup_rule, _lookup_target_level)
 
 
 def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
@@ -65,6 +97,15 @@ def _lookup_levels(explanation: str, tokens: Tokens) -> list[int] | None:
     if entries is None:
         return None
     return list(read_levels(entries, tokens))
+
+
+def _lookup_target_level(explanation: str, passage: Passage) -> int | None:
+    """The longest entry that the text before the target ends in; an entry of the target alone is the shortest."""
+    entries = parse_entries(explanation)
+    if entries is None:
+        return None
+    fitting = [e for e in entries if e.token == passage.target and passage.before.endswith(e.previous or "")]
+    return max(fitting, key=lambda e: -1 if e.previous is None else len(e.previous)).level if fitting else 0
 
 
 def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
@@ -82,10 +123,9 @@ def _lookup_rule(windows: Sequence[ShownWindow]) -> str | None:
     return format_entries(entries) if entries else None
 
 
-def _numbered(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Numbers and tokens of `number<TAB>token` lines."""
-    pairs = [line.partition("\t") for line in text.split("\n")]
-    return tuple(number for number, _, _ in pairs), tuple(token for _, _, token in pairs)
+def _numbered(text: str) -> tuple[str, ...]:
+    """What stands behind the numbers of `number<TAB>text` lines."""
+    return tuple(line.partition("\t")[2] for line in text.split("\n"))
 
 
 def _instructions(body: RequestBody) -> str:
@@ -95,18 +135,13 @@ def _instructions(body: RequestBody) -> str:
 
 
 def _shown(windows: str) -> list[ShownWindow]:
+    """Tokens and true levels under each heading; predicted levels, and blocks of something else, are passed over."""
     shown: list[ShownWindow] = []
     for block in windows.split("\n\n"):
-        try:
-            tokens, values = parse_lines(block.partition("\n")[2])
-        except UsageError:
-            continue
-        shown.append((tokens, [int(value) for value in values]))
+        columns = [line.split("\t") for line in block.split("\n")[1:]]
+        if all(len(column) > 1 for column in columns):
+            shown.append((tuple(column[0] for column in columns), [int(column[1]) for column in columns]))
     return shown
-
-
-def _as_json(levels: Sequence[int]) -> Answer:
-    return Answer(json.dumps({str(i): level for i, level in enumerate(levels, start=1)}))
 
 
 def _as_lines(levels: Sequence[int], form: Mapping[str, int]) -> Answer:

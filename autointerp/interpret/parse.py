@@ -46,7 +46,7 @@ class ParsedExplanation(NamedTuple):
 
 
 class Distributions(NamedTuple):
-    """What an endpoint said of every token's level."""
+    """What an endpoint said of every level asked for."""
 
     expected: tuple[float, ...]
     """Expectation over the legal answers, 0..10."""
@@ -90,8 +90,8 @@ def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
     return ParsedExplanation(text, False)
 
 
-def parse_structured(reply: ChatReply, n_tokens: int) -> tuple[int, ...] | Unparsed:
-    """Levels from a JSON object whose keys are the token numbers 1..n_tokens in order."""
+def parse_structured(reply: ChatReply, n: int) -> tuple[int, ...] | Unparsed:
+    """Levels from a JSON object whose keys are our numbers 1..n, of tokens or of passages, in order."""
     bad = ended_badly(reply)
     if bad:
         return bad
@@ -103,11 +103,11 @@ def parse_structured(reply: ChatReply, n_tokens: int) -> tuple[int, ...] | Unpar
         return Unparsed("malformed", "It was no JSON.")
     if not isinstance(pairs, _Pairs):
         return Unparsed("malformed", "It was no JSON object.")
-    misaligned = _misaligned([key for key, _ in pairs], n_tokens)
+    misaligned = _misaligned([key for key, _ in pairs], n)
     if misaligned:
         return misaligned
     levels = [value for _, value in pairs if isinstance(value, int) and not isinstance(value, bool)]
-    if len(levels) != n_tokens or not all(0 <= level <= MAX_LEVEL for level in levels):
+    if len(levels) != n or not all(0 <= level <= MAX_LEVEL for level in levels):
         return Unparsed("out_of_range", f"A level was no whole number from 0 to {MAX_LEVEL}.")
     return tuple(levels)
 
@@ -116,19 +116,19 @@ class _Pairs(list[tuple[str, object]]):
     """A JSON object with its keys in order, repeated ones included."""
 
 
-def _misaligned(indices: Sequence[str], n_tokens: int) -> Unparsed | None:
-    """None where the indices are 1..n_tokens in order."""
-    if list(indices) == [str(i) for i in range(1, n_tokens + 1)]:
+def _misaligned(indices: Sequence[str], n: int) -> Unparsed | None:
+    """None where the indices are 1..n in order."""
+    if list(indices) == [str(i) for i in range(1, n + 1)]:
         return None
-    if len(indices) < n_tokens:
-        return Unparsed("too_few_levels", f"It had {len(indices)} levels for {n_tokens} tokens.")
-    if len(indices) > n_tokens:
-        return Unparsed("too_many_levels", f"It had {len(indices)} levels for {n_tokens} tokens.")
-    return Unparsed("misaligned", f"The token numbers were not 1 to {n_tokens} in order.")
+    if len(indices) < n:
+        return Unparsed("too_few_levels", f"It had {len(indices)} levels; {n} are asked for.")
+    if len(indices) > n:
+        return Unparsed("too_many_levels", f"It had {len(indices)} levels; {n} are asked for.")
+    return Unparsed("misaligned", f"The numbers were not 1 to {n} in order.")
 
 
-def parse_listed(text: str, n_tokens: int, form: Mapping[str, int]) -> tuple[tuple[int, int], ...] | Unparsed:
-    """Character spans of the levels in `number: level` lines for the tokens 1..n_tokens in order."""
+def parse_listed(text: str, n: int, form: Mapping[str, int]) -> tuple[tuple[int, int], ...] | Unparsed:
+    """Character spans of the levels in `number: level` lines for the numbers 1..n in order."""
     indices: list[str] = []
     spans: list[tuple[int, int]] = []
     legal = True
@@ -140,15 +140,15 @@ def parse_listed(text: str, n_tokens: int, form: Mapping[str, int]) -> tuple[tup
             spans.append((start + match.start(2), start + match.end(2)))
             legal = legal and match[2] in form
         elif line.strip() not in ("", "```"):
-            return Unparsed("malformed", "A line was not a token number, a colon and a level.")
+            return Unparsed("malformed", "A line was not a number, a colon and a level.")
         start += len(line)
-    misaligned = _misaligned(indices, n_tokens)
+    misaligned = _misaligned(indices, n)
     if misaligned:
         return misaligned
     return tuple(spans) if legal else Unparsed("out_of_range", "A level was none of those allowed.")
 
 
-def parse_distributions(reply: ChatReply, n_tokens: int, form: Mapping[str, int]) -> Distributions | Unparsed:
+def parse_distributions(reply: ChatReply, n: int, form: Mapping[str, int]) -> Distributions | Unparsed:
     """Expected levels from the log probabilities at the positions where a level was generated."""
     bad = ended_badly(reply)
     if bad:
@@ -160,7 +160,7 @@ def parse_distributions(reply: ChatReply, n_tokens: int, form: Mapping[str, int]
     offset = spelled.rfind(answer)
     if offset < 0:
         return Unparsed("no_logprobs", "The log probabilities belong to another text than the answer.")
-    spans = parse_listed(answer, n_tokens, form)
+    spans = parse_listed(answer, n, form)
     if isinstance(spans, Unparsed):
         return spans
     expected: list[float] = []

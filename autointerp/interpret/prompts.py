@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -20,6 +20,8 @@ from autointerp.records import Level, Record
 from autointerp.resources import bundled
 
 FEW_SHOTS = "few-shot.v1"
+REVISIONS = "revisions.v1"
+Data = TypeVar("Data", bound=Record)
 _MARK = re.compile(r"^=== (\w+) ===\n", re.MULTILINE)
 
 
@@ -56,6 +58,34 @@ class FewShots(Record):
         """Some of them, in the order asked for."""
         by_name = {feature.name: feature for feature in self.features}
         return tuple(by_name[name] for name in names)
+
+    @property
+    def digest(self) -> str:
+        """Of the content, whatever its layout."""
+        return digest(self.model_dump(mode="json"))
+
+
+class RevisedCase(Record):
+    """One window of an invented feature, and what an explanation made a reader predict there."""
+
+    window: int
+    """Number of the window among its feature's."""
+    predicted: tuple[tuple[int, Level], ...]
+    """(place, level) of the tokens whose level was predicted."""
+
+
+class Revision(Record):
+    """An explanation of an invented feature that is revised to the feature's own, and why."""
+
+    feature: str
+    before: str
+    cases: tuple[RevisedCase, ...]
+
+
+class Revisions(Record):
+    """All demonstrated revisions of one version."""
+
+    revisions: tuple[Revision, ...]
 
     @property
     def digest(self) -> str:
@@ -133,19 +163,24 @@ def load_few_shots(name: str = FEW_SHOTS, folder: Path | None = None) -> FewShot
     Raises:
         UsageError: no such file, or no demonstrations in it.
     """
+    return _read_data(FewShots, name, folder)
+
+
+def load_revisions(folder: Path | None = None) -> Revisions:
+    """The demonstrated revisions of few-shot features.
+
+    Raises:
+        UsageError: no such file, or no revisions in it.
+    """
+    return _read_data(Revisions, REVISIONS, folder)
+
+
+def _read_data(kind: type[Data], name: str, folder: Path | None) -> Data:
     path = _find(f"{name}.json", folder)
     try:
-        return FewShots.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (ValidationError, json.JSONDecodeError) as error:
         raise UsageError(f"{path} holds no demonstrations: {error}") from None
-
-
-def prompt_digests(folder: Path | None = None) -> dict[str, str]:
-    """The digest of every prompt and few-shot file by name, for a run's manifest."""
-    folder = folder or bundled("prompts")
-    digests = {path.stem: load_prompt(path.stem, folder).digest for path in sorted(folder.glob("*.v*.md"))}
-    digests |= {path.stem: load_few_shots(path.stem, folder).digest for path in sorted(folder.glob("*.v*.json"))}
-    return digests
 
 
 def one_line(text: str) -> str:

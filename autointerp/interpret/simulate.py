@@ -6,10 +6,12 @@ A simulator sees token texts and never an activation, a stratum or anything else
 from collections.abc import Sequence
 from typing import Protocol
 
-from autointerp.records import Explanation, Simulation
+from autointerp.records import Explanation, Simulation, Window
 
 Tokens = Sequence[str]
 """Escaped token texts of one window, in order."""
+WINDOWS_A_REQUEST = 10
+"""Windows with a target that one request asks for; they share its instructions, demonstrations and explanation."""
 
 
 class Simulator(Protocol):
@@ -20,6 +22,9 @@ class Simulator(Protocol):
         """As in the configuration's `simulator`, with the model where there is one."""
         ...
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
-        """One level 0..10 per token of every window; a window whose answer failed is None with a reason."""
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
+        """Levels 0..10 of every window: of its target alone, or of all its tokens where it has none.
+
+        A window whose answer failed is None with a reason.
+        """
         ...

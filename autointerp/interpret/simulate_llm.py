@@ -1,13 +1,11 @@
-"""The simulators `structured` and `top-logprobs`: one request per window, answers aligned by our own token numbers.
+"""The simulators `structured` and `top-logprobs`: answers aligned by our own numbers of tokens or of windows.
 
-An explanation and bare tokens flow in, a `Simulation` flows out. Sees no activation, level or stratum.
+An explanation and bare windows flow in, a `Simulation` flows out. Sees no activation, level or stratum.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from autointerp.errors import UsageError
 from autointerp.format import MAX_LEVEL
@@ -20,35 +18,21 @@ from autointerp.interpret.parse import (
     parse_distributions,
     parse_structured,
 )
-from autointerp.interpret.prompts import load_few_shots, load_prompt, one_line
-from autointerp.interpret.simulate import Simulator, Tokens
-from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest
-from autointerp.provenance import digest
-from autointerp.records import Explanation, Simulation, Usage
+from autointerp.interpret.questions import Question, make_questions, prompt_digest
+from autointerp.interpret.simulate import Simulator
+from autointerp.llm.base import Capabilities, ChatModel, ChatReply, ChatRequest
+from autointerp.records import Explanation, Simulation, Usage, Window
 
 LlmSimulatorName = Literal["structured", "top-logprobs"]
-Form = Literal["numbers", "letters"]
-FORMS: dict[Form, Mapping[str, int]] = {"numbers": NUMBERS, "letters": LETTERS}
-STRUCTURED_PROMPT = "simulate-structured.v1"
-PROMPTS: dict[str, Mapping[str, int] | None] = {
-    STRUCTURED_PROMPT: None,
-    "simulate-numbers.v1": NUMBERS,
-    "simulate-letters.v1": LETTERS,
-}
-"""How each prompt wants levels written; None is a JSON object."""
-DEMONSTRATED = (("departure", 0), ("apology", 0), ("raised-exception", 2), ("line-start", 1))
-"""Few-shot features and which of their windows is shown; one of them is silent throughout."""
+LogprobForm = Literal["numbers", "letters"]
 TOP_LOGPROBS = 11
 """One for each legal answer."""
-ROOM_TOKENS = 500
-"""Room for a model that thinks before it answers, in tokens."""
-TOKENS_PER_LEVEL = 8
-"""At most so many generated tokens per level, its number and punctuation included."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class StructuredSimulator:
-    """Asks for a JSON object from token numbers to levels, and for its schema to be enforced where that is possible."""
+    """Asks for a JSON object from numbers to levels, and for its schema to be enforced where that is possible."""
 
     model: ChatModel
 
@@ -57,33 +41,39 @@ class StructuredSimulator:
         """`structured provider:name`."""
         return f"structured {self.model.name}"
 
-    @property
-    def prompt_digest(self) -> str:
-        """Of the prompt's words and its demonstrations."""
-        return _prompt_digest(STRUCTURED_PROMPT)
+    def prompt_digest(self, *, targets: bool) -> str:
+        """Of the words and demonstrations with which windows' targets are asked for, or all their tokens."""
+        return prompt_digest("structured", targets=targets)
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         """Levels per window; a window whose answer failed is None with its reason.
 
         Raises:
             StoppedError: no request can succeed any more.
+            ValueError: some windows have a target and some have none.
         """
-        answers = await all_in_order([self._window(explanation.text, tokens) for tokens in windows])
-        levels = tuple(None if isinstance(answer.value, Unparsed) else answer.value for answer in answers)
-        return Simulation(levels=levels, failures=_failures(answers), usage=_usage(answers))
+        questions = make_questions("structured", explanation, windows)
+        answers = await all_in_order([self._ask(question) for question in questions])
+        levels = [None if isinstance(answer.value, Unparsed) else answer.value for answer in answers]
+        return Simulation(
+            levels=_by_window(questions, levels), failures=_failures(questions, answers), usage=_usage(answers)
+        )
 
-    async def _window(self, explanation: str, tokens: Tokens) -> Asked[tuple[int, ...]]:
-        n = len(tokens)
-        make = _Asking(STRUCTURED_PROMPT, explanation, tokens, json_schema=levels_schema(n))
-        return await ask(self.model, make.request, lambda reply: parse_structured(reply, n))
+    async def _ask(self, question: Question) -> Asked[tuple[int, ...]]:
+        n = question.n_levels
+
+        def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
+            return question.request(attempt, unread, json_schema=levels_schema(n))
+
+        return await ask(self.model, request, lambda reply: parse_structured(reply, n))
 
 
 @dataclass(frozen=True)
 class TopLogprobsSimulator:
-    """Asks for one line per token and reads each level's distribution from the most likely tokens at its place."""
+    """Asks for one line per level and reads each level's distribution from the most likely tokens at its place."""
 
     model: ChatModel
-    form: Form
+    form: LogprobForm
     """How levels are written: `letters` where the endpoint's tokenizer splits "10" or is not known to keep it whole."""
 
     @property
@@ -91,88 +81,45 @@ class TopLogprobsSimulator:
         """`top-logprobs/FORM provider:name`."""
         return f"top-logprobs/{self.form} {self.model.name}"
 
-    @property
-    def prompt_digest(self) -> str:
-        """Of the prompt's words and its demonstrations."""
-        return _prompt_digest(f"simulate-{self.form}.v1")
+    def prompt_digest(self, *, targets: bool) -> str:
+        """Of the words and demonstrations with which windows' targets are asked for, or all their tokens."""
+        return prompt_digest(self.form, targets=targets)
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         """Rounded expectations per window and the expectations themselves; a failed window is None with its reason.
 
         Raises:
             StoppedError: no request can succeed any more.
+            ValueError: some windows have a target and some have none.
         """
-        answers = await all_in_order([self._window(explanation.text, tokens) for tokens in windows])
+        questions = make_questions(self.form, explanation, windows)
+        answers = await all_in_order([self._ask(question) for question in questions])
         read = [None if isinstance(answer.value, Unparsed) else answer.value for answer in answers]
         masses = [(value.legal_mass, len(value.levels)) for value in read if value is not None]
-        n_tokens = sum(n for _, n in masses)
+        n_levels = sum(n for _, n in masses)
         return Simulation(
-            levels=tuple(None if value is None else value.levels for value in read),
-            expected=tuple(None if value is None else value.expected for value in read),
-            failures=_failures(answers),
-            legal_mass=sum(mass * n for mass, n in masses) / n_tokens if n_tokens else None,
+            levels=_by_window(questions, [None if value is None else value.levels for value in read]),
+            expected=_by_window(questions, [None if value is None else value.expected for value in read]),
+            failures=_failures(questions, answers),
+            legal_mass=sum(mass * n for mass, n in masses) / n_levels if n_levels else None,
             usage=_usage(answers),
         )
 
-    async def _window(self, explanation: str, tokens: Tokens) -> Asked[Distributions]:
-        n, form = len(tokens), FORMS[self.form]
-        make = _Asking(f"simulate-{self.form}.v1", explanation, tokens, TOP_LOGPROBS)
+    async def _ask(self, question: Question) -> Asked[Distributions]:
+        form = NUMBERS if self.form == "numbers" else LETTERS
+
+        def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
+            return question.request(attempt, unread, top_logprobs=TOP_LOGPROBS)
 
         def read(reply: ChatReply) -> Distributions | Unparsed:
-            return parse_distributions(reply, n, form)
+            return parse_distributions(reply, question.n_levels, form)
 
-        return await ask(self.model, make.request, read)
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """The requests for one window."""
-
-    prompt: str
-    explanation: str
-    tokens: Tokens
-    top_logprobs: int | None = None
-    json_schema: dict[str, object] | None = None
-
-    def request(self, attempt: int, unread: Unparsed | None) -> ChatRequest:
-        prompt = load_prompt(self.prompt)
-        note = "" if unread is None else prompt.render("note", reason=unread.message)
-        asked = _question(self.prompt, self.explanation, self.tokens, note)
-        return ChatRequest(
-            messages=(*_preface(self.prompt), asked),
-            max_tokens=ROOM_TOKENS + TOKENS_PER_LEVEL * len(self.tokens),
-            temperature=0.0,
-            top_logprobs=self.top_logprobs,
-            json_schema=self.json_schema,
-            sample=attempt,
-        )
+        return await ask(self.model, request, read)
 
 
-@cache
-def _preface(name: str) -> tuple[ChatMessage, ...]:
-    """Instructions and demonstrations: the same for every explanation and window."""
-    prompt, form = load_prompt(name), PROMPTS[name]
-    messages = [ChatMessage(role="system", content=prompt.render("system"))]
-    for feature, i in DEMONSTRATED:
-        (shot,) = load_few_shots().named(feature)
-        window = shot.windows[i]
-        levels = _as_json(window.levels) if form is None else _as_lines(window.levels, form)
-        messages.append(_question(name, shot.explanation, window.tokens, ""))
-        messages.append(ChatMessage(role="assistant", content=prompt.render("assistant", levels=levels)))
-    return tuple(messages)
-
-
-def _question(prompt: str, explanation: str, tokens: Tokens, note: str) -> ChatMessage:
-    lines = "\n".join(f"{i}\t{token}" for i, token in enumerate(tokens, start=1))
-    content = load_prompt(prompt).render(
-        "user", explanation=one_line(explanation), tokens=lines, n=str(len(tokens)), note=note
-    )
-    return ChatMessage(role="user", content=content)
-
-
-def levels_schema(n_tokens: int) -> dict[str, object]:
-    """A JSON schema for one level 0..10 under each of the keys 1..n_tokens."""
-    names = [str(i) for i in range(1, n_tokens + 1)]
+def levels_schema(n: int) -> dict[str, object]:
+    """A JSON schema for one level 0..10 under each of the keys 1..n."""
+    names = [str(i) for i in range(1, n + 1)]
     level = {"type": "integer", "enum": list(range(MAX_LEVEL + 1))}
     return {
         "type": "object",
@@ -182,23 +129,22 @@ def levels_schema(n_tokens: int) -> dict[str, object]:
     }
 
 
-def _as_json(levels: Sequence[int]) -> str:
-    return json.dumps({str(i): level for i, level in enumerate(levels, start=1)})
+def _by_window(questions: Sequence[Question], values: Sequence[Sequence[T] | None]) -> tuple[tuple[T, ...] | None, ...]:
+    """The answers' values window by window; None for every window of a failed answer."""
+    spread: list[tuple[T, ...] | None] = []
+    for question, answer in zip(questions, values, strict=True):
+        spread += [None] * len(question.windows) if answer is None else question.by_window(answer)
+    return tuple(spread)
 
 
-def _as_lines(levels: Sequence[int], form: Mapping[str, int]) -> str:
-    written = {level: text for text, level in form.items()}
-    return "\n".join(f"{i}: {written[level]}" for i, level in enumerate(levels, start=1))
-
-
-def _prompt_digest(name: str) -> str:
-    return digest([load_prompt(name).digest, load_few_shots().digest, DEMONSTRATED])
-
-
-def _failures(
-    answers: Sequence[Asked[object]],
-) -> tuple[tuple[int, str], ...]:
-    return tuple((i, answer.value.reason) for i, answer in enumerate(answers) if isinstance(answer.value, Unparsed))
+def _failures(questions: Sequence[Question], answers: Sequence[Asked[object]]) -> tuple[tuple[int, str], ...]:
+    """(window, reason) for every window of a failed answer."""
+    reasons = [
+        answer.value.reason if isinstance(answer.value, Unparsed) else None
+        for question, answer in zip(questions, answers, strict=True)
+        for _ in question.windows
+    ]
+    return tuple((i, reason) for i, reason in enumerate(reasons) if reason is not None)
 
 
 def _usage(answers: Sequence[Asked[object]]) -> Usage:

@@ -1,151 +1,117 @@
-"""Rank statistics with ties, intervals over windows, null thresholds. Numpy only.
+"""Correlations between true activations and predicted levels, of many features at once. Numpy only.
 
-Arrays over windows and positions flow in; values, leave-one-window-out values and thresholds flow out. Windows are
-rows; shorter ones are padded and masked. Knows no record, feature or protocol.
+Arrays `[feature, window, tok]` flow in, one value a feature flows out: NaN where it is undefined, for whoever calls to
+name the reason. A false mask is padding or a window without an answer; what stands there is never read. Values are
+pooled over all positions of all windows unless said otherwise. Knows no record and no protocol.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from autointerp.interpret.ranks import centred_ranks, chunks, varies
 from autointerp.provenance import generator
 
-N_PERMUTATIONS = 2_000
 N_BOOTSTRAP = 10_000
-Z95 = 1.959963984540054
 
-
-class Statistic(NamedTuple):
-    """A correlation pooled over all positions, and again without each window."""
-
-    value: float
-    """NaN where either side is constant."""
-    without: Float[np.ndarray, " window"]
-    """The statistic on all windows but one; 0 where leaving it out makes a side constant."""
-
-
-class _Codes(NamedTuple):
-    """Counts of (truth, prediction) value pairs: pooled, and in each window."""
-
-    truth: Float[np.ndarray, " u"]
-    """Distinct true values, ascending."""
-    predicted: Float[np.ndarray, " v"]
-    joint: Float[np.ndarray, "window u v"]
+Values = Float[np.ndarray, "feature window tok"]
+"""Raw activations or predicted levels."""
+Mask = Bool[np.ndarray, "feature window tok"]
+PerFeature = Float[np.ndarray, " feature"]
 
 
 def spearman(
-    truth: Float[np.ndarray, "window tok"],
-    predicted: Float[np.ndarray, "window tok"],
-    mask: Bool[np.ndarray, "window tok"],
-) -> Statistic:
-    """Spearman's rho with average ranks over all unmasked positions of all windows."""
-    codes = _count_pairs(truth, predicted, mask)
-    joint = _with_and_without(codes.joint)
-    return _statistic(joint, _mid_ranks(joint.sum(axis=2)), _mid_ranks(joint.sum(axis=1)))
+    truth: Values, predicted: Values, mask: Mask, weight: Float[np.ndarray, "feature window"] | None = None
+) -> PerFeature:
+    """Spearman's rho with average ranks (Kendall & Gibbons 1990); NaN where a side is constant.
 
+    The ceiling of a feature is this of its true levels in the place of the predictions.
 
-def pearson(
-    truth: Float[np.ndarray, "window tok"],
-    predicted: Float[np.ndarray, "window tok"],
-    mask: Bool[np.ndarray, "window tok"],
-) -> Statistic:
-    """Pearson's r over all unmasked positions of all windows."""
-    codes = _count_pairs(truth, predicted, mask)
-    joint = _with_and_without(codes.joint)
-    n = len(joint)
-    return _statistic(joint, np.tile(codes.truth, (n, 1)), np.tile(codes.predicted, (n, 1)))
-
-
-def mean_window_spearman(
-    truth: Float[np.ndarray, "window tok"],
-    predicted: Float[np.ndarray, "window tok"],
-    mask: Bool[np.ndarray, "window tok"],
-) -> float:
-    """Mean of the windows' own rho over windows in which both sides vary; NaN where there is none."""
-    codes = _count_pairs(truth, predicted, mask)
-    values = _correlations(codes.joint, _mid_ranks(codes.joint.sum(axis=2)), _mid_ranks(codes.joint.sum(axis=1)))
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _count_pairs(truth: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> _Codes:
-    window = np.broadcast_to(np.arange(len(truth))[:, None], truth.shape)[mask]
-    u, u_code = np.unique(truth[mask], return_inverse=True)
-    v, v_code = np.unique(predicted[mask], return_inverse=True)
-    size = len(truth) * len(u) * len(v)
-    joint = np.bincount((window * len(u) + u_code) * len(v) + v_code, minlength=size)
-    return _Codes(u, v, joint.reshape(len(truth), len(u), len(v)).astype(float))
-
-
-def _with_and_without(joint: Float[np.ndarray, "window u v"]) -> Float[np.ndarray, "window_plus_1 u v"]:
-    """Counts over all windows first, then without each one."""
-    total = joint.sum(axis=0)
-    return np.concatenate([total[None], total - joint])
-
-
-def _mid_ranks(counts: Float[np.ndarray, "n value"]) -> Float[np.ndarray, "n value"]:
-    """Average rank of each distinct value, from its counts."""
-    return np.asarray(np.cumsum(counts, axis=1) - (counts - 1) / 2)
-
-
-def _correlations(
-    joint: Float[np.ndarray, "n u v"], x: Float[np.ndarray, "n u"], y: Float[np.ndarray, "n v"]
-) -> Float[np.ndarray, " n"]:
-    """Correlation of values x and y under counts; NaN where either is constant."""
-    a, b = joint.sum(axis=2), joint.sum(axis=1)
-    n = np.maximum(a.sum(axis=1), 1)
-    x = x - ((a * x).sum(axis=1) / n)[:, None]
-    y = y - ((b * y).sum(axis=1) / n)[:, None]
-    covariance = np.einsum("nu,nuv,nv->n", x, joint, y, optimize=True)
-    variance = (a * x**2).sum(axis=1) * (b * y**2).sum(axis=1)
-    varies = ((a > 0).sum(axis=1) > 1) & ((b > 0).sum(axis=1) > 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(varies, np.clip(covariance / np.sqrt(variance), -1, 1), np.nan)
-
-
-def _statistic(joint: np.ndarray, x: np.ndarray, y: np.ndarray) -> Statistic:
-    values = _correlations(joint, x, y)
-    return Statistic(float(values[0]), np.nan_to_num(values[1:], nan=0.0))
-
-
-def jackknife(value: float, without: Float[np.ndarray, " window"]) -> tuple[float, float]:
-    """95 % normal interval from the delete-one-window jackknife (Efron 1982); may pass a statistic's own bounds."""
-    n = len(without)
-    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    return float(value - Z95 * error), float(value + Z95 * error)
-
-
-def null_threshold(
-    truth: Float[np.ndarray, "window tok"],
-    predicted: Float[np.ndarray, "window tok"],
-    mask: Bool[np.ndarray, "window tok"],
-) -> float:
-    """95th percentile, one-sided, of rho with whole windows of predictions permuted over all windows.
-
-    Ranks do not change under the permutation, so rho is a sum over a window-by-window table of rank products. A
-    position that one of the two windows lacks counts as of mean rank.
+    Args:
+        weight: the inverse of each window's inclusion probability (Horvitz & Thompson 1952), for the value over the
+            population that the windows were drawn from; every position counts once without it.
     """
-    x = _centred_ranks(truth, mask)
-    y = _centred_ranks(predicted, mask)
-    scale = np.sqrt((x**2).sum() * (y**2).sum())
-    table = x @ y.T
-    draws = table[np.arange(len(table)), _permutations(len(table))].sum(axis=1) / scale
-    return float(np.quantile(draws, 0.95))
+    t, p, seen = flat(truth, predicted, mask)
+    w = seen.astype(float)
+    if weight is not None:
+        w *= np.repeat(weight, truth.shape[2], axis=1)
+    return _correlation(centred_ranks(t, w), centred_ranks(p, w), w, varies(t, seen) & varies(p, seen))
 
 
-def _centred_ranks(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    _, code, counts = np.unique(values[mask], return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    centred = np.zeros(values.shape)
-    centred[mask] = ranks[code] - (len(code) + 1) / 2
-    return centred
+def spearman_among_active(truth: Values, predicted: Values, mask: Mask) -> PerFeature:
+    """Spearman's rho over the positions with an activation above zero: whether strength is told apart, not presence."""
+    return spearman(truth, predicted, mask & (truth > 0))
 
 
-@lru_cache(maxsize=64)
-def _permutations(n: int) -> Int[np.ndarray, "draw n"]:
-    rng = generator("null permutations", n)
-    return rng.permuted(np.tile(np.arange(n), (N_PERMUTATIONS, 1)), axis=1)
+def mean_window_spearman(truth: Values, predicted: Values, mask: Mask) -> PerFeature:
+    """Mean of the windows' own rho over windows in which both sides vary; NaN where there is none."""
+    n_feature, n_window, n_tok = truth.shape
+    rows = (array.reshape(n_feature * n_window, 1, n_tok) for array in (truth, predicted, mask))
+    own = spearman(*rows).reshape(n_feature, n_window)
+    defined = np.isfinite(own)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(defined, own, 0).sum(axis=1) / defined.sum(axis=1))
+
+
+def pearson(truth: Values, predicted: Values, mask: Mask) -> PerFeature:
+    """Pearson's r; NaN where a side is constant."""
+    t, p, seen = flat(truth, predicted, mask)
+    w = seen.astype(float)
+    return _correlation(_centred(t, w), _centred(p, w), w, varies(t, seen) & varies(p, seen))
+
+
+def kendall(truth: Values, predicted: Values, mask: Mask) -> PerFeature:
+    """Kendall's tau-b (Kendall 1945), from the signs of all pairs of positions; NaN where a side is constant."""
+    t, p, seen = flat(truth, predicted, mask)
+    defined = varies(t, seen) & varies(p, seen)
+    values = np.empty(len(t))
+    for rows in chunks(len(t), t.shape[1] ** 2):
+        ordered, answered = _signs(t[rows], seen[rows]), _signs(p[rows], seen[rows])
+        values[rows] = _ratio(
+            _pairs(ordered, answered), _pairs(ordered, ordered), _pairs(answered, answered), defined[rows]
+        )
+    return values
+
+
+def flat(
+    truth: Values, predicted: Values, mask: Mask
+) -> tuple[Float[np.ndarray, "feature n"], Float[np.ndarray, "feature n"], Bool[np.ndarray, "feature n"]]:
+    """Each feature's positions in one row, zero where masked."""
+    if not truth.shape == predicted.shape == mask.shape:
+        raise ValueError(f"truth {truth.shape}, predictions {predicted.shape} and mask {mask.shape} differ in shape")
+    seen = mask.reshape(mask.shape[0], mask.shape[1] * mask.shape[2])
+    t, p = (np.where(seen, values.reshape(seen.shape), 0.0) for values in (truth, predicted))
+    return t, p, seen
+
+
+def _centred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Values less their mean, scaled so that squares of any activation stay finite."""
+    scale = np.abs(values).max(axis=1, keepdims=True, initial=0)
+    scaled = values / np.where(scale > 0, scale, 1)
+    n = np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    return np.asarray(scaled - (weight * scaled).sum(axis=1, keepdims=True) / n)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray, defined: np.ndarray) -> PerFeature:
+    """Correlation of centred values under weights."""
+    wx = weight * x
+    return _ratio((wx * y).sum(axis=1), (wx * x).sum(axis=1), (weight * y * y).sum(axis=1), defined)
+
+
+def _ratio(covariance: np.ndarray, x: np.ndarray, y: np.ndarray, defined: np.ndarray) -> PerFeature:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(defined, np.clip(covariance / np.sqrt(x * y), -1, 1), np.nan)
+
+
+def _signs(values: np.ndarray, seen: np.ndarray) -> Float[np.ndarray, "row n n"]:
+    """Sign of every difference within a row, 0 with a masked position: no comparison with NaN is true."""
+    v = np.where(seen, values, np.nan)
+    larger = v[:, :, None] > v[:, None, :]
+    return larger.astype(np.float32) - larger.transpose(0, 2, 1)
+
+
+def _pairs(x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " row"]:
+    """Sum of products of signs: whole numbers, exact within one row of pairs and between them."""
+    return np.asarray(np.einsum("rij,rij->ri", x, y).sum(axis=1, dtype=float))
 
 
 def bootstrap_mean(values: Float[np.ndarray, " n"], seed: int) -> tuple[float, float]:

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from autointerp.config import RunConfig
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.pipeline import Results, final_outcomes
+from autointerp.pipeline import final_outcomes
+from autointerp.plans import Results
 from autointerp.records import (
     DictionarySpec,
     Example,
     Failed,
     FeatureRecord,
-    FeatureScore,
     FeatureStats,
     RunManifest,
-    Score,
     Simulation,
     Skipped,
 )
@@ -26,18 +25,24 @@ from autointerp.report.data import (
     CorpusFacts,
     DictionaryEntry,
     FeatureEntry,
-    Headline,
-    MoreScores,
     ProtocolFacts,
     ReportData,
     ReportWindow,
     RunFacts,
-    WithInterval,
 )
-from autointerp.report.findings import compare_controls, why_low
+from autointerp.report.findings import KINDS, control_kind, tell, why_low
+from autointerp.scores import FeatureScore
 from autointerp.sources import FeatureSource
 
 Progress = Callable[[str, int, int], None]
+FREE = {
+    "lookup": ("token look-up", "mean level of each token over the explain part, no text"),
+    "bigram": ("bigram look-up", "mean level of each pair of neighbouring tokens there"),
+    "position": ("position only", "mean level by place in the text"),
+    "constant": ("constant prediction", "one level everywhere: undefined, counted as 0"),
+    "shuffled": ("shuffled explanation", "another feature's explanation on the same windows"),
+}
+"""Controls that need no dictionary of their own: name, and how they predict."""
 
 
 def collect_report(
@@ -62,7 +67,7 @@ def collect_report(
             features.append(entry)
             progress(f"report {plan.dictionary}", n, len(plan.features))
     return ReportData(
-        run=_run_facts(config, manifest, plans, summaries, scores),
+        run=_run_facts(config, manifest, sources, plans, summaries, scores),
         dictionaries=tuple(_dictionary(source.spec, summaries[source.spec.id]) for source in sources),
         features=tuple(features),
     )
@@ -71,11 +76,13 @@ def collect_report(
 def _run_facts(
     config: RunConfig,
     manifest: RunManifest,
+    sources: Sequence[FeatureSource],
     plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     scores: Mapping[str, Sequence[FeatureScore]],
 ) -> RunFacts:
-    protocol = plans[0].protocol
+    plan = plans[0].plan
+    specs = {source.spec.id: source.spec for source in sources}
     return RunFacts(
         title=f"{_name(config.model)} on {_name(config.corpus)}" if config.records is None else config.records.stem,
         created=(manifest.closed or manifest.started)[:10],
@@ -83,14 +90,19 @@ def _run_facts(
         corpus=CorpusFacts(
             name=_name(config.corpus) or str(config.records), digest=manifest.corpus_digest, n_tokens=manifest.n_tokens
         ),
-        protocol=ProtocolFacts(name=protocol.name, n_windows=protocol.n_windows, description=protocol.description),
+        protocol=ProtocolFacts(
+            name=plan.label,
+            n_windows=plan.n_windows,
+            most_windows=plan.most_windows if plan.most_windows > plan.n_windows else None,
+            description=plan.protocol.description,
+        ),
         explainer=plans[0].explainer_key,
         simulator=plans[0].simulator_key,
         seed=config.seed,
         versions=manifest.packages,
         command=f"autointerp run {config.out}/config.toml --out {config.out}",
-        controls=_controls(summaries),
-        findings=tuple(compare_controls(summaries, scores, config.seed)),
+        controls=_controls(sources, summaries),
+        findings=tuple(tell(specs, summaries, scores, config.seed)),
         usage=manifest.usage if manifest.usage.calls else None,
     )
 
@@ -100,19 +112,20 @@ def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _controls(summaries: Mapping[str, DictionarySummary]) -> tuple[Control, ...]:
-    roles = {summary.role for summary in summaries.values()}
+def _controls(sources: Sequence[FeatureSource], summaries: Mapping[str, DictionarySummary]) -> tuple[Control, ...]:
+    """Every control that should stand beside a score, found or named as missing."""
+    kinds = {control_kind(source.spec) for source in sources}
+    per_feature = [
+        Control(name=name, present=any(getattr(s, field).n for s in summaries.values()), note=note)
+        for field, (name, note) in FREE.items()
+    ]
     return (
-        Control(name="look-up baseline", present=True, note="mean level of each token over the explain part, no text"),
-        Control(name="shuffled explanation", present=True, note="another feature's explanation on the same windows"),
-        Control(
-            name="re-randomised dictionary",
-            present="control" in roles,
-            note='trained on the same model with redrawn matrices; give one with role = "control"',
-        ),
-        Control(name="random directions", present=False, note="at matched density; this version does not make them"),
-        Control(name="neuron basis", present="basis" in roles, note="the model's own neurons, neurons@HOOK"),
-    )
+        *per_feature,
+        Control(name="null threshold", present=any(s.null_threshold is not None for s in summaries.values()),
+                note="95 % point of the score with the predictions permuted over the windows, 2,000 draws"),
+        *(Control(name=name, present=kind in kinds, note=what if kind in kinds else f"{what}; {how}")
+          for kind, (name, what, how) in KINDS.items()),
+    )  # fmt: skip
 
 
 def _dictionary(spec: DictionarySpec, summary: DictionarySummary) -> DictionaryEntry:
@@ -134,7 +147,6 @@ def _feature(
     feature = plan.feature(index)
     record = plan.store.record(feature, plan.design)
     own = plan.store.explanation(feature, plan.design, plan.explainer_key)
-    simulation = plan.store.simulation(feature, plan.key, "explanation")
     stats: FeatureStats = record.stats if record else source.feature_stats(index)
     reason: str | None = None if score is None else score.spearman.undefined
     if isinstance(outcome, Failed | Skipped):
@@ -155,40 +167,28 @@ def _feature(
             "explanation": own.explanation.text if own else None,
             "author": own.explanation.author if own else None,
             "no_pattern": bool(own and own.explanation.no_pattern),
+            "refinement": own.explanation.refinement if own else None,
+            "score": score,
+            "profile": record.token_profile if record else None,
             "histogram": stats.histogram,
             "deciles": stats.deciles,
             "facts": record.facts if record else source.feature_facts(index),
-            "windows": _windows(record, simulation) if record else (),
-            **(_scores(score) if score else {}),
+            "windows": _windows(plan, record) if record else (),
         }
     )
 
 
-def _scores(score: FeatureScore) -> dict[str, object]:
-    more = {s.metric: s.value for s in score.more}
-    return {
-        "spearman": Headline(
-            **_interval(score.spearman),
-            null_threshold=score.spearman.null_threshold,
-            ceiling=score.spearman.ceiling,
-        ),
-        "lookup": score.lookup.value,
-        "lift": WithInterval(**_interval(score.lift)),
-        "shuffled": score.shuffled.value,
-        "shuffled_from": str(score.shuffled_from) if score.shuffled_from else None,
-        "more": MoreScores(pearson=more.get("pearson"), spearman_window_mean=more.get("spearman_window_mean")),
-    }
-
-
-def _interval(score: Score) -> dict[str, float | None]:
-    return {"value": score.value, "low": score.low, "high": score.high}
-
-
-def _windows(record: FeatureRecord, simulation: Simulation | None) -> tuple[ReportWindow, ...]:
-    levels = simulation.levels if simulation else (None,) * len(record.splits.score)
+def _windows(plan: Results, record: FeatureRecord) -> tuple[ReportWindow, ...]:
+    """The windows explained from, those scored on, and the negatives that the explanation's words point at."""
+    simulation = plan.store.simulation(record.feature, plan.key, "explanation")
+    guided = plan.store.simulation(record.feature, plan.key, "guided") or Simulation(levels=())
+    score = record.splits.score
+    levels: Sequence[Sequence[int] | None] = simulation.levels if simulation else ()
+    asked = score[: len(levels)] if levels else [e for e in score if e.block < plan.plan.first_blocks]
     return (
         *(_window("explain", example, None) for example in record.splits.explain),
-        *(_window("score", e, predicted) for e, predicted in zip(record.splits.score, levels, strict=True)),
+        *(_window("score", example, levels[i] if levels else None) for i, example in enumerate(asked)),
+        *(_window("guided", e, said) for e, said in zip(guided.examples, guided.levels, strict=True)),
     )
 
 
@@ -199,9 +199,12 @@ def _window(part: str, example: Example, simulated: Sequence[int] | None) -> Rep
             "stratum": example.stratum,
             "decile": example.decile,
             "document": example.record.document,
+            "row": example.record.row,
+            "start": example.record.start,
             "tokens": example.record.tokens,
             "levels": example.levels,
             "activations": example.record.activations,
+            "target": example.target,
             "simulated": simulated,
         }
     )

@@ -9,7 +9,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autointerp.interpret.summary import DictionarySummary
-from autointerp.records import DictionaryId, FeatureFacts, Level, Record, Role, Stratum, Usage
+from autointerp.records import (
+    DictionaryId,
+    FeatureFacts,
+    Level,
+    Record,
+    Refinement,
+    Role,
+    Stratum,
+    TokenProfile,
+    Usage,
+)
+from autointerp.scores import FeatureScore
 
 State = Literal["scored", "undefined", "failed", "skipped"]
 
@@ -27,6 +38,9 @@ class ProtocolFacts(Record):
 
     name: str
     n_windows: int
+    """Windows a feature."""
+    most_windows: int | None = None
+    """Where features with an open score get more; None where all get the same."""
     description: str = ""
 
 
@@ -71,49 +85,33 @@ class DictionaryEntry(Record):
     summary: DictionarySummary
 
 
-class WithInterval(Record):
-    """A statistic with its 95 % interval over windows, each absent where it does not exist."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Headline(WithInterval):
-    """The score of a feature's explanation."""
-
-    null_threshold: float | None = None
-    """95th percentile of the statistic with the feature's own predictions permuted over its windows."""
-    ceiling: float | None = None
-
-
-class MoreScores(Record):
-    """Statistics beside the headline."""
-
-    pearson: float | None = None
-    spearman_window_mean: float | None = None
-
-
 class ReportWindow(Record):
     """One window of text with what the feature did and what the explanation predicted."""
 
-    part: Literal["explain", "score"]
+    part: Literal["explain", "score", "guided"]
     stratum: Stratum
     decile: Annotated[int, Field(ge=1, le=10)] | None = None
     document: str
+    row: int = 0
+    """Row of the corpus the window was cut from, and the place of its first token there."""
+    start: int = 0
     tokens: tuple[str, ...]
-    """Texts escaped by `format`; length n_tok, at least one."""
+    """Texts escaped by `format`; length n_tok, at least one. Windows of a row hold the same text where they overlap."""
     levels: tuple[Level, ...]
     activations: tuple[float, ...]
     """Raw units."""
+    target: int | None = None
+    """Place of the one token that was asked for; None where all were."""
     simulated: tuple[Level, ...] | None = None
-    """Predicted levels; None where the window was not simulated or its answer failed."""
+    """Predicted levels, the target's alone where there is one; None where not simulated or the answer failed."""
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
         lengths = {len(self.tokens), len(self.levels), len(self.activations)}
-        if self.simulated is not None:
+        if self.simulated is not None and self.target is None:
             lengths.add(len(self.simulated))
+        if self.simulated is not None and self.target is not None and len(self.simulated) != 1:
+            raise ValueError(f"{len(self.simulated)} levels for one target")
         if not self.tokens or len(lengths) != 1:
             raise ValueError(f"{len(self.tokens)} tokens in a window whose tracks have other lengths")
         return self
@@ -128,21 +126,17 @@ class FeatureEntry(Record):
     reason: str | None = None
     """Why the state is not `scored`: the typed reason."""
     why: str | None = None
-    """A short sentence on the score or on the reason."""
+    """A short sentence on why the score is low or absent."""
     density: float
     n_active: int
     max: float
     explanation: str | None = None
     author: str | None = None
     no_pattern: bool = False
-    spearman: Headline = Headline()
-    lookup: float | None = None
-    lift: WithInterval = WithInterval()
-    """spearman - lookup with a paired interval."""
-    shuffled: float | None = None
-    shuffled_from: str | None = None
-    """The feature whose explanation served as control, as `dictionary/index`."""
-    more: MoreScores = MoreScores()
+    refinement: Refinement | None = None
+    score: FeatureScore | None = None
+    """With its controls; None where scoring was not reached."""
+    profile: TokenProfile | None = None
     histogram: tuple[int, ...] = ()
     """Counts of the non-zero activations in equal bins from 0 to `max`."""
     deciles: tuple[float, ...] = ()
@@ -150,10 +144,15 @@ class FeatureEntry(Record):
     facts: FeatureFacts = FeatureFacts()
     windows: tuple[ReportWindow, ...] = ()
 
+    @property
+    def value(self) -> float | None:
+        """The headline."""
+        return self.score.spearman.value if self.score else None
+
     @model_validator(mode="after")
     def _value_or_reason(self) -> Self:
-        if (self.state == "scored") != (self.spearman.value is not None):
-            raise ValueError(f"{self.dictionary}/{self.index} is {self.state} and its score {self.spearman.value}")
+        if (self.state == "scored") != (self.value is not None):
+            raise ValueError(f"{self.dictionary}/{self.index} is {self.state} and its score {self.value}")
         if self.state != "scored" and not self.reason:
             raise ValueError(f"{self.dictionary}/{self.index} is {self.state} without a reason")
         return self

@@ -1,4 +1,4 @@
-"""The figures that stand in the page before any script runs: distributions with means, intervals and controls.
+"""The figures that stand in the page before any script runs: distributions, and means with intervals beside controls.
 
 Feature scores and summaries flow in, SVG flows out. Positions across are percentages, so a figure fills whatever width
 it gets and its labels never shrink. Colours come from the page's style sheet by class.
@@ -8,12 +8,22 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from autointerp.interpret.summary import DictionarySummary
+from autointerp.interpret.summary import DictionarySummary, Means
 from autointerp.report.data import FeatureEntry
 from autointerp.report.text import fixed, interval
+from autointerp.scores import Score
 
 BIN = 0.05
 TICK = 0.2
+SHAPES = {
+    "score": "M-4.5 0A4.5 4.5 0 1 0 4.5 0A4.5 4.5 0 1 0 -4.5 0Z",
+    "lookup": "M0 -6L6 0L0 6L-6 0Z",
+    "bigram": "M-4 -4H4V4H-4Z",
+    "position": "M0 -5L5 4H-5Z",
+    "shuffled": "M-4 -4L4 4M4 -4L-4 4",
+    "constant": "M0 -5V5",
+}
+"""A shape for each control, the same wherever it stands."""
 
 
 class Axis:
@@ -36,8 +46,9 @@ class Axis:
 
 def axis_of(features: Sequence[FeatureEntry]) -> Axis:
     """One axis for all dictionaries of a report."""
-    values = [v for f in features for v in (f.spearman.value, f.lookup, f.shuffled) if v is not None]
-    return Axis(values)
+    scored = [f.score for f in features if f.score]
+    columns = [(s.spearman, s.lookup, s.bigram, s.position, s.shuffled) for s in scored]
+    return Axis([score.value for column in columns for score in column if score.value is not None])
 
 
 def histogram(values: Sequence[float], axis: Axis) -> list[float]:
@@ -51,9 +62,9 @@ def histogram(values: Sequence[float], axis: Axis) -> list[float]:
 
 def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, axis: Axis, peak: float) -> Markup:
     """One dictionary's panel: the explanations' scores filled, the controls as outlines, the means below."""
-    scores = [f.spearman.value for f in features if f.spearman.value is not None]
-    lookup = [f.lookup for f in features if f.lookup is not None]
-    shuffled = [f.shuffled for f in features if f.shuffled is not None]
+    found = [f.score for f in features if f.score]
+    scores = _values([s.spearman for s in found])
+    lookup, shuffled = _values([s.lookup for s in found]), _values([s.shuffled for s in found])
     lines = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x, _ in axis.ticks())
     zero = axis.at(0)
     shapes = "".join(
@@ -73,9 +84,13 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
 def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
     """The tallest bin of explanations and look-up: all panels share one height scale; shuffled scores, which crowd
     around 0, leave at the top."""
-    scores = [[f.spearman.value for f in group if f.spearman.value is not None] for group in groups]
-    lookup = [[f.lookup for f in group if f.lookup is not None] for group in groups]
-    return max([0.05, *(max(histogram(values, axis)) for values in (*scores, *lookup))])
+    found = [[f.score for f in group if f.score] for group in groups]
+    drawn = [_values([getattr(s, name) for s in group]) for group in found for name in ("spearman", "lookup")]
+    return max([0.05, *(max(histogram(values, axis)) for values in drawn)])
+
+
+def _values(scores: Sequence[Score]) -> list[float]:
+    return [score.value for score in scores if score.value is not None]
 
 
 def _outline(shares: Sequence[float], peak: float) -> str:
@@ -100,13 +115,16 @@ def _marks(summary: DictionarySummary, axis: Axis) -> str:
     score = summary.spearman
     if summary.shuffled.counted_mean is not None:
         x = axis.at(summary.shuffled.counted_mean)
-        parts.append(_at(x, y, '<path class="mark-shuffled" d="M-4 -4L4 4M4 -4L-4 4"/>'))
+        parts.append(_at(x, y, f'<path class="mark-shuffled" d="{SHAPES["shuffled"]}"/>'))
     if summary.lookup.counted_mean is not None:
         x = axis.at(summary.lookup.counted_mean)
-        parts.append(_at(x, y, '<path class="mark-lookup" d="M0 -6L6 0L0 6L-6 0Z"/>'))
+        parts.append(_at(x, y, f'<path class="mark-lookup" d="{SHAPES["lookup"]}"/>'))
     if score.low is not None and score.high is not None:
         low, high = axis.at(score.low), axis.at(score.high)
-        parts.append(f'<line class="mark-interval" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>')
+        parts.append(f'<line class="span-score" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>')
+    if summary.null_threshold is not None:
+        x = axis.at(summary.null_threshold)
+        parts.insert(0, f'<line class="null" x1="{x}%" x2="{x}%" y1="{y - 12}" y2="{y + 12}"/>')
     if score.counted_mean is not None:
         parts.append(f'<circle class="mark-score" cx="{axis.at(score.counted_mean)}%" cy="{y}" r="4.5"/>')
     return "".join(parts)
@@ -120,5 +138,20 @@ def _describe(summary: DictionarySummary) -> str:
     score = summary.spearman
     return (
         f"Mean Spearman {fixed(score.counted_mean)} {interval(score.low, score.high)}, "
-        f"look-up {fixed(summary.lookup.counted_mean)}, shuffled {fixed(summary.shuffled.counted_mean)}"
+        f"null threshold {fixed(summary.null_threshold)}, look-up {fixed(summary.lookup.counted_mean)}, "
+        f"shuffled {fixed(summary.shuffled.counted_mean)}"
     )
+
+
+def dot(means: Means, null: float | None, mark: str, axis: Axis) -> Markup:
+    """One mean on the page's axis with its interval; the null threshold as a dashed line."""
+    zero, y = axis.at(0), 11
+    parts = [f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>']
+    if null is not None:
+        parts.append(f'<line class="null" x1="{axis.at(null)}%" x2="{axis.at(null)}%" y1="0" y2="100%"/>')
+    if means.low is not None and means.high is not None:
+        low, high = axis.at(means.low), axis.at(means.high)
+        parts.append(f'<line class="span-{mark}" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>')
+    if means.counted_mean is not None:
+        parts.append(_at(axis.at(means.counted_mean), y, f'<path class="mark-{mark}" d="{SHAPES[mark]}"/>'))
+    return Markup(f'<svg class="mini" height="22" aria-hidden="true">{"".join(parts)}</svg>')

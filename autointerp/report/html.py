@@ -7,16 +7,18 @@ every script but ours, so text from a corpus cannot act even where an escape wer
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from autointerp.interpret.summary import DictionarySummary
+from autointerp.interpret.summary import CONTROLS, DictionarySummary, Means
 from autointerp.report import figures, text
 from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportData
-from autointerp.report.pack import FEATURES_PER_CHUNK, deflate, make_chunks, make_rows, to_json
+from autointerp.report.pack import FEATURES_PER_CHUNK, TextStore, deflate, make_chunks, make_rows, to_json
+from autointerp.scores import Why
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("util", "store", "tokens", "plots", "windows", "card", "table", "scatter", "main")
@@ -24,6 +26,31 @@ EXTREMES = 5
 STYLES = ("page", "features", "card")
 VENDORED = ("vega", "vega-lite", "vega-embed")
 STATES = ("scored", "undefined", "failed", "skipped")
+CONTROL_NAMES = {
+    "lookup": "Token look-up",
+    "bigram": "Bigram look-up",
+    "position": "Position only",
+    "shuffled": "Shuffled explanation",
+    "constant": "Constant prediction",
+}
+WHYS: dict[Why, str] = {
+    "misses_high": "misses strong activations",
+    "misses_low": "misses weak activations",
+    "fires_too_broadly": "fires too broadly",
+    "wrong_order": "wrong order",
+    "undefined": "undefined",
+    "failed": "failed",
+}
+STATISTICS = {
+    "pearson": ("Pearson", "linear, with the activation"),
+    "kendall": ("Kendall tau-b", "pairs ordered alike less unlike"),
+    "auroc": ("AUROC", "active told from silent; 0.5 by chance"),
+    "average_precision": ("Average precision", "precision, averaged over recall"),
+    "spearman_among_active": ("Spearman among active", "active tokens alone"),
+    "spearman_weighted": ("Spearman, weighted", "windows by inverse inclusion probability"),
+    "spearman_window_mean": ("Spearman, mean per window", "within each window, averaged"),
+}
+"""Names of the statistics beside the headline, and what each says."""
 
 
 def render_report(data: ReportData) -> str:
@@ -33,15 +60,22 @@ def render_report(data: ReportData) -> str:
     axis = figures.axis_of(data.features)
     groups = [[f for f in data.features if f.dictionary == d.id] for d in data.dictionaries]
     peak = figures.peak_of(groups, axis)
+    store = TextStore([window for feature in data.features for window in feature.windows])
     return environment.get_template("report.html").render(
         run=data.run,
-        panels=[_panel(d, group, axis, peak) for d, group in zip(data.dictionaries, groups, strict=True)],
+        panels=[
+            {**_panel(d, group, axis, peak), "place": k}
+            for k, (d, group) in enumerate(zip(data.dictionaries, groups, strict=True))
+        ],
         ticks=axis.ticks(),
+        axis_low=text.fixed(axis.low, 1),
+        statistics=STATISTICS,
         features=data.features,
         extremes=_extremes(data),
         outcomes=_outcomes([d.summary for d in data.dictionaries]),
-        rows=to_json(_page_data(data)),
-        chunks=make_chunks(data.features),
+        rows=to_json(_page_data(data, store, axis)),
+        chunks=make_chunks(data.features, store),
+        blocks=store.blocks(),
         style=read_style(),
         script=script,
         charts=deflate(charts),
@@ -66,7 +100,7 @@ def make_environment() -> Environment:
         words=text.words,
         thousands=lambda n: f"{n:,}",
     )
-    environment.globals.update(interval=text.interval)
+    environment.globals.update(interval=text.interval, shapes=figures.SHAPES, whys=WHYS, per_cent=text.per_cent)
     return environment
 
 
@@ -120,19 +154,49 @@ def _policy(scripts: Sequence[str]) -> str:
 def _panel(
     dictionary: DictionaryEntry, features: Sequence[FeatureEntry], axis: figures.Axis, peak: float
 ) -> dict[str, object]:
-    scored = [f for f in features if f.spearman.value is not None]
-    tested = [f for f in scored if f.spearman.null_threshold is not None]
-    lifted = [f for f in scored if f.lift.low is not None]
+    scores = [f.score for f in features if f.score and f.score.spearman.value is not None]
+    tested = [s.spearman for s in scores if s.spearman.null_threshold is not None]
+    lifts = [s.lift for s in scores if s.lift.low is not None]
+    above = sum((lift.low or 0) > 0 for lift in lifts)
+    below = sum((lift.high or 0) < 0 for lift in lifts)
     return {
         "dictionary": dictionary,
         "summary": dictionary.summary,
         "scored": _count(dictionary.summary.scored, dictionary.summary.n_features),
         "figure": figures.distribution(features, dictionary.summary, axis, peak),
-        "above_null": _count(
-            sum((f.spearman.value or 0) > (f.spearman.null_threshold or 0) for f in tested), len(tested)
-        ),
-        "beats_lookup": _count(sum((f.lift.low or 0) > 0 for f in lifted), len(lifted)),
+        "above_null": _count(sum((s.value or 0) > (s.null_threshold or 0) for s in tested), len(tested)),
+        "lifts": (above, len(lifts) - above - below, below),
+        "controls": _controls(dictionary.summary, features, axis),
+        "splits": _splits(dictionary.summary, axis),
     }
+
+
+def _controls(
+    summary: DictionarySummary, features: Sequence[FeatureEntry], axis: figures.Axis
+) -> list[dict[str, object]]:
+    """The explanations' mean and every control's, one line each; why, where it was not measured."""
+    scores = [f.score for f in features if f.score]
+    lines = [_line("Explanations", summary.spearman, summary.null_threshold, "score", axis, "")]
+    for name in CONTROLS:
+        means: Means = getattr(summary, name)
+        reasons = Counter(s.undefined for s in (getattr(score, name) for score in scores) if s.undefined)
+        missing = reasons.most_common(1)[0][0] if reasons else "not_measured"
+        lines.append(_line(CONTROL_NAMES[name], means, summary.null_threshold, name, axis, missing))
+    return lines
+
+
+def _splits(summary: DictionarySummary, axis: figures.Axis) -> list[dict[str, object]]:
+    return [
+        _line(name.capitalize(), means, summary.null_threshold, "score", axis, "undefined")
+        for name, means in summary.splits.items()
+    ]
+
+
+def _line(
+    name: str, means: Means, null: float | None, mark: str, axis: figures.Axis, missing: str
+) -> dict[str, object]:
+    figure = figures.dot(means, null, mark, axis)
+    return {"name": name, "means": means, "figure": figure, "missing": missing if means.counted_mean is None else ""}
 
 
 def _count(n: int, of: int) -> tuple[str, str]:
@@ -154,19 +218,25 @@ def _outcomes(summaries: Sequence[DictionarySummary]) -> list[dict[str, object]]
 def _extremes(data: ReportData) -> list[tuple[str, list[tuple[int, FeatureEntry]]]]:
     """The best and the worst scored features of the dictionaries that are no control, with their dictionary's place."""
     places = {d.id: k for k, d in enumerate(data.dictionaries) if d.role != "control"}
-    scored = [f for f in data.features if f.spearman.value is not None and f.dictionary in places]
-    ordered = sorted(scored, key=lambda f: (-(f.spearman.value or 0.0), f.dictionary, f.index))
+    scored = [f for f in data.features if f.value is not None and f.dictionary in places]
+    ordered = sorted(scored, key=lambda f: (-(f.value or 0.0), f.dictionary, f.index))
     n = min(EXTREMES, len(ordered) // 2)
     ends = (("Best", ordered[:n]), ("Worst", ordered[len(ordered) - n :][::-1]))
     return [(name, [(places[f.dictionary], f) for f in end]) for name, end in ends if end]
 
 
-def _page_data(data: ReportData) -> dict[str, object]:
+def _page_data(data: ReportData, store: TextStore, axis: figures.Axis) -> dict[str, object]:
     return {
         "dictionaries": [
             {"id": d.id, "role": d.role, "kind": text.visible(d.kind), "hook": text.visible(d.hook_point)}
             for d in data.dictionaries
         ],
         "perChunk": FEATURES_PER_CHUNK,
+        "low": axis.low,
+        "blocks": store.starts,
+        "shapes": figures.SHAPES,
+        "controls": CONTROL_NAMES,
+        "whys": WHYS,
+        "statistics": STATISTICS,
         "rows": make_rows(data.features, data.dictionaries),
     }

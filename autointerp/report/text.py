@@ -51,3 +51,8 @@ def share(value: float | None) -> str:
 def words(name: str) -> str:
     """A typed reason as words: `constant_prediction` is `constant prediction`."""
     return visible(name).replace("_", " ")
+
+
+def per_cent(n: int, of: int) -> str:
+    """A share of a whole as a rounded percentage."""
+    return f"{100 * n / of:.0f} %" if of else "–"

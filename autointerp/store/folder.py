@@ -6,24 +6,24 @@ Configurations and manifests flow in and out. One writer at a time; a killed wri
 """
 
 import datetime
-import fcntl
 import json
-import os
 import platform
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from autointerp.config import NEURONS_PREFIX, PYTHON_DOCS, RunConfig, check_config
+from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_set
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
+from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS
+from autointerp.store.locks import hold_alone, hold_part, take_turn
 
 FORMAT_VERSION = 1
 _FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
@@ -66,47 +66,57 @@ class RunFolder:
             UsageError: another process writes here, or the folder cannot be written.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+")
-        except OSError as error:
-            raise UsageError(f"cannot write to {self.path} ({error.strerror}); choose another --out") from None
-        with file:
+        with hold_alone(self.path):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                writer = file.read().strip() or "another process"
-                raise UsageError(f"{self.path} is being written by {writer}; wait for it or stop it") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
-            before = {path: path.read_bytes() if path.is_file() else None for path in self._bookkeeping}
-            try:
-                yield
+                with self._undoing():
+                    yield
             except UsageError:
-                self._restore(before, made)
+                if not self._config.is_file():
+                    (self.path / "lock").unlink(missing_ok=True)
+                    for folder in made:
+                        with suppress(OSError):
+                            folder.rmdir()
                 raise
 
-    @property
-    def _bookkeeping(self) -> tuple[Path, ...]:
-        return self._config, self._manifest, self.harvest / "inputs.json"
+    def lock_part(self, part: HarvestPart) -> AbstractContextManager[None]:
+        """Be the only writer of one part of the harvest, beside others; the run itself is written in turns.
 
-    def _restore(self, before: Mapping[Path, bytes | None], made: Sequence[Path]) -> None:
-        """Bring the bookkeeping back, or remove a run that had only begun; finished shards are never removed."""
-        if before[self._config] is not None:
-            for path, content in before.items():
-                if content is not None:
-                    write_atomically(path, content)
-                else:
+        Raises:
+            UsageError: another process writes the run or this part, or cuts the harvest into another number of parts.
+        """
+        return hold_part(self.path, part)
+
+    @contextmanager
+    def turn(self, config: RunConfig, note: Callable[[str], None]) -> Iterator[None]:
+        """Begin, and write what all parts need, while no other part does; `note` is told where another is at it.
+
+        A `UsageError` inside leaves no trace.
+        """
+        waits = f"waiting for another part of {self.path}, which prepares what all need"
+        with take_turn(self.path, lambda: note(waits)), self._undoing():
+            self.begin(config)
+            self.check_inputs(config)
+            yield
+
+    @contextmanager
+    def _undoing(self) -> Iterator[None]:
+        """Bring the bookkeeping back on a `UsageError`, or remove a run that had only begun; never finished shards."""
+        bookkeeping = (self._config, self._manifest, self.harvest / "inputs.json")
+        before = {path: path.read_bytes() if path.is_file() else None for path in bookkeeping}
+        try:
+            yield
+        except UsageError:
+            if before[self._config] is not None:
+                for path, content in before.items():
+                    if content is not None:
+                        write_atomically(path, content)
+                    else:
+                        path.unlink(missing_ok=True)
+            elif not any(self.harvest.glob("*/shard-*.safetensors")):
+                shutil.rmtree(self.harvest, ignore_errors=True)
+                for path in (self._config, self._manifest):
                     path.unlink(missing_ok=True)
-        elif not any(self.harvest.glob("*/shard-*.safetensors")):
-            shutil.rmtree(self.harvest, ignore_errors=True)
-            for path in (self._config, self._manifest, self.path / "lock"):
-                path.unlink(missing_ok=True)
-            for folder in made:
-                with suppress(OSError):
-                    folder.rmdir()
+            raise
 
     def config(self) -> RunConfig:
         """The run's configuration as last asked for."""
@@ -233,7 +243,8 @@ def _say(value: Any) -> str:
 def _input_paths(config: RunConfig) -> list[str]:
     specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
     if config.corpus != PYTHON_DOCS:
-        specs.append(config.corpus)
+        data_set = parse_data_set(config.corpus)
+        specs.append(data_set.name if data_set else config.corpus)
     return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
 
 

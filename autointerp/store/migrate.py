@@ -11,7 +11,7 @@ from alembic.config import Config
 
 from autointerp.errors import UsageError
 
-NEWEST = "0001"
+NEWEST = "0002"
 
 
 def migrate(connection: sa.Connection, path: Path) -> None:

@@ -21,13 +21,14 @@ from autointerp.records import (
     Failed,
     FeatureId,
     FeatureRecord,
-    FeatureScore,
     Outcome,
     Record,
+    Refinement,
     Simulation,
     Skipped,
     Usage,
 )
+from autointerp.scores import FeatureScore
 from autointerp.store import schema
 from autointerp.store.migrate import migrate
 
@@ -113,6 +114,15 @@ class RunStore:
         rows = self._rows(query)
         return StoredExplanation(rows[0].id, _unpack(Explanation, rows[0].body)) if rows else None
 
+    def refinements(self, dictionary: str, design: str, explainer: str) -> dict[int, Refinement]:
+        """What refining came to, by feature, where a revision came."""
+        t = schema.explanations
+        query = sa.select(t.c.body).where(
+            t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == explainer
+        )
+        found = [_unpack(Explanation, body) for body in self._scalars(query)]
+        return {e.feature.index: e.refinement for e in found if e.refinement is not None}
+
     def explained(self, dictionary: str, design: str, explainer: str) -> list[int]:
         """Features of a dictionary that have an explanation, ascending."""
         t = schema.explanations
@@ -149,13 +159,15 @@ class RunStore:
         query = sa.select(t.c.body).where(t.c.dictionary == dictionary, *_has(t, key)).order_by(t.c.feature)
         return [_unpack(FeatureScore, body) for body in self._scalars(query)]
 
-    def usage(self, dictionary: str, design: str, key: ScoreKey) -> Usage:
-        """What a dictionary's explanations and scores under a key cost."""
+    def usage(self, dictionary: str, design: str, key: ScoreKey, steps: Sequence[str]) -> Usage:
+        """What a dictionary's explanations and scores under a key, and the failures of these steps, cost."""
         t = schema.explanations
         query = sa.select(t.c.body).where(
             t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == key.explainer
         )
         spent = [_unpack(Explanation, body).usage for body in self._scalars(query)]
+        ended = [outcome for step in steps for outcome in self.outcomes(dictionary, step).values()]
+        spent += [outcome.usage for outcome in ended if isinstance(outcome, Failed)]
         return sum((*spent, *(score.usage for score in self.scores(dictionary, key))), Usage())
 
     def simulation(self, feature: FeatureId, key: ScoreKey, control: str) -> Simulation | None:
@@ -177,6 +189,7 @@ class RunStore:
                 "reason": None if isinstance(outcome, Done) else outcome.reason,
                 "message": failed.message if failed else None,
                 "attempts": failed.attempts if failed else 1,
+                "usage": failed.usage.model_dump_json() if failed else None,
             },
         )
 
@@ -231,7 +244,8 @@ def _unpack(kind: type[R], body: bytes) -> R:
 
 def _outcome(row: sa.Row[Any]) -> Outcome:
     if row.kind == "failed":
-        return Failed(stage=row.stage, reason=row.reason, message=row.message, attempts=row.attempts)
+        usage = Usage.model_validate_json(row.usage) if row.usage else Usage()
+        return Failed(stage=row.stage, reason=row.reason, message=row.message, attempts=row.attempts, usage=usage)
     return Skipped(reason=row.reason) if row.kind == "skipped" else Done()
 
 

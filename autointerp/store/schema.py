@@ -87,5 +87,6 @@ outcomes = Table(
     Column("reason", String),
     Column("message", String),
     Column("attempts", Integer, nullable=False),
+    Column("usage", String),
     PrimaryKeyConstraint("dictionary", "feature", "step"),
 )

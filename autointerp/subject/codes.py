@@ -99,7 +99,7 @@ def _candidates(
     if block < LEAST_BLOCK or not n or scores.dtype != torch.float32:
         return None
     whole = width - width % block
-    maxima = scores[:, :whole].reshape(n, -1, block).amax(2)
+    maxima = scores[:, :whole].view(n, -1, block).amax(2)
     if whole < width:
         maxima = torch.cat([maxima, scores[:, whole:].amax(1, keepdim=True)], dim=1)
     bound = maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)

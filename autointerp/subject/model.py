@@ -7,6 +7,7 @@ or feature.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from autointerp.errors import UsageError, near_matches
 from autointerp.subject.model_sources import open_model, open_ready
+from autointerp.subject.packing import packed_inputs
 from autointerp.subject.readout import output_weights
 from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_vocabulary
 
@@ -78,16 +80,21 @@ class Subject:
 
     @torch.inference_mode()
     def capture(
-        self, token_ids: Int[Tensor, "batch pos"], hook_points: Sequence[str]
+        self,
+        token_ids: Int[Tensor, "batch pos"],
+        hook_points: Sequence[str],
+        documents: Int[Tensor, "batch pos"] | None = None,
     ) -> dict[str, Float[Tensor, "batch pos width"]]:
         """Activations at each hook point, heads flattened; the forward pass stops at the last one.
 
-        Rows are right-padded with any token: attention is causal, so padding changes nothing before it.
+        Rows are right-padded with any token: attention is causal, so padding changes nothing before it. Where a row
+        holds several documents, `documents` numbers them by place; `subject.packing` tells whether the model can.
 
         Raises:
             UsageError: a hook point does not exist or gives nothing.
         """
-        raw = self._run(token_ids.to(self.device), hook_points)
+        inputs = {} if documents is None else packed_inputs(documents.to(self.device))
+        raw = self._run(token_ids.to(self.device), hook_points, inputs)
         return {name: raw[name].flatten(2) for name in hook_points}
 
     @torch.inference_mode()
@@ -122,7 +129,9 @@ class Subject:
             raise UsageError(f"{self.name} has no hook point {hook_point!r}; near ones are {near}")
         return self._names[hook_point]
 
-    def _run(self, token_ids: Tensor, hook_points: Sequence[str]) -> dict[str, Tensor]:
+    def _run(
+        self, token_ids: Tensor, hook_points: Sequence[str], inputs: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
         wanted = set(hook_points)
         for name in wanted:
             self._names_of(name)
@@ -139,7 +148,7 @@ class Subject:
         with self._lock:
             try:
                 hooks = [(name, keeper(name)) for name in sorted(wanted)]
-                self._bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks)
+                self._bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks, **inputs)
             except _Captured:
                 return captured
         silent = sorted(wanted - set(captured))

@@ -32,10 +32,11 @@ def load_pieces(work: Path, part: str) -> list[Tokens]:
 def cut_all(sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[int]]:
     """The documents of all sources, in order."""
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
-    return [ids for source in sources for ids in cut_into_documents(source.text, encode, max_tokens)]
+    cut = cut_into_documents([source.text for source in sources], encode, max_tokens)
+    return [ids for documents in cut for ids in documents]
 
 
 def encode_whole(sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

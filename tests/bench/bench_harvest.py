@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +21,15 @@ import torch
 from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from autointerp.aio import cache_folder
+from autointerp.config import HarvestPart
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.encode import Reader
-from autointerp.harvest.events import Corpus
 from autointerp.harvest.plan import PassSettings
-from autointerp.harvest.run import harvest_shards
+from autointerp.harvest.run import open_pass, run_pass
 from autointerp.harvest.shards import Shard
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Encoding, write_corpus
+from autointerp.harvest.tokens import Corpus
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
 from autointerp.subject.activations import Activation, Relu, TopK
@@ -85,7 +85,8 @@ def main() -> int:
     subject = make_subject(asked.device)
     with tempfile.TemporaryDirectory() as work:
         corpus = make_corpus(subject, Path(work), asked.tokens)
-        settings = PassSettings(BATCH, 2**20 // CONTEXT, asked.device, "float32", asked.threads)
+        whole = HarvestPart(0, 1)  # of a part nothing is closed
+        settings = PassSettings(BATCH, 2**20 // CONTEXT, asked.device, "float32", asked.threads, part=whole)
         print(f"{corpus.n_tokens:,} tokens, {asked.threads} threads, {asked.device}, median of {asked.rounds} rounds\n")
         print(HEAD)
         for number in asked.cases:
@@ -138,7 +139,8 @@ def _seconds(way: Callable[[], object], device: str) -> Seconds:
 
 def run_harvest(subject: Subject, reader: Reader, corpus: Corpus, settings: PassSettings) -> None:
     """The pass and the statistics of its events."""
-    harvest_shards(subject, [reader], corpus, settings, lambda stage, done, total: None, lambda text: None)
+    readers, settings = open_pass(subject, [reader], corpus, settings, lambda text: None)
+    run_pass(subject, readers, corpus, settings, lambda stage, done, total: None)
     shards = [Shard(path, corpus.context) for path in sorted(reader.folder.glob("shard-*"))]
     save_arrays(reader.folder / "stats.safetensors", compute_stats(shards, reader.spec.d_sae, corpus)._asdict())
 
@@ -193,14 +195,21 @@ def make_subject(device: str) -> Subject:
 def make_corpus(subject: Subject, folder: Path, n_tokens: int) -> Corpus:
     """The first documents of `python-docs`, about as many tokens."""
     encoding = Encoding(
-        encode=lambda text: subject.encode_text([text])[0],
+        encode=subject.encode_text,
         vocabulary=tuple(subject.vocabulary()),
         bos=0,
         pad=0,
         context=CONTEXT,
     )
-    sources = islice(open_sources("python-docs", cache_folder()), max(1, n_tokens // 1000))
-    return write_corpus(folder, "python-docs", sources, encoding, lambda stage, done, total: None)
+    return write_corpus(
+        folder,
+        "python-docs",
+        lambda: open_sources("python-docs", cache_folder()),
+        encoding,
+        lambda stage, done, total: None,
+        lambda text: None,
+        n_tokens,
+    )
 
 
 def make_sae(subject: Subject, corpus: Corpus, case: Case) -> Sae:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Harvest
-from autointerp.interpret.lookup import LookupExplainer, LookupSimulator, baseline_levels
+from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.score import score_feature
-from autointerp.pipeline import select_features
-from autointerp.records import Explanation, FeatureRecord, FeatureScore, Usage
+from autointerp.interpret.score import Shuffled, Terms, score_feature
+from autointerp.records import Explanation, FeatureRecord
+from autointerp.scores import FeatureScore
+from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 
 RUN = Path("runs/demo")
@@ -31,7 +32,7 @@ def main() -> int:
         print("run `make demo` first: this measures on its harvest", file=sys.stderr)
         return 2
     harvest = Harvest(RUN / "harvest", "topk")
-    chooser = Chooser(harvest, CorpusIndex(harvest.corpus, 0), "topk", PROTOCOLS["simulate"].design)
+    chooser = Chooser(harvest, CorpusIndex(harvest.corpus, 0), "topk", PROTOCOLS["graded"].design)
     features = select_features(f"sample:{N_FEATURES}", harvest.stats.n_active, "topk", 0)
     records = [chooser.feature_record(feature) for feature in features]
     explained = [_explain(record) for record in records]
@@ -62,19 +63,15 @@ def _explain(record: FeatureRecord) -> Explanation:
 
 
 def _score(record: FeatureRecord, explanation: Explanation) -> FeatureScore:
-    windows = [example.record.tokens for example in record.splits.score]
-    simulation = asyncio.run(LookupSimulator().simulate(explanation, windows))
-    assert record.token_table is not None
+    examples = [example for example in record.splits.score if example.block == 0]
+    simulation = asyncio.run(LookupSimulator().simulate(explanation, [example.window for example in examples]))
     return score_feature(
         record,
+        examples,
         simulation.levels,
+        Terms("graded-60", "lookup", "bca"),
         no_pattern=explanation.no_pattern,
-        lookup=baseline_levels(record.token_table, windows),
-        shuffled=simulation.levels,
-        shuffled_from=None,
-        protocol="simulate",
-        simulator="lookup",
-        usage=Usage(),
+        shuffled=Shuffled(simulation.levels),
     )
 
 

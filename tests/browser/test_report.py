@@ -1,19 +1,22 @@
 """The report as a reader meets it: sort, filter, search, open, keys, themes; and that it troubles nobody."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autointerp.report.data import FeatureEntry, ReportData
+from autointerp.report.figures import axis_of
 from autointerp.report.html import render_report
+from autointerp.report.text import fixed, interval
 from tests.browser.conftest import Watched
 from tests.unit.report.synthetic import make_report
 
 
 def by_score(data: ReportData) -> list[FeatureEntry]:
-    scored = [f for f in data.features if f.spearman.value is not None]
-    return sorted(scored, key=lambda f: -(f.spearman.value or 0))
+    scored = [f for f in data.features if f.value is not None]
+    return sorted(scored, key=lambda f: -(f.value or 0))
 
 
 def name(feature: FeatureEntry) -> str:
@@ -97,23 +100,92 @@ def test_search_finds_explanations_and_ids(watched: Watched, data: ReportData) -
 
 def test_card_shows_the_evidence(watched: Watched, data: ReportData) -> None:
     feature = by_score(data)[0]
+    score = feature.score
+    assert score is not None
     watched.page.click(".row >> nth=0")
     watched.page.wait_for_selector("#card .track")
     text = watched.page.inner_text("#card")
     assert watched.open_id() == name(feature)
     assert feature.explanation in text
     assert "by lookup" in text
-    assert f"{feature.spearman.value:.2f}" in text
-    for part in ("null threshold", "Look-up baseline", "Difference", "Shuffled", "Nearest features", "Raises output"):
+    spearman, lookup, lift = score.spearman, score.lookup, score.lift
+    for each in (spearman, lookup, lift):
+        assert interval(each.low, each.high) in watched.page.inner_text(".headline")
+    assert fixed(spearman.null_threshold) in watched.page.inner_text(".headline")
+    assert f"score / ceiling {(spearman.value or 0) / (spearman.ceiling or 1):.2f}" in text
+    for part in ("Recall by decile", "False positives", "Hit rate", "Kendall", "Token entropy", "Nearest features"):
         assert part in text
-    assert watched.page.locator("#card .window").count() == 48
-    assert watched.page.locator("#card .histogram rect").count() == sum(n > 0 for n in feature.histogram)
-    window = next(w for w in feature.windows if w.part == "score")
-    first = watched.page.locator(f"#card .track[data-w='{feature.windows.index(window)}']")
-    levels = first.locator(".k").evaluate_all("all => all.map(e => [+e.dataset.t, +e.dataset.s])")
-    assert levels == [list(pair) for pair in zip(window.levels, window.simulated or (), strict=True)]
+    assert watched.page.locator("#card .window").count() == 60
+    assert watched.page.locator("#card .histogram:not(.recall) rect").count() == sum(n > 0 for n in feature.histogram)
+    watched.page.click("[data-part=g]")
+    assert watched.page.locator("#card .window").count() == 10
+    assert "never part of the score" in watched.page.inner_text("#windows")
     watched.page.click("[data-part=e]")
     assert watched.page.locator("#card .window").count() == 20
+    assert watched.page.locator("#card .target").count() == 0
+
+
+def test_controls_stand_on_one_axis(watched: Watched, data: ReportData) -> None:
+    """A control drawn at another's value, or an undefined one drawn as measured, would turn the comparison around."""
+    feature = next(f for f in by_score(data) if f.score and f.score.bigram.undefined and f.score.shuffled.value)
+    score = feature.score
+    assert score is not None
+    open_feature(watched, feature)
+    rows = watched.page.eval_on_selector_all("#card .score tbody tr", "all => all.map(r => r.innerText)")
+    labels = ["Explanation", "Token look-up", "Bigram look-up", "Position only", "Constant", "Shuffled", "Difference"]
+    kept = [row for row in rows if not row.startswith("Before")]
+    assert [label for label, row in zip(labels, kept, strict=True) if row.startswith(label)] == labels
+    for label, value in (("Token", score.lookup), ("Position", score.position), ("Shuffled", score.shuffled)):
+        row = next(row for row in rows if row.startswith(label))
+        assert f"{fixed(value.value)} {interval(value.low, value.high)}" in " ".join(row.split())
+    assert "no table" in next(row for row in rows if row.startswith("Bigram"))
+    assert "constant prediction, counted as 0" in next(row for row in rows if row.startswith("Constant"))
+    marks = watched.page.eval_on_selector_all(
+        "#card .score tbody .mini svg",
+        "all => all.map(s => [s.firstChild.getAttribute('class'), +s.getAttribute('x').slice(0, -1)])",
+    )
+    shown = (score.spearman, score.lookup, score.position, score.shuffled, score.lift)
+    ends = [end for each in shown for end in (each.value, each.low) if end is not None]
+    low = max(-1, math.floor(5 * min(-0.2, *ends, axis_of(data.features).low)) / 5)
+    places = dict(marks)
+    assert "mark-bigram" not in places
+    for mark, value in (("score", score.spearman), ("lookup", score.lookup), ("position", score.position)):
+        assert places[f"mark-{mark}"] == pytest.approx(100 * ((value.value or 0) - low) / (1 - low), abs=0.02)
+    assert places["mark-counted"] == pytest.approx(-100 * low / (1 - low), abs=0.02)
+    assert watched.page.locator("#card .score .null").count() == len(rows)
+
+
+def open_feature(watched: Watched, feature: FeatureEntry) -> None:
+    watched.page.evaluate(f"location.hash = '#{name(feature)}'")
+    watched.page.wait_for_selector("#card .track")
+
+
+def test_targets_are_marked_with_what_became_of_them(watched: Watched, data: ReportData) -> None:
+    """A miss and a false alarm must be told apart by words, not by colour, on the right token with the right levels."""
+    seen: set[str] = set()
+    for feature in by_score(data)[::-1][:6]:
+        open_feature(watched, feature)
+        tracks = watched.page.eval_on_selector_all("#card .window", WINDOWS)
+        assert len(tracks) == 60
+        for place, verdict, marked, true, said in tracks:
+            window = feature.windows[int(place)]
+            assert window.target is not None
+            assert window.simulated is not None
+            assert marked == [window.target]
+            level, guess = window.levels[window.target], window.simulated[0]
+            assert (true, said) == (str(level), str(guess))
+            hit, alarm = ("hit" if guess else "missed"), ("false alarm" if guess else "rightly silent")
+            assert verdict.endswith(hit if level else alarm)
+            seen.add(verdict[1:])
+    assert seen == {"hit", "missed", "false alarm", "rightly silent"}
+
+
+WINDOWS = """all => all.map(w => {
+  const marked = [...w.querySelectorAll('.target')];
+  const { t, s } = marked[0].dataset;
+  const verdict = w.querySelector('.verdict').textContent;
+  return [w.querySelector('.track').dataset.w, verdict, marked.map(e => +e.dataset.i), t, s];
+})"""
 
 
 def test_worst_predicted_first_and_one_stratum(watched: Watched) -> None:
@@ -121,10 +193,85 @@ def test_worst_predicted_first_and_one_stratum(watched: Watched) -> None:
     page.click(".row >> nth=3")
     page.wait_for_selector("#card .track")
     page.select_option("#order", "worst")
-    errors = page.eval_on_selector_all("#card .track", ERRORS)
+    errors = page.eval_on_selector_all("#card .target", "all => all.map(e => Math.abs(e.dataset.t - e.dataset.s))")
     assert errors == sorted(errors, reverse=True)
     page.click("[data-stratum=uniform]")
-    assert page.locator("#card .window").count() == 16
+    assert page.locator("#card .window").count() == 20
+
+
+def test_a_refined_feature_shows_what_it_was(watched: Watched, data: ReportData) -> None:
+    """Whether a revision was kept decides which text the score is of."""
+    for kept in (True, False):
+        revised = [f for f in by_score(data) if f.refinement and f.refinement.kept == kept]
+        feature = next(f for f in revised if f.refinement and f.refinement.before == "fires on words")
+        open_feature(watched, feature)
+        text = watched.page.inner_text("#card .refined")
+        assert "fires on words" in text
+        assert ("Revised; before:" in text) == kept
+        assert ("not kept" in text) == (not kept)
+        assert "0.31 → 0.42" in text
+        assert ("on the score part" in text) == kept
+        assert ("Before revision" in watched.page.inner_text("#card .score")) == kept
+
+
+def test_filter_by_why_and_by_flag(watched: Watched, data: ReportData) -> None:
+    """The buttons beside a dictionary's counts lead to those very features."""
+    page = watched.page
+    low = {name(f) for f in data.features if f.score and f.score.why == "misses_high"}
+    page.select_option("#show", "why-misses_high")
+    assert f"{len(low)} of 120" in count_shown(page)
+    assert set(watched.ids()) <= low
+    button = page.locator("[data-why=misses_high]").first
+    place = int(button.get_attribute("data-dictionary") or 0)
+    n = int(button.locator("b").inner_text())
+    button.click()
+    assert count_shown(page) == f"{n} of 120 features"
+    assert n == len([i for i in low if i.startswith(f"{data.dictionaries[place].id}/")])
+    page.select_option("#dictionary", "")
+    for show, wanted in (
+        ("single", [f for f in data.features if f.profile and f.profile.single_token]),
+        ("untested", [f for f in data.features if f.value is not None and f.score and f.score.specificity_untested]),
+    ):
+        page.select_option("#show", show)
+        assert count_shown(page) == f"{len(wanted)} of 120 features"
+    assert "specificity not tested" in page.inner_text("#rows")
+    page.select_option("#show", "all")
+    page.click("[data-sort=why]")
+    words = page.eval_on_selector_all(".row .why", "all => all.map(e => e.textContent)")
+    assert words
+    assert set(words) == {"fires too broadly"}
+
+
+def test_every_score_in_the_table_has_its_null_and_lookup(watched: Watched, data: ReportData) -> None:
+    """At the narrowest width too, where the plot is gone."""
+    for width in (1400, 390):
+        watched.page.set_viewport_size({"width": width, "height": 900})
+        for feature, text in zip(by_score(data)[:4], watched.page.locator(".row .num").all_inner_texts(), strict=False):
+            score = feature.score
+            assert score is not None
+            shown = " ".join(text.split())
+            assert f"{fixed(score.spearman.value)} {interval(score.spearman.low, score.spearman.high)}" in shown
+            assert f"null {fixed(score.spearman.null_threshold)}, look-up {fixed(score.lookup.value)}" in shown
+
+
+def test_levels_of_all_tokens(browser: Any, tmp_path: Path) -> None:
+    """A run whose protocol asks for every token shows every token's levels."""
+    data = ReportData.model_validate(make_report(12, targets=False))
+    path = tmp_path / "report.html"
+    path.write_text(render_report(data), encoding="utf-8")
+    watched = Watched(browser, path)
+    feature = by_score(data)[0]
+    open_feature(watched, feature)
+    assert watched.page.locator("#card .window").count() == 48
+    assert watched.page.locator("[data-part=g]").count() == watched.page.locator(".target").count() == 0
+    window = next(w for w in feature.windows if w.part == "score")
+    first = watched.page.locator(f"#card .track[data-w='{feature.windows.index(window)}']")
+    levels = first.locator(".k").evaluate_all("all => all.map(e => [+e.dataset.t, +e.dataset.s])")
+    assert levels == [list(pair) for pair in zip(window.levels, window.simulated or (), strict=True)]
+    watched.page.select_option("#order", "worst")
+    errors = watched.page.eval_on_selector_all("#card .track", ERRORS)
+    assert errors == sorted(errors, reverse=True)
+    assert watched.trouble == []
 
 
 ERRORS = (
@@ -219,14 +366,16 @@ def test_hostile_tokens_are_text(browser: Any, report: Path, data: ReportData) -
     watched = Watched(browser, report)
     watched.page.goto(f"{watched.address}#{name(feature)}")
     watched.page.wait_for_selector("#card .track")
-    for part in ("s", "e"):
+    for part in ("s", "g", "e"):
         watched.page.click(f"[data-part={part}]")
         text = watched.page.inner_text("#windows")
         assert not set(text) & set("\x00\u202e\u202c\u200b")
     raw = watched.page.evaluate("document.getElementById('card').textContent")
-    for shown in ('<script>alert("x")</script>', '"onload=', "<script>alert(1)</script>"):
+    for shown in ('<script>alert("x")</script>', '"onload=', "<script>alert(1)</script>", "<i>words</i>"):
         assert shown in raw
-    assert watched.page.locator("#card script, #card img, #card b b, [onload], [onerror]").count() == 0
+    assert (
+        watched.page.locator("#card script, #card img, #card b b, #card .refined i, [onload], [onerror]").count() == 0
+    )
     isolated = watched.page.eval_on_selector("#card .k bdi", "e => getComputedStyle(e).unicodeBidi")
     assert "isolate" in isolated
     assert watched.trouble == []
@@ -266,15 +415,16 @@ def test_text_contrast(browser: Any, report: Path, data: ReportData, theme: str)
     """Every piece of text, on the page and in a card, is at least 4.5 to 1 against what lies under it."""
     hostile = next(f for f in data.features if f.explanation and "<script>" in f.explanation and f.windows)
     failed = next(f for f in data.features if f.state == "failed")
+    revised = next(f for f in by_score(data) if f.refinement and f.score and f.score.why)
     script = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
-    for target in ("", name(by_score(data)[0]), name(hostile), name(failed)):
+    for target in ("", name(by_score(data)[0]), name(revised), name(hostile), name(failed)):
         watched = Watched(browser, report, theme=theme)
         watched.page.goto(f"{watched.address}#{target}")
         if target:
             watched.page.wait_for_selector("#card .card-body")
         else:
             watched.page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
-            watched.page.select_option("#show", "undefined")
+            watched.page.select_option("#show", "untested")
         found = watched.page.evaluate(script)
         assert found["n"] > 50
         assert found["low"] == []
@@ -285,7 +435,7 @@ def test_contrast_is_really_measured(browser: Any, report: Path) -> None:
     watched = Watched(browser, report)
     watched.page.add_style_tag(content=".note { color: #8a8f95 }")
     script = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
-    assert [found[1] for found in watched.page.evaluate(script)["low"]] == ["note"]
+    assert {found[1] for found in watched.page.evaluate(script)["low"]} == {"note"}
 
 
 def test_readable_without_scripts(browser: Any, report: Path, data: ReportData) -> None:
@@ -314,7 +464,7 @@ def test_large_report_paints_and_answers_quickly(browser: Any, tmp_path: Path) -
 def strip(raw: dict[str, Any]) -> dict[str, Any]:
     """A run in which every feature failed before it had anything to show."""
     for feature in raw["features"]:
-        for key in ("spearman", "lookup", "lift", "shuffled", "more", "facts", "windows", "explanation"):
+        for key in ("score", "profile", "refinement", "facts", "windows", "explanation"):
             feature.pop(key, None)
         feature.update(state="failed", reason="refused", why=None, density=0.0, n_active=0, max=0.0, histogram=[])
     return raw

@@ -9,21 +9,24 @@ from statistics import median
 
 import pytest
 
+from autointerp.config import ScoreConfig
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.explain_tsv import TsvExplainer
-from autointerp.interpret.protocols import PROTOCOLS
+from autointerp.interpret.protocols import PROTOCOLS, Plan, make_plan
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
 from autointerp.llm.base import ChatModel
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import LOOPBACK_ONLY, connect_model
-from autointerp.pipeline import Interpretation, explain_features, final_outcomes, score_features
-from autointerp.records import Done, Explanation, Failed, FeatureRecord, FeatureScore, Outcome
+from autointerp.pipeline import explain_features, final_outcomes, score_features
+from autointerp.plans import Interpretation
+from autointerp.records import Done, Example, Explanation, Failed, FeatureRecord, Outcome
+from autointerp.scores import FeatureScore
 from autointerp.store.runs import RunStore
 from tests.flows.planted import N_FEATURES, explanation_of, feature_record
 from tests.flows.rehearsal import rehearsing
 
+PLANS = [make_plan(name, ScoreConfig()) for name in PROTOCOLS]
 SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
-PROTOCOL = PROTOCOLS["simulate"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,20 @@ class Knowing:
         ]
 
 
+class Planted:
+    """Makes the planted features' records; their silent windows are the guided negatives."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._design = plan.design
+
+    def feature_record(self, feature: int) -> FeatureRecord:
+        return feature_record(feature, self._design.name, targets=self._design.targets)
+
+    def guided_examples(self, feature: int, explanation: str, n: int) -> tuple[Example, ...]:
+        silent = [e for e in self.feature_record(feature).splits.score if not any(e.scored_levels)]
+        return tuple(silent[:n])
+
+
 @dataclass(frozen=True)
 class Ended:
     """What the store holds after a run."""
@@ -48,7 +65,7 @@ class Ended:
     outcomes: Sequence[Outcome]
 
 
-def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None, folder: Path) -> Ended:
+def interpret(base_url: str, kind: LlmSimulatorName, scored: Plan, explainer: Explainer | None, folder: Path) -> Ended:
     """Explain and score all planted features; without an explainer the served model explains."""
 
     async def run() -> Ended:
@@ -60,13 +77,17 @@ def interpret(base_url: str, kind: LlmSimulatorName, explainer: Explainer | None
                 store=store,
                 dictionary="planted",
                 features=range(N_FEATURES),
-                protocol=PROTOCOL,
+                plan=scored,
                 explainer_key="test",
                 simulator_key=kind,
-                make_record=lambda index: feature_record(index, PROTOCOL.design.name),
+                maker=Planted(scored),
                 explainer=explainer or _served(connected.model),
+                refiner=None,
                 simulator=make_llm_simulator(kind, connected.model, capabilities),
+                simulator_is_free=False,
                 candidates=1,
+                guided=5,
+                interval="jackknife",
                 seed=0,
                 concurrency=8,
                 progress=lambda stage, done, total: None,
@@ -92,13 +113,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
+@pytest.mark.parametrize("scored", PLANS, ids=lambda plan: plan.label)
 @pytest.mark.parametrize("kind", SIMULATORS)
-def test_planted_features_end_as_they_should(kind: LlmSimulatorName, tmp_path: Path) -> None:
+def test_planted_features_end_as_they_should(kind: LlmSimulatorName, scored: Plan, tmp_path: Path) -> None:
     """Explained and scored by the server: median rho at least .9; by a wrong text: counted mean near 0."""
     with rehearsing("--answer", "tests.flows.planted:truthful") as base_url:
         (tmp_path / "wrong").mkdir()
-        true = interpret(base_url, kind, None, tmp_path)
-        wrong = interpret(base_url, kind, Knowing(shift=1), tmp_path / "wrong")
+        true = interpret(base_url, kind, scored, None, tmp_path)
+        wrong = interpret(base_url, kind, scored, Knowing(shift=1), tmp_path / "wrong")
     assert {type(outcome) for outcome in true.outcomes} == {Done}
     assert median(score.spearman.value or 0.0 for score in true.scores) >= 0.9
     assert len(wrong.scores) == N_FEATURES
@@ -106,13 +128,14 @@ def test_planted_features_end_as_they_should(kind: LlmSimulatorName, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", SIMULATORS)
+@pytest.mark.parametrize("scored", PLANS, ids=lambda plan: plan.label)
 @pytest.mark.parametrize("explained", [True, False])
 def test_a_garbled_answerer_gives_twenty_failures_and_no_score(
-    kind: LlmSimulatorName, explained: bool, tmp_path: Path
+    kind: LlmSimulatorName, scored: Plan, explained: bool, tmp_path: Path
 ) -> None:
     """Garbled simulations of good explanations, and garbled explanations: each is a row with its reason."""
     with rehearsing("--answer", "tests.flows.planted:garbled") as base_url:
-        ended = interpret(base_url, kind, Knowing() if explained else None, tmp_path)
+        ended = interpret(base_url, kind, scored, Knowing() if explained else None, tmp_path)
     failed = [outcome for outcome in ended.outcomes if isinstance(outcome, Failed)]
     assert len(failed) == N_FEATURES
     assert not ended.scores

@@ -12,14 +12,14 @@ import pytest
 
 import autointerp
 from autointerp.harvest.events import Harvest
-from autointerp.pipeline import select_features
 from autointerp.records import FeatureId
+from autointerp.selection import select_features
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore, ScoreKey
 from tests.flows.conftest import Call, Finished, command, environment
 from tests.small_run import DEAD, DENSE, PLANTED, RARELY, WORDS, SmallRun
 
-KEY = ScoreKey("simulate", "lookup", "lookup")
+KEY = ScoreKey("graded-60", "lookup", "lookup")
 
 
 def copy_of(finished: Finished, folder: Path) -> Path:
@@ -38,18 +38,18 @@ def test_planted_features_are_named_and_score_near_one(finished: Finished) -> No
     scores = {s.feature.index: s for s in store.scores("planted", KEY)}
     shuffled = []
     for index, word in enumerate(WORDS):
-        own = store.explanation(FeatureId(dictionary="planted", index=index), "simulate-48x16", "lookup")
+        own = store.explanation(FeatureId(dictionary="planted", index=index), "graded-120x32", "lookup")
         assert own is not None
         assert own.explanation.text == f'fires on " {word}" (5); else 0'
         value = scores[index].spearman.value
         assert value is not None
         assert value > 0.99
         shuffled.append(scores[index].shuffled.value or 0.0)
-    both = store.explanation(FeatureId(dictionary="planted", index=len(WORDS)), "simulate-48x16", "lookup")
+    both = store.explanation(FeatureId(dictionary="planted", index=len(WORDS)), "graded-120x32", "lookup")
     assert both is not None
     assert '" lamb"' in both.explanation.text
     assert '" river"' in both.explanation.text
-    assert abs(sum(shuffled) / len(shuffled)) < 0.1
+    assert -0.3 < sum(shuffled) / len(shuffled) < 0.05
     store.close()
 
 
@@ -75,7 +75,7 @@ def test_the_summary_accounts_for_every_feature(finished: Finished) -> None:
     store = RunStore(finished.path / "store.sqlite")
     undefined = {s.feature.index: s.spearman.undefined for s in store.scores("planted", KEY) if s.spearman.undefined}
     store.close()
-    assert undefined == {DENSE: "too_few_windows", RARELY: "too_few_windows"}
+    assert undefined == {DENSE: "constant_truth", RARELY: "too_few_windows"}
     assert DEAD not in undefined
 
 
@@ -89,7 +89,8 @@ def test_what_the_command_prints(finished: Finished) -> None:
     stages = [line["stage"] for line in progress if "stage" in line]
     for stage in ("tokenise", "harvest planted, topk", "explain planted", "score topk", "report planted"):
         assert stage in stages
-    assert all({"stage", "done", "total"} == set(line) for line in progress if "stage" in line)
+    words = {"stage", "done", "total", "per_second", "seconds_left"}
+    assert all(words == set(line) for line in progress if "stage" in line)
 
 
 def test_the_manifest_says_what_the_run_was_made_of(finished: Finished) -> None:
@@ -200,7 +201,7 @@ def test_a_dictionary_is_added_to_a_run(small: SmallRun, finished: Finished, cal
     assert '"harvest neurons"' in ended.err
     assert "harvest planted" not in ended.err
     store = RunStore(run / "store.sqlite")
-    assert len(store.explained("neurons", "simulate-48x16", "lookup")) == after["neurons"]["explained"]
+    assert len(store.explained("neurons", "graded-120x32", "lookup")) == after["neurons"]["explained"]
     store.close()
 
 

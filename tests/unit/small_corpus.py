@@ -25,6 +25,11 @@ class SmallCorpus:
     first: int = 1
     context: int = CONTEXT
 
+    @property
+    def start(self) -> Int[np.ndarray, " n_row"]:
+        """Slot of each document's first place."""
+        return np.arange(len(self.tokens)) * self.context
+
 
 def make_corpus(n_source: int = 260, seed: int = 0, repeated: Mapping[int, int] | None = None) -> SmallCorpus:
     """One or two documents a source, some of them shorter than a window; `repeated` copies a source's text."""

@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_help() -> None:
     """A default that differs from the one in the help makes two runs incomparable without a word."""
     config = make_config(None, FLAGS)
     assert (config.features, config.protocol, config.explainer, config.simulator, config.seed) == (
-        "sample:500", "simulate", None, None, 0,
+        "sample:500", "graded", None, None, 0,
     )  # fmt: skip
     assert config.dictionary[0].role == "trained"
 

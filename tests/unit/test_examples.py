@@ -159,7 +159,7 @@ def test_the_top_stratum_holds_the_strongest_documents(
 ) -> None:
     """Brute force: the ten documents of the explain part with the highest peaks, strongest first."""
     dense = reader.dense[TOKEN].reshape(corpus.tokens.shape)
-    rows = np.flatnonzero(index.row_part == PARTS.index("explain"))
+    rows = np.flatnonzero(index.document_part == PARTS.index("explain"))
     best = rows[np.argsort(-dense[rows].max(axis=1), kind="stable")][:10]
     assert [e.record.row for e in records[TOKEN].splits.explain if e.stratum == "top"] == best.tolist()
 
@@ -244,7 +244,9 @@ def test_text_shared_between_parts_stays_in_explain() -> None:
     reader = make_reader(corpus)
     record = Chooser(reader, index, "d", DESIGN).feature_record(TOKEN)
     copied = {corpus.sources[i] for i in pairs}
-    rows = {tuple(corpus.tokens[r]) for r in range(len(corpus.length)) if index.row_part[r] == PARTS.index("explain")}
+    rows = {
+        tuple(corpus.tokens[r]) for r in range(len(corpus.length)) if index.document_part[r] == PARTS.index("explain")
+    }
     for example in record.splits.score:
         if example.record.document in copied:
             assert tuple(corpus.tokens[example.record.row]) not in rows
@@ -263,7 +265,7 @@ def test_the_token_table_is_a_count_over_all_explain_text(
     counts: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
-    for row in np.flatnonzero(index.row_part == PARTS.index("explain")):
+    for row in np.flatnonzero(index.document_part == PARTS.index("explain")):
         for place in range(corpus.first, corpus.length[row]):
             word = corpus.vocabulary[corpus.tokens[row, place]]
             acts = np.float32(reader.dense[SOMETIMES][row * corpus.context + place])

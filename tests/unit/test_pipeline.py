@@ -8,23 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autointerp.config import ScoreConfig
 from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
-from autointerp.interpret.protocols import PROTOCOLS
-from autointerp.interpret.simulate import Simulator, Tokens
+from autointerp.interpret.protocols import PROTOCOLS, make_plan
+from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.summary import summarise
 from autointerp.pipeline import (
-    Interpretation,
+    drawn_for_shuffling,
     explain_features,
     final_outcomes,
-    read_ranges,
     score_features,
-    select_features,
     shuffled_partners,
 )
-from autointerp.records import Explanation, Failed, FeatureId, FeatureRecord, Outcome, Simulation, Skipped
+from autointerp.plans import Interpretation
+from autointerp.records import Explanation, Failed, FeatureId, FeatureRecord, Outcome, Simulation, Skipped, Window
+from autointerp.selection import read_ranges, select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.runs import RunStore
 from tests.unit.small_corpus import NEVER, SmallReader, make_corpus, make_reader
@@ -58,7 +59,7 @@ class Counting:
             return Failed(stage="explain", reason=self.reason, message="I cannot help with that")
         return await LookupExplainer().explain(record, n_candidates)
 
-    async def simulate(self, explanation: Explanation, windows: Sequence[Tokens]) -> Simulation:
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
         self.simulated += 1
         return await LookupSimulator().simulate(explanation, windows)
 
@@ -70,13 +71,17 @@ def plan(
         store=RunStore(path / "store.sqlite"),
         dictionary="d",
         features=FEATURES,
-        make_record=chooser.feature_record,
-        protocol=PROTOCOLS["simulate"],
+        maker=chooser,
+        plan=make_plan("simulate", ScoreConfig()),
         explainer=explainer or LookupExplainer(),
         explainer_key="lookup",
+        refiner=None,
         simulator=simulator or LookupSimulator(),
+        simulator_is_free=True,
         simulator_key="lookup",
         candidates=1,
+        guided=0,
+        interval="jackknife",
         seed=3,
         concurrency=4,
         progress=lambda stage, done, total: None,
@@ -93,7 +98,7 @@ def run(work: Interpretation) -> str:
 def conclude(work: Interpretation) -> str:
     summary = summarise(
         "trained", work.features, work.store.scores("d", work.key), final_outcomes(work), explained=1,
-        protocol="simulate", n_windows=48, n_tokens=1, l0=1.0, density=None, n_alive=1, seed=3,
+        protocol="simulate", n_windows=48, n_tokens=1, l0=1.0, density=None, n_alive=1, refinements={}, seed=3,
     )  # fmt: skip
     total = summary.scored + sum(
         n for part in (summary.undefined, summary.failed, summary.skipped) for n in part.values()
@@ -211,15 +216,34 @@ def test_a_run_that_was_not_finished_says_so(tmp_path: Path, chooser: Chooser) -
     conclude(work)
 
 
-def test_shuffled_partners_are_others_and_do_not_depend_on_the_selection(tmp_path: Path) -> None:
+def test_shuffled_partners_are_others() -> None:
     """A feature as its own control would score like itself."""
     explained = [3, 5, 8, 13]
-    partners = shuffled_partners(explained, "d", 0)
+    features = list(range(20))
+    partners = shuffled_partners(features, explained, "d", 0)
     assert set(partners) == set(explained)
     assert all(partner != index and partner in explained for index, partner in partners.items())
-    assert shuffled_partners([3], "d", 0) == {}
-    assert shuffled_partners([], "d", 0) == {}
-    assert partners == shuffled_partners(explained, "d", 0)
+    assert shuffled_partners(features, [3], "d", 0) == {}
+    assert shuffled_partners(features, [], "d", 0) == {}
+    assert partners == shuffled_partners(features, explained, "d", 0)
+
+
+def test_an_explanation_lost_changes_only_the_partners_it_was() -> None:
+    """One failed explanation moved every feature's control, and with it the control's mean."""
+    features = list(range(50))
+    whole = shuffled_partners(features, features, "d", 0)
+    without = shuffled_partners(features, [i for i in features if i != 7], "d", 0)
+    assert all(without[i] == whole[i] for i in without if whole[i] != 7)
+    assert len(set(whole.values())) > 20
+
+
+def test_where_simulating_costs_a_tenth_is_drawn_at_least_fifty() -> None:
+    """A control of all features doubles the bill; one of five says nothing."""
+    few, many = list(range(30)), list(range(2000))
+    assert sorted(drawn_for_shuffling(few, "d", 0)) == few
+    drawn = drawn_for_shuffling(many, "d", 0)
+    assert len(drawn) == len(set(drawn)) == 200
+    assert drawn == drawn_for_shuffling(many, "d", 0) != drawn_for_shuffling(many, "d", 1)
 
 
 N_ACTIVE = np.array([0, 5, 0, 100, 1, 7, 7, 3, 0, 2])

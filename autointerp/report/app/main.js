@@ -18,11 +18,10 @@ function showTip(cell) {
   if (!cell.dataset.i) return;
   const w = card.detail.windows[Number(cell.closest(".track").dataset.w)];
   const i = Number(cell.dataset.i);
-  const lines = [
-    ["activation", quantity(w.activations[i])],
-    ["true level", w.levels[i]],
-  ];
-  if (w.simulated) lines.push(["simulated", w.simulated[i]], ["error", fixed(w.simulated[i] - w.levels[i], 0, true)]);
+  const lines = [["true level", w.levels[i]]];
+  if (w.activations.has(i)) lines.unshift(["activation", quantity(w.activations.get(i))]);
+  const said = w.simulated?.get(i);
+  if (said !== undefined) lines.push(["simulated", said], ["error", fixed(said - w.levels[i], 0, true)]);
   tip.innerHTML = `<code><bdi>${tokenHtml(w.tokens[i])}</bdi></code><dl>${lines.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
   tip.hidden = false;
   const at = cell.getBoundingClientRect();

@@ -5,7 +5,7 @@ const AGAINST = {
   density: { title: "density: share of tokens on which the feature is active", format: "~e" },
   lookup: {
     title: "Spearman of the look-up baseline; above the diagonal the explanation is better",
-    scale: { domain: [SPAN.low, 1] },
+    scale: { domain: [LOW, 1] },
     format: ".1f",
   },
 };
@@ -13,7 +13,7 @@ const AGAINST = {
 const BANDS = Object.fromEntries(
   ["undefined", "failed", "skipped"]
     .filter((state) => ROWS.some((r) => r.state === state && r.density > 0))
-    .map((state, k) => [state, SPAN.low - 0.1 * (k + 1)]),
+    .map((state, k) => [state, LOW - 0.1 * (k + 1)]),
 );
 let chart = null;
 
@@ -27,16 +27,20 @@ async function loadCharts() {
   document.head.append(script);
 }
 
+const xOf = (row, x) => (x === "lookup" ? row.lookup[0] : row.density);
+
 function points() {
   const shown = new Set(shownRows());
   const x = byId("against").value;
-  const wanted = (r) => (x === "density" ? r.density > 0 : r.lookup !== null) && (r.value !== null || r.state in BANDS);
+  const wanted = (r) => (x === "density" ? r.density > 0 : r.lookup[0] !== null) && (r.value !== null || r.state in BANDS);
   return ROWS.filter(wanted).map((r) => ({
     id: r.id,
     dictionary: DICTIONARIES[r.dictionary].id,
-    x: r[x],
+    x: xOf(r, x),
     y: r.value ?? BANDS[r.state],
     value: r.value === null ? `${r.state}: ${words(r.reason)}` : `${fixed(r.value)} ${interval(r.score)}`,
+    null: fixed(r.nullThreshold),
+    lookup: `${fixed(r.lookup[0])} ${interval(r.lookup)}`,
     density: share(r.density),
     said: r.explanation ? r.explanation.slice(0, 160) : "no explanation",
     on: shown.has(r),
@@ -74,6 +78,8 @@ function pointLayer(ids, values, x) {
       tooltip: [
         { field: "id", title: "feature" },
         { field: "value", title: "score" },
+        { field: "null", title: "null threshold" },
+        { field: "lookup", title: "look-up" },
         { field: "density" },
         { field: "said", title: "explanation" },
       ],
@@ -85,12 +91,12 @@ function scatterSpec() {
   const against = AGAINST[byId("against").value];
   const states = Object.keys(BANDS);
   const isDensity = byId("against").value === "density";
-  const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : SPAN.low;
+  const low = isDensity && states.length ? Math.min(...states.map((s) => BANDS[s])) - 0.06 : LOW;
   const y = {
     field: "y",
     type: "quantitative",
     scale: { domain: [low, 1], nice: false },
-    axis: { title: "Spearman of the explanation", values: TICKS, format: ".1f" },
+    axis: { title: "Spearman of the explanation", values: ticks(LOW), format: ".1f" },
   };
   const values = points();
   const x = {
@@ -112,7 +118,7 @@ function scatterSpec() {
     });
   else
     layers.push({
-      data: { values: [SPAN.low, 1].map((v) => ({ x: v, y: v })) },
+      data: { values: [LOW, 1].map((v) => ({ x: v, y: v })) },
       mark: { type: "line", color: colour("--strong"), strokeDash: [4, 3] },
       encoding: { x },
     });
@@ -202,7 +208,7 @@ function clearBrush() {
 function chooseBy(brush) {
   const inside = ([a, b], v) => v !== null && v >= Math.min(a, b) && v <= Math.max(a, b);
   const x = byId("against").value;
-  const within = (r) => inside(brush.x, r[x]) && inside(brush.y, r.value ?? BANDS[r.state] ?? null);
+  const within = (r) => inside(brush.x, xOf(r, x)) && inside(brush.y, r.value ?? BANDS[r.state] ?? null);
   table.chosen = brush && brush.x && brush.y ? within : null;
   refresh();
 }

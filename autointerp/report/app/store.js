@@ -9,23 +9,25 @@ const ROWS = DATA.rows.map((r, position) => ({
   id: `${DICTIONARIES[r[0]].id}/${r[1]}`,
   state: r[2],
   reason: r[3],
-  why: r[4],
-  explanation: r[5],
-  author: r[6],
-  noPattern: r[7] === 1,
-  density: r[8],
-  active: r[9],
-  max: r[10],
-  score: r[11].slice(0, 3),
-  value: r[11][0],
-  nullThreshold: r[11][3],
-  ceiling: r[11][4],
-  lookup: r[12],
-  lift: r[13],
-  shuffled: r[14],
+  whyKind: r[4],
+  why: r[5],
+  explanation: r[6],
+  author: r[7],
+  singleToken: r[8] === null ? null : r[8] === 1,
+  untested: r[9] === 1,
+  density: r[10],
+  active: r[11],
+  max: r[12],
+  score: r[13].slice(0, 3),
+  value: r[13][0],
+  nullThreshold: r[13][3],
+  ceiling: r[13][4],
+  lookup: r[14],
+  lift: r[15],
 }));
 const BY_ID = new Map(ROWS.map((row) => [row.id, row]));
 const chunks = new Map();
+const blocks = new Map();
 
 async function inflate(base64) {
   const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
@@ -38,38 +40,53 @@ function whenParsed() {
   return new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
 }
 
-async function readChunk(number) {
-  if (!byId(`chunk-${number}`)) await whenParsed();
-  return unpack(JSON.parse(await inflate(byId(`chunk-${number}`).textContent)));
+async function readText(id) {
+  if (!byId(id)) await whenParsed();
+  return inflate(byId(id).textContent);
 }
 
 // Facts and windows of one feature.
-function detailOf(row) {
+async function detailOf(row) {
   const number = Math.floor(row.position / DATA.perChunk);
-  if (!chunks.has(number)) chunks.set(number, readChunk(number));
-  return chunks.get(number).then((features) => features[row.position % DATA.perChunk]);
+  if (!chunks.has(number)) chunks.set(number, readText(`chunk-${number}`).then((text) => unpack(JSON.parse(text))));
+  const detail = (await chunks.get(number))[row.position % DATA.perChunk];
+  await Promise.all(detail.windows.map(async (w) => (w.tokens ??= await tokensAt(w.at, w.levels.length))));
+  return detail;
+}
+
+// Text stands in blocks that all features share; a window lies in one of them.
+async function tokensAt(at, n) {
+  const place = DATA.blocks.findLastIndex((first) => first <= at);
+  if (!blocks.has(place)) blocks.set(place, readText(`block-${place}`).then((text) => text.split("\n")));
+  const first = at - DATA.blocks[place];
+  return (await blocks.get(place)).slice(first, first + n);
 }
 
 function unpack(chunk) {
-  const tokens = chunk.tokens.split("\n");
-  const at = { token: 0, simulated: 0, activation: 0, silent: 0 };
-  const cut = (text, from, n) => Array.from(text.slice(from, from + n), (digit) => parseInt(digit, 16));
-  const window = ([part, stratum, decile, place, n, isSimulated, isMasked]) => {
-    const levels = cut(chunk.levels, at.token, n);
-    const active = isMasked ? cut(chunk.silent[at.silent++], 0, n) : levels;
-    const made = {
+  const next = { window: 0, levels: 0, simulated: 0, activation: 0, silent: 0, target: 0 };
+  const digits = (text) => Array.from(text, (digit) => parseInt(digit, 16));
+  const take = (name, n) => digits(chunk[name].slice(next[name], (next[name] += n)));
+  const window = (kind) => {
+    const [part, stratum, decile, n, hasTarget, isSimulated, isMasked] = chunk.heads[kind];
+    const target = hasTarget ? chunk.target[next.target++] : null;
+    const levels = take("levels", n);
+    const scored = target === null ? levels.map((_, i) => i) : [target];
+    const active = isMasked ? digits(chunk.silent[next.silent++]) : scored.map((i) => levels[i]);
+    const numbers = active.map((a) => (a ? chunk.activations[next.activation++] : 0));
+    const said = isSimulated ? take("simulated", scored.length) : null;
+    return {
       part,
       stratum,
       decile,
-      document: chunk.documents[place],
-      tokens: tokens.slice(at.token, at.token + n),
+      document: chunk.documents[chunk.document[next.window]],
+      at: chunk.at[next.window++],
+      tokens: null,
       levels,
-      activations: active.map((a) => (a ? chunk.activations[at.activation++] : 0)),
-      simulated: isSimulated ? cut(chunk.simulated, at.simulated, n) : null,
+      target,
+      scored, // places of the tokens that are asked for
+      activations: new Map(scored.map((i, k) => [i, numbers[k]])),
+      simulated: said && new Map(scored.map((i, k) => [i, said[k]])),
     };
-    at.token += n;
-    if (isSimulated) at.simulated += n;
-    return made;
   };
   return chunk.facts.map((facts, k) => ({ ...facts, windows: chunk.windows[k].map(window) }));
 }

@@ -1,24 +1,37 @@
 // The table of features: search, filters, sort, and only the rows in sight.
 
 const explorer = byId("explorer");
+const isAbove = (r) => r.value !== null && r.nullThreshold !== null && r.value > r.nullThreshold;
+const isBelow = (r) => r.value !== null && r.nullThreshold !== null && r.value <= r.nullThreshold;
 const SHOWS = {
   all: ["all features", () => true],
   scored: ["scored", (r) => r.state === "scored"],
-  above: ["above the null threshold", (r) => r.value !== null && r.nullThreshold !== null && r.value > r.nullThreshold],
-  below: [
-    "not above the null threshold",
-    (r) => r.value !== null && r.nullThreshold !== null && r.value <= r.nullThreshold,
-  ],
-  beats: ["better than look-up", (r) => r.lift[1] !== null && r.lift[1] > 0],
-  ties: ["no better than look-up", (r) => r.lift[1] !== null && r.lift[1] <= 0],
   undefined: ["undefined", (r) => r.state === "undefined"],
   failed: ["failed", (r) => r.state === "failed"],
   skipped: ["skipped", (r) => r.state === "skipped"],
+  above: ["above the null threshold", isAbove],
+  below: ["not above the null threshold", isBelow],
+  beats: ["above look-up", (r) => r.lift[1] !== null && r.lift[1] > 0],
+  ties: ["interval spans look-up", (r) => r.lift[1] !== null && r.lift[1] <= 0 && r.lift[2] >= 0],
+  loses: ["below look-up", (r) => r.lift[2] !== null && r.lift[2] < 0],
+  single: ["single token", (r) => r.singleToken === true],
+  several: ["several tokens", (r) => r.singleToken === false],
+  untested: ["specificity not tested", (r) => r.untested],
+  ...Object.fromEntries(
+    Object.entries(DATA.whys).map(([kind, label]) => [`why-${kind}`, [label, (r) => r.whyKind === kind]]),
+  ),
+};
+const GROUPS = {
+  "": ["all", "scored", "undefined", "failed", "skipped"],
+  "beside its controls": ["above", "below", "beats", "ties", "loses"],
+  "kind of feature": ["single", "several", "untested"],
+  "why the score is low": Object.keys(DATA.whys).map((kind) => `why-${kind}`),
 };
 const COLUMNS = {
   feature: ["Feature", (r) => r.position, 1],
   score: ["Score", (r) => r.value, -1],
   lift: ["Over look-up", (r) => r.lift[0], -1],
+  why: ["Why low, flags", (r) => whyText(r) || null, 1],
   density: ["Density", (r) => r.density, -1],
   explanation: ["Explanation", (r) => r.explanation && r.explanation.toLowerCase(), 1],
 };
@@ -30,6 +43,7 @@ const PRESETS = {
   undefined: ["Undefined", { show: "undefined", sort: "feature", direction: 1 }],
   failed: ["Failed", { show: "failed", sort: "feature", direction: 1 }],
 };
+const whyText = (row) => (row.value === null || !row.whyKind ? "" : DATA.whys[row.whyKind]);
 const table = {
   query: "",
   dictionary: "",
@@ -46,8 +60,11 @@ const shownRows = () => table.rows;
 const placeOf = (row) => table.rows.indexOf(row);
 
 function buildTable() {
-  const counts = Object.entries(SHOWS).map(([key, [label, test]]) => [key, label, ROWS.filter(test).length]);
-  const shows = counts.map(([key, label, n]) => `<option value="${key}">${label} (${thousands(n)})</option>`);
+  const option = (key) =>
+    `<option value="${key}">${SHOWS[key][0]} (${thousands(ROWS.filter(SHOWS[key][1]).length)})</option>`;
+  const shows = Object.entries(GROUPS).map(([label, keys]) =>
+    label ? `<optgroup label="${label}">${keys.map(option).join("")}</optgroup>` : keys.map(option).join(""),
+  );
   const dictionaries = DICTIONARIES.map((d, k) => `<option value="${k}">${escapeHtml(d.id)}</option>`);
   const heads = Object.entries(COLUMNS).map(
     ([key, [label]]) =>
@@ -60,8 +77,8 @@ function buildTable() {
     <label><span class="sr">Dictionary</span><select id="dictionary"><option value="">all dictionaries</option>${dictionaries.join("")}</select></label>
     <label><span class="sr">Show</span><select id="show">${shows.join("")}</select></label>
     <button type="button" id="chosen" hidden></button><output id="count"></output></div>
-    <ul class="legend"><li><svg width="26" height="12"><line class="mark-interval" x1="1" x2="25" y1="6" y2="6"/><circle class="mark-score" cx="13" cy="6" r="4"/></svg> score, 95 % interval over windows</li>
-      <li><svg width="12" height="12">${diamond(6, 6)}</svg> look-up baseline; the difference is bold where its interval leaves out 0</li>
+    <ul class="legend"><li><svg width="26" height="12"><line class="span-score" x1="1" x2="25" y1="6" y2="6"/>${markSvg("score", 13, 6)}</svg> score, 95 % interval over windows</li>
+      <li><svg width="12" height="12">${markSvg("lookup", 6, 6)}</svg> look-up baseline; the difference is bold where its interval leaves out 0</li>
       <li><svg width="6" height="14"><line class="null" x1="3" x2="3" y1="0" y2="14"/></svg> null threshold</li></ul>
     <div role="table" aria-label="Features" class="grid-table"><div role="row" class="head">${heads.join("")}</div><div id="rows" role="rowgroup" tabindex="0"><div id="spacer"></div></div></div>`;
   explorer.hidden = false;
@@ -111,7 +128,7 @@ function refresh() {
 function rowHtml(row, place, height) {
   const score =
     row.state === "scored"
-      ? `${scoreSvg(row)}<span class="num"><b>${fixed(row.value)}</b> <small>${interval(row.score)}</small></span>`
+      ? `${scoreSvg(row)}<span class="num"><b>${fixed(row.value)}</b> <small>${interval(row.score)}</small><small class="beside">null ${fixed(row.nullThreshold)}, look-up ${fixed(row.lookup[0])}</small></span>`
       : stateHtml(row);
   const said = row.explanation
     ? `<bdi>${escapeHtml(row.explanation)}</bdi>`
@@ -120,11 +137,16 @@ function rowHtml(row, place, height) {
   const lift =
     row.lift[0] === null
       ? "–"
-      : `<span class="${clear ? "clear" : ""}" title="${interval(row.lift)}">${fixed(row.lift[0], 2, true)}</span>`;
+      : `<span class="${clear ? "clear" : ""}">${fixed(row.lift[0], 2, true)}</span><small>${interval(row.lift)}</small>`;
+  const flags = [
+    row.singleToken && '<span class="flag" title="its strongest places all hold the same token">single token</span>',
+    row.untested && '<span class="flag warn" title="fewer than 10 hard negatives">specificity not tested</span>',
+  ];
+  const why = [whyText(row) && `<span class="why">${whyText(row)}</span>`, ...flags].filter(Boolean).join(" ");
   const current = table.current === row;
   return `<div role="row" class="row${current ? " current" : ""}" style="top:${place * height}px" data-id="${escapeHtml(row.id)}" aria-rowindex="${place + 2}"${current ? ' aria-current="true"' : ""}>
     <div role="cell" class="c-feature"><a href="#${encodeURI(row.id)}" tabindex="-1">${glyph(row.dictionary)}${escapeHtml(row.id)}</a></div>
-    <div role="cell" class="c-score">${score}</div><div role="cell" class="c-lift">${lift}</div><div role="cell" class="c-density">${share(row.density)}</div>
+    <div role="cell" class="c-score">${score}</div><div role="cell" class="c-lift">${lift}</div><div role="cell" class="c-why">${why}</div><div role="cell" class="c-density">${share(row.density)}</div>
     <div role="cell" class="c-explanation">${said}</div></div>`;
 }
 
@@ -133,11 +155,11 @@ const rowHeight = () => parseFloat(getComputedStyle(explorer).getPropertyValue("
 function drawRows() {
   const box = byId("rows");
   const height = rowHeight();
+  const spacer = byId("spacer");
+  spacer.style.height = `${table.rows.length * height}px`; // first, for the box is as high as what it holds
   const first = Math.max(0, Math.floor(box.scrollTop / height) - 6);
   const last = Math.min(table.rows.length, Math.ceil((box.scrollTop + box.clientHeight) / height) + 6);
   const html = table.rows.slice(first, last).map((row, k) => rowHtml(row, first + k, height));
-  const spacer = byId("spacer");
-  spacer.style.height = `${table.rows.length * height}px`;
   spacer.innerHTML = html.join("") || '<p class="none">No feature matches.</p>';
 }
 
@@ -198,12 +220,12 @@ function listenToTable() {
   });
   byId("rows").addEventListener("scroll", () => requestAnimationFrame(drawRows), { passive: true });
   addEventListener("resize", () => requestAnimationFrame(drawRows));
-  for (const button of document.querySelectorAll("[data-reason]"))
+  for (const button of document.querySelectorAll("[data-reason], [data-why]"))
     button.addEventListener("click", () => {
-      table.reason = button.dataset.reason;
+      table.reason = button.dataset.reason ?? "";
       table.dictionary = button.dataset.dictionary;
       byId("dictionary").value = table.dictionary;
-      table.show = byId("show").value = "all";
+      table.show = byId("show").value = button.dataset.why ? `why-${button.dataset.why}` : "all";
       refresh();
       byId("features").scrollIntoView();
     });

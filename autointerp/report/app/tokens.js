@@ -28,14 +28,17 @@ function plainHtml(text) {
   return escapeHtml(text).replace(/ +/g, sign);
 }
 
-// A window's tokens: the true level above each, the simulated level below.
+// A window's tokens: the true level above each, the simulated level below; a target alone has one below, and a frame.
 function trackHtml(window, place) {
-  const sim = window.simulated;
+  const { simulated, target } = window;
   const cells = window.tokens.map((token, i) => {
     const t = window.levels[i];
-    const s = sim ? sim[i] : 0;
-    const numbers = `data-t="${t || ""}"${sim ? ` data-s="${s || ""}"` : ""}`;
-    return `<span class="k t${t}${sim ? ` s${s}` : ""}" ${numbers} data-i="${i}"><bdi>${tokenHtml(token)}</bdi></span>`;
+    const s = simulated?.get(i);
+    const below = s === undefined ? "" : ` s${s}`;
+    const shown = (level) => level || (i === target ? 0 : "");
+    const numbers = `data-t="${shown(t)}"${s === undefined ? "" : ` data-s="${shown(s)}"`}`;
+    const name = `k t${t}${below}${i === target ? " target" : ""}`;
+    return `<span class="${name}" ${numbers} data-i="${i}"><bdi>${tokenHtml(token)}</bdi></span>`;
   });
-  return `<div class="track${sim ? " both" : ""}" data-w="${place}">${cells.join("")}</div>`;
+  return `<div class="track${simulated && target === null ? " both" : ""}" data-w="${place}">${cells.join("")}</div>`;
 }

@@ -1,98 +1,111 @@
-"""A user's own text as sources: `.txt` and `.jsonl` files, or folders of them.
+"""What a configuration calls its corpus, opened: the built-in one, a user's files, or a data set.
 
-Paths flow in, sources flow out in a fixed order. A source is what the parts are split by: a JSON line, a text file,
-or, where a corpus has few text files, a page of one. Knows no tokenizer.
+A name flows in, a `SourceStream` flows out in a fixed order. A source is what the parts are split by: a JSON line, a
+row of a table, a text file, or, where a corpus has few text files, a page of one. Knows no tokenizer.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from autointerp.config import PYTHON_DOCS
+from autointerp.config import parse_data_set
 from autointerp.errors import UsageError, near_matches
+from autointerp.settings import PYTHON_DOCS
+from autointerp.subject.corpus.data_sets import is_saved, open_data_set
 from autointerp.subject.corpus.python_docs import read_python_docs
-from autointerp.subject.corpus.sources import Source
+from autointerp.subject.corpus.sources import ListedSources, Position, Source, SourceStream
+from autointerp.subject.corpus.tables import read_parquet
+from autointerp.subject.corpus.text_files import Record, read_json_lines, read_pages, read_whole
 
+Reader = Callable[[Path, str, str, int], Iterator[Record]]
+"""A file, its name, the text column and the number of records to pass over, to its records."""
+
+READERS: dict[str, Reader] = {
+    ".txt": read_pages,
+    ".jsonl": read_json_lines,
+    ".parquet": read_parquet,
+}
+PACKED = (".gz", ".zst")
+"""Endings that may stand behind those of text."""
 FEW_FILES = 100
 """Below this many text files the split goes by page, else one file would be one part."""
-PAGE_CHARACTERS = 2_000
+KINDS = ".txt, .jsonl (also .gz or .zst) or .parquet"
 
 
 def corpus_name(spec: str) -> str:
-    """A short name for a corpus: the built-in one's, or the path's last part."""
+    """A short name for a corpus: the built-in one's, the data set's, or the path's last part."""
+    asked = parse_data_set(spec)
+    if asked is not None:
+        return str(asked).removeprefix("hf:") if not Path(asked.name).exists() else Path(asked.name).resolve().name
     return spec if spec == PYTHON_DOCS else Path(spec).resolve().name
 
 
-def open_sources(spec: str, cache: Path) -> Iterator[Source]:
-    """The sources of `python-docs`, of a file, or of a folder read recursively in name order.
+def open_sources(spec: str, cache: Path, column: str = "text") -> SourceStream:
+    """The sources of `python-docs`, of a file, of a folder read recursively in name order, or of a data set.
 
     Raises:
-        UsageError: no such corpus, a file that is not UTF-8, or a JSON line without text.
+        UsageError: no such corpus or text column, or a file that cannot be read.
     """
     if spec == PYTHON_DOCS:
-        return read_python_docs(cache)
+        return ListedSources(PYTHON_DOCS, lambda: read_python_docs(cache))
+    asked = parse_data_set(spec)
     path = Path(spec)
+    if asked is None and is_saved(path):
+        asked = parse_data_set(f"hf:{spec}")
+    if asked is not None:
+        return open_data_set(asked, column)
     if path.is_file():
         files = [path]
     elif path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".jsonl") and p.is_file())
+        files = sorted(p for p in path.rglob("*") if _ending(p) in READERS and p.is_file())
     else:
         near = near_matches(spec, [PYTHON_DOCS, *(str(p) for p in Path().iterdir())])
         raise UsageError(
-            f"there is no corpus {spec!r}: give python-docs, a .txt or .jsonl file, or a folder; near: {near}"
+            f"there is no corpus {spec!r}: give python-docs, a {KINDS} file, a folder of them, or hf:DATA_SET; "
+            f"near: {near}"
         )
-    if not files or any(f.suffix not in (".txt", ".jsonl") for f in files):
-        raise UsageError(f"{path} holds no .txt or .jsonl file; other formats cannot be read as a corpus")
-    root = path if path.is_dir() else path.parent
-    by_page = sum(f.suffix == ".txt" for f in files) < FEW_FILES
-    return (source for file in files for source in _read_file(file, root, by_page))
+    if not files or any(_ending(f) not in READERS for f in files):
+        raise UsageError(f"{path} holds no {KINDS} file; other formats cannot be read as a corpus")
+    return FileSources(files, path if path.is_dir() else path.parent, column)
 
 
-def _read_file(file: Path, root: Path, by_page: bool) -> Iterator[Source]:
-    name = file.relative_to(root).as_posix()
-    try:
-        if file.suffix == ".jsonl":
-            yield from _read_lines(file, name)
-        elif by_page:
-            with file.open(encoding="utf-8") as lines:
-                yield from (Source(f"{name}#{n}", page) for n, page in enumerate(_pages(lines), start=1))
-        else:
-            yield Source(name, file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first") from None
-    except OSError as error:
-        raise UsageError(f"cannot read the corpus file {file}: {error.strerror}") from None
+def _ending(file: Path) -> str:
+    """What a file's name says it holds, without a packing."""
+    inner = Path(file.stem).suffix if file.suffix in PACKED else file.suffix
+    return "" if inner == ".parquet" and file.suffix in PACKED else inner
 
 
-def _read_lines(file: Path, name: str) -> Iterator[Source]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UsageError(f"{file} line {number} is not JSON: {error}") from None
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise UsageError(f'{file} line {number} has no "text"; each line is an object like {{"text": "…"}}')
-            source = str(row["id"]) if "id" in row else f"{name}:{number}"
-            yield Source(_encodable(source), _encodable(row["text"]))
+class FileSources:
+    """The sources of files, one file after the other."""
 
+    def __init__(self, files: list[Path], root: Path, column: str) -> None:
+        self._files, self._root, self._column = files, root, column
+        self._by_page = sum(_ending(f) == ".txt" for f in files) < FEW_FILES
+        self._sizes = [f.stat().st_size for f in files]
+        self._file, self._record, self._share = 0, 0, 0.0
+        names = [f.relative_to(root).as_posix() for f in files]
+        times = [f.stat().st_mtime_ns for f in files]
+        self.fingerprint: object = [column, [list(row) for row in zip(names, self._sizes, times, strict=True)]]
 
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which JSON can spell and UTF-8 cannot hold, replaced by question marks."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
+    def read(self, position: Position | None) -> Iterator[Source]:
+        """As `SourceStream`."""
+        values = position or {"file": 0, "record": 0}
+        self._file, self._record = int(str(values["file"])), int(str(values["record"]))
+        while self._file < len(self._files):
+            file = self._files[self._file]
+            reader = READERS[_ending(file)]
+            if reader is read_pages and not self._by_page:
+                reader = read_whole
+            name = file.relative_to(self._root).as_posix()
+            for record in reader(file, name, self._column, self._record):
+                self._record, self._share = record.number, record.share
+                yield record.source
+            self._file, self._record, self._share = self._file + 1, 0, 0.0
 
+    def position(self) -> Position:
+        """As `SourceStream`."""
+        return {"file": self._file, "record": self._record}
 
-def _pages(lines: Iterator[str]) -> Iterator[str]:
-    """Pages of about `PAGE_CHARACTERS`, cut at blank lines, or at any line once twice as long."""
-    page: list[str] = []
-    size = 0
-    for line in lines:
-        page.append(line)
-        size += len(line)
-        if size >= PAGE_CHARACTERS and (not line.strip() or size >= 2 * PAGE_CHARACTERS):
-            yield "".join(page)
-            page, size = [], 0
-    if page:
-        yield "".join(page)
+    def share(self) -> float:
+        """As `SourceStream`."""
+        here = self._share * self._sizes[self._file] if self._file < len(self._files) else 0.0
+        return float((sum(self._sizes[: self._file]) + here) / max(sum(self._sizes), 1))

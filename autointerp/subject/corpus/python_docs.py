@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from autointerp.subject.corpus.sources import Source
+from autointerp.subject.corpus.sources import Source, encodable
 
 EXCLUDED_FOLDERS = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"})
 """A file with one of these among its folders is no part of the corpus: tests, and two bundled applications."""
@@ -98,7 +98,7 @@ def _docstrings(tree: ast.Module) -> str:
             line = 0 if isinstance(node, ast.Module) else node.lineno
             found.append((line, ast.get_docstring(node) or ""))
     found.sort(key=lambda pair: pair[0])
-    return _encodable("\n\n".join(text for _, text in found if text.strip()))
+    return encodable("\n\n".join(text for _, text in found if text.strip()))
 
 
 def _topics(tree: ast.Module) -> Iterator[Source]:
@@ -107,13 +107,8 @@ def _topics(tree: ast.Module) -> Iterator[Source]:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
             for name, text in ast.literal_eval(node.value).items():
                 if text.strip():
-                    yield Source(f"topics/{name}", _encodable(text))
+                    yield Source(f"topics/{name}", encodable(text))
             return
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 cannot hold, replaced by question marks."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _cache_key(stdlib: Path) -> str:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays, save_arrays
-from autointerp.harvest.events import FORMAT_VERSION, Corpus, Harvest, free_bytes, is_finished
+from autointerp.harvest.events import Harvest, free_bytes, is_finished
 from autointerp.harvest.shards import FeatureEvents, Shard, ShardArrays, write_shard
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import digest_file
 
 

@@ -16,15 +16,18 @@ from autointerp.records import (
 FEATURE = FeatureId(dictionary="d", index=7)
 
 
-def example(tokens: Sequence[str], levels: Sequence[int], document: str = "doc") -> Example:
+def example(tokens: Sequence[str], levels: Sequence[int], document: str = "doc", target: int | None = None) -> Example:
     """A window whose activations are its levels."""
     activations = tuple(float(level) for level in levels)
     record = ActivationRecord(tokens=tuple(tokens), activations=activations, document=document, start=0)
-    return Example(record=record, levels=tuple(levels), stratum="top", probability=1.0, verified=False)
+    return Example(record=record, levels=tuple(levels), stratum="top", probability=1.0, verified=False, target=target)
 
 
 def feature_record(
-    explain: Sequence[Example], score: Sequence[Example] = (), facts: FeatureFacts | None = None
+    explain: Sequence[Example],
+    score: Sequence[Example] = (),
+    facts: FeatureFacts | None = None,
+    select: Sequence[Example] = (),
 ) -> FeatureRecord:
     """A feature with these examples and no others."""
     stats = FeatureStats(n_tokens=1000, n_active=10, max=10.0, mean_active=5.0, deciles=(), histogram=())
@@ -35,7 +38,7 @@ def feature_record(
         level_edges=tuple(float(i) for i in range(1, 10)),
         facts=facts or FeatureFacts(),
         stats=stats,
-        splits=ExampleSplit(explain=tuple(explain), select=(), calibrate=(), score=tuple(score), seed=0),
+        splits=ExampleSplit(explain=tuple(explain), select=tuple(select), calibrate=(), score=tuple(score), seed=0),
     )
 
 

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.format import SpecialToken, escape_bytes, escape_special, escape_text
+from autointerp.interpret.controls import bigram_levels, lookup_levels
 from autointerp.interpret.lookup import (
     MOST_ENTRIES,
     Entry,
     LookupExplainer,
     LookupSimulator,
-    baseline_levels,
     choose_entries,
     format_entries,
     parse_entries,
 )
-from autointerp.records import Explanation, FeatureId, TokenTable
+from autointerp.records import Explanation, FeatureId, TokenTable, Window
 from tests.unit.interpret.planted import make_example, make_record
 
 HOSTILE = st.lists(
@@ -76,7 +76,7 @@ def explanation(text: str) -> Explanation:
 
 
 def simulate(text: str, windows: list[list[str]]) -> tuple[tuple[int, ...] | None, ...]:
-    return asyncio.run(LookupSimulator().simulate(explanation(text), windows)).levels
+    return asyncio.run(LookupSimulator().simulate(explanation(text), [Window(tuple(w)) for w in windows])).levels
 
 
 def test_the_most_specific_entry_wins() -> None:
@@ -144,7 +144,22 @@ def test_the_baseline_is_the_rounded_mean_and_an_unseen_token_gets_the_parts_mea
     """SCORING A5: an unseen token as 0 would make the baseline worse than it is and every lift better."""
     t = table({"a": (2, 9), "b": (4, 2), "never": (0, 0), "c": (2, 13)})
     assert t.mean_level == 3.0
-    assert baseline_levels(t, [["a", "b", "never", "new"], ["c"]]) == ((5, 1, 3, 3), (7,))
+    assert lookup_levels(t, [Window(("a", "b", "never", "new")), Window(("c",))]) == ((5, 1, 3, 3), (7,))
+    assert lookup_levels(t, [Window(("a", "c"), 1)]) == ((7,),)
+
+
+def test_the_pair_table_draws_rare_pairs_to_the_token() -> None:
+    """A pair seen once says little: (9 + 2 * 2) / (1 + 2) is 4 and no 9; one seen often keeps its own mean."""
+    t = table({"a": (20, 40)}, {("x", "a"): (1, 9), ("y", "a"): (30, 240), ("z", "a"): (10, 0)})
+    windows = [Window(("x", "a")), Window(("y", "a"), 1), Window(("z", "a"), 1), Window(("new", "a"), 1)]
+    assert bigram_levels(t, windows) == ((2, 4), (8,), (0,), (2,))
+
+
+def test_pairs_that_only_scored_windows_brought_into_the_table_are_no_entries() -> None:
+    """They stand behind the heaviest 256; taking them would tell the explainer what the score part holds."""
+    pairs = {("x", f"t{i}"): (1, 10) for i in range(256)} | {("scored", "late"): (50, 500)}
+    entries = choose_entries(table({f"t{i}": (1, 10) for i in range(256)}, pairs))
+    assert all(entry.token != "late" for entry in entries)
 
 
 def test_the_explainer_sees_the_explain_part_alone() -> None:

@@ -12,16 +12,23 @@ from autointerp.errors import UsageError
 from autointerp.format import unescape
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.parse import MOST_LISTED, parse_explanation
-from autointerp.interpret.prompts import load_few_shots, load_prompt, prompt_digests
+from autointerp.interpret.prompts import REVISIONS, load_few_shots, load_prompt, load_revisions
+from autointerp.interpret.questions import FORMS
+from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator
 from autointerp.llm.base import ChatRequest
 from autointerp.llm.fakes import FunctionModel, text_reply
-from autointerp.records import FeatureFacts
+from autointerp.records import FeatureFacts, Simulation, Window
 from autointerp.resources import bundled
-from tests.unit.interpret.features import explained, three_tokens
+from tests.unit.interpret.features import example, explained, feature_record, three_tokens
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-PROMPTS = ("explain-tsv.v1", "simulate-structured.v1", "simulate-numbers.v1", "simulate-letters.v1")
+THREE = Window((" a\\tb", "$x", "\\n"))
+MARKED = [
+    Window((" a\\tb", "$x", "\\n"), 1),
+    Window((" «so", "» it", " is"), 0),
+    Window(("\\s{<|end|>}", " x"), 1),
+]
 
 
 def shown(request: ChatRequest) -> str:
@@ -49,13 +56,13 @@ def test_the_whole_explainer_prompt() -> None:
 
 def test_the_whole_structured_prompt() -> None:
     model = FunctionModel(lambda _: '{"1": 0, "2": 9, "3": 3}')
-    asyncio.run(StructuredSimulator(model).simulate(explained("a dollar\nsign"), [(" a\\tb", "$x", "\\n")]))
+    asyncio.run(StructuredSimulator(model).simulate(explained("a dollar\nsign"), [THREE]))
     check_golden("simulate-structured.v1", model.asked[0])
 
 
 def test_the_whole_question_asked_again() -> None:
     model = FunctionModel(lambda _: "garbage")
-    asyncio.run(StructuredSimulator(model).simulate(explained("a dollar sign"), [(" a\\tb", "$x", "\\n")]))
+    asyncio.run(StructuredSimulator(model).simulate(explained("a dollar sign"), [THREE]))
     assert [request.sample for request in model.asked] == [0, 1, 2]
     check_golden("simulate-structured.v1.again", model.asked[2])
 
@@ -63,8 +70,34 @@ def test_the_whole_question_asked_again() -> None:
 def test_the_whole_top_logprobs_prompts() -> None:
     for form in ("numbers", "letters"):
         model = FunctionModel(lambda _: text_reply("no"))
-        asyncio.run(TopLogprobsSimulator(model, form).simulate(explained("a dollar sign"), [(" a\\tb", "$x", "\\n")]))
+        asyncio.run(TopLogprobsSimulator(model, form).simulate(explained("a dollar sign"), [THREE]))
         check_golden(f"simulate-{form}.v1", model.asked[0])
+
+
+def test_the_whole_graded_prompts() -> None:
+    for form in FORMS:
+        model = FunctionModel(lambda _: text_reply("no"))
+        simulator = StructuredSimulator(model) if form == "structured" else TopLogprobsSimulator(model, form)
+        asyncio.run(simulator.simulate(explained("a dollar\nsign"), MARKED))
+        check_golden(f"grade-{form}.v1", model.asked[0])
+
+
+def test_the_whole_graded_question_asked_again() -> None:
+    model = FunctionModel(lambda _: '{"1": 0}')
+    asyncio.run(StructuredSimulator(model).simulate(explained("a dollar sign"), MARKED))
+    assert [request.sample for request in model.asked] == [0, 1, 2]
+    check_golden("grade-structured.v1.again", model.asked[1])
+
+
+def test_the_whole_revision_prompt() -> None:
+    model = FunctionModel(lambda _: "Explanation: anything at all")
+    select = [
+        example([" a", "$x", "\\n"], [0, 9, 3], target=1),
+        example([" a", " b", "$x"], [0, 0, 7], target=0),
+    ]
+    simulated = Simulation(levels=((1,), (4,)))
+    asyncio.run(TsvExplainer(model).refine(feature_record([], select=select), explained("the letter a"), simulated))
+    check_golden("refine-tsv.v1", model.asked[0])
 
 
 def test_requests_share_all_but_the_last_message() -> None:
@@ -115,11 +148,14 @@ def test_what_was_rendered_can_be_read_back(explanation: str, tokens: str) -> No
     assert prompt.read_back("user", "something else") is None
 
 
-def test_every_bundled_file_is_digested_and_in_the_readme() -> None:
-    digests = prompt_digests()
-    assert set(digests) == {*PROMPTS, "few-shot.v1"}
-    readme = (bundled("prompts") / "README.md").read_text(encoding="utf-8")
-    assert all(name in readme for name in digests)
+def test_every_bundled_file_has_a_golden_prompt_and_is_in_the_readme() -> None:
+    """A prompt that no test renders could change unseen."""
+    folder = bundled("prompts")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    names = {path.name for path in folder.iterdir()} - {"README.md"}
+    assert all(name in readme for name in names)
+    assert {path.stem for path in GOLDEN.glob("*.v1.txt")} >= {Path(n).stem for n in names if n.endswith(".md")}
+    assert {Path(name).stem for name in names if name.endswith(".json")} == {"few-shot.v1", REVISIONS}
 
 
 def test_demonstrations_are_varied_and_keep_their_own_rules() -> None:
@@ -137,3 +173,17 @@ def test_demonstrations_are_varied_and_keep_their_own_rules() -> None:
                 unescape(token)
         if shot.kind != "no pattern":
             assert any(not any(window.levels) for window in shot.windows) or shot.kind in ("abstract", "context")
+
+
+def test_demonstrated_revisions_keep_the_rules_and_have_something_to_revise() -> None:
+    """A demonstration whose cases show no error, or whose `before` no parser takes, teaches nonsense."""
+    revisions = load_revisions().revisions
+    assert load_prompt(REFINE_PROMPT).sections.keys() >= {"system", "user", "assistant", "note"}
+    for revision in revisions:
+        (shot,) = load_few_shots().named(revision.feature)
+        parsed = parse_explanation(text_reply(f"Explanation: {revision.before}"))
+        assert getattr(parsed, "text", None) == revision.before != shot.explanation
+        for case in revision.cases:
+            levels = shot.windows[case.window].levels
+            assert any(levels[place] != level for place, level in case.predicted)
+    assert sum(revision.feature == "scattered" for revision in revisions) == 1

@@ -5,21 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from autointerp.interpret.score import Predicted, score_feature
-from autointerp.interpret.statistics import jackknife, spearman
+from autointerp.interpret.intervals import jackknife
+from autointerp.interpret.score import Predicted, Terms, score_feature
+from autointerp.interpret.statistics import spearman
 from autointerp.interpret.summary import DictionarySummary, counted, summarise
-from autointerp.records import (
-    Done,
-    Example,
-    Failed,
-    FeatureId,
-    FeatureScore,
-    Outcome,
-    Score,
-    Skipped,
-    UndefinedReason,
-    Usage,
-)
+from autointerp.records import Done, Example, Failed, FeatureId, Outcome, Skipped, TokenTable
+from autointerp.scores import FeatureScore, Score, UndefinedReason
 from tests.unit.interpret.planted import make_example, make_record
 
 WIDTH = 6
@@ -44,18 +35,22 @@ def truth_of(examples: Sequence[Example]) -> list[tuple[int, ...] | None]:
 
 
 def score(
-    examples: Sequence[Example], predicted: Predicted, *, no_pattern: bool = False, lookup: Predicted | None = None
+    examples: Sequence[Example], predicted: Predicted, *, no_pattern: bool = False, lookup: Sequence[int] = ()
 ) -> FeatureScore:
+    """Scored with jackknife intervals; `lookup` holds the baseline's level of each of the tokens a to f."""
+    record = make_record(score=examples)
+    if lookup:
+        table = TokenTable(
+            tokens=tuple("abcdef"), counts=(1,) * 6, level_sums=tuple(lookup), pairs=(), pair_counts=(),
+            pair_level_sums=(), mean_level=0,
+        )  # fmt: skip
+        record = record.model_copy(update={"token_table": table})
     return score_feature(
-        make_record(score=examples),
+        record,
+        examples,
         predicted,
+        Terms("simulate", "lookup", "jackknife"),
         no_pattern=no_pattern,
-        lookup=lookup,
-        shuffled=None,
-        shuffled_from=None,
-        protocol="simulate",
-        simulator="lookup",
-        usage=Usage(),
     )
 
 
@@ -63,7 +58,7 @@ def rho(examples: Sequence[Example], predicted: Predicted) -> float:
     kept = [i for i, p in enumerate(predicted) if p is not None]
     truth = np.array([examples[i].record.activations for i in kept])
     levels = np.array([predicted[i] for i in kept], dtype=float)
-    return spearman(truth, levels, np.ones_like(truth, dtype=bool)).value
+    return float(spearman(truth[None], levels[None], np.ones((1, *truth.shape), dtype=bool))[0])
 
 
 def test_the_truth_scores_its_own_ceiling() -> None:
@@ -142,8 +137,9 @@ def test_lift_is_paired_on_the_windows_that_were_answered() -> None:
     examples = windows()
     predicted = truth_of(examples)
     predicted[3] = None
-    lookup = [tuple(min(10, level + (i + j) % 3) for j, level in enumerate(e.levels)) for i, e in enumerate(examples)]
-    found = score(examples, predicted, lookup=lookup)
+    by_token = (5, 0, 7, 2, 10, 3)
+    lookup = [by_token] * len(examples)
+    found = score(examples, predicted, lookup=by_token)
     same = [levels if predicted[i] is not None else None for i, levels in enumerate(lookup)]
     assert found.lookup.n_windows == 23
     assert found.lookup.value == pytest.approx(rho(examples, same))
@@ -151,18 +147,20 @@ def test_lift_is_paired_on_the_windows_that_were_answered() -> None:
     assert found.lookup.value is not None
     assert found.lift.value == pytest.approx(found.spearman.value - found.lookup.value)
     kept = [i for i in range(24) if i != 3]
-    truth = np.array([examples[i].record.activations for i in kept])
-    mask = np.ones_like(truth, dtype=bool)
-    a = spearman(truth, np.array([predicted[i] for i in kept], dtype=float), mask)
-    b = spearman(truth, np.array([lookup[i] for i in kept], dtype=float), mask)
-    assert (found.lift.low, found.lift.high) == pytest.approx(jackknife(a.value - b.value, a.without - b.without))
+    truth, own, base = (
+        np.array([side[i] for i in kept], dtype=float)[None]
+        for side in ([e.record.activations for e in examples], predicted, lookup)
+    )
+    thirds = np.array([[examples[i].stratum == "uniform" for i in kept]], dtype=int)
+    expected = jackknife(truth, own, np.ones_like(truth, dtype=bool), thirds, base).lift
+    assert (found.lift.low, found.lift.high) == pytest.approx((expected.low[0], expected.high[0]))
 
 
 def test_the_lift_over_itself_is_exactly_zero() -> None:
     """An unpaired interval would be wide here; the paired one has no width."""
     examples = windows()
-    noisy = [tuple((level + j) % 11 for j, level in enumerate(e.levels)) for e in examples]
-    found = score(examples, noisy, lookup=noisy)
+    by_token = (5, 0, 7, 2, 10, 3)
+    found = score(examples, [by_token] * len(examples), lookup=by_token)
     assert (found.lift.value, found.lift.low, found.lift.high) == pytest.approx((0, 0, 0))
 
 
@@ -206,7 +204,7 @@ def feature_score(index: int, x: float | None, undefined: UndefinedReason | None
 def summary(scores: Sequence[FeatureScore], ended: dict[int, Outcome], n: int) -> DictionarySummary:
     return summarise(
         "trained", range(n), scores, ended, explained=n, protocol="simulate", n_windows=48, n_tokens=1000, l0=1.5,
-        density=0.1, n_alive=n, seed=0,
+        density=0.1, n_alive=n, refinements={}, seed=0,
     )  # fmt: skip
 
 

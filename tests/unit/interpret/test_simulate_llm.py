@@ -8,6 +8,7 @@ import pytest
 from autointerp.errors import StoppedError, UsageError
 from autointerp.interpret.oracle import lookup_oracle, oracle
 from autointerp.interpret.parse import LETTERS, NUMBERS
+from autointerp.interpret.simulate import Tokens
 from autointerp.interpret.simulate_llm import (
     StructuredSimulator,
     TopLogprobsSimulator,
@@ -19,9 +20,10 @@ from autointerp.llm.base import Capabilities, ChatReply, ChatRequest, Endpoint
 from autointerp.llm.errors import QuotaExhaustedError
 from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
 from autointerp.llm.negotiate import Negotiation
+from autointerp.records import Window
 from tests.unit.interpret.features import explained
 
-WINDOWS = [("a", "b", "\\n"), ("b", "b")]
+WINDOWS = [Window(("a", "b", "\\n")), Window(("b", "b"))]
 
 
 def answered_by(function: AnswerFunction) -> FunctionModel:
@@ -39,6 +41,11 @@ def b_is_seven(explanation: str, tokens: object) -> list[int]:
     """Levels by an explanation that names one token."""
     assert isinstance(tokens, tuple)
     return [7 if token == explanation else 0 for token in tokens]
+
+
+def word_is_seven(explanation: str, tokens: Tokens) -> list[int]:
+    """Levels by an explanation that names one word."""
+    return [7 if token == f" {explanation}" else 0 for token in tokens]
 
 
 def test_structured_levels_come_back_in_place() -> None:
@@ -62,6 +69,61 @@ def test_top_logprobs_keep_the_expectation(form: str) -> None:
     assert simulator.name.startswith(f"top-logprobs/{form} ")
 
 
+MARKED = [Window((" b", f" {'abc'[i % 3]}", " b"), 1 + i % 2) for i in range(23)]
+MARKED_LEVELS = tuple((7,) if window.tokens[window.target or 0] == " b" else (0,) for window in MARKED)
+
+
+def test_structured_targets_come_back_in_place() -> None:
+    model = answered_by(oracle(word_is_seven))
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), MARKED))
+    assert simulation.levels == MARKED_LEVELS
+    assert {(0,), (7,)} == set(MARKED_LEVELS)
+    assert simulation.usage.calls == len(model.asked) == 3
+    assert simulation.expected is None
+
+
+@pytest.mark.parametrize("form", ["numbers", "letters"])
+def test_top_logprobs_keep_the_expectation_of_every_target(form: str) -> None:
+    simulator = TopLogprobsSimulator(answered_by(oracle(word_is_seven)), form)  # type: ignore[arg-type]
+    simulation = asyncio.run(simulator.simulate(explained("b"), MARKED))
+    assert simulation.levels == MARKED_LEVELS
+    assert simulation.expected is not None
+    assert [round(window[0], 6) for window in simulation.expected if window] == [
+        7.0 if level == 7 else 0.05 for (level,) in MARKED_LEVELS
+    ]
+    assert simulation.legal_mass == pytest.approx(1.0)
+
+
+def test_a_failed_request_fails_its_ten_windows_and_no_other() -> None:
+    """Numbered by the feature's windows, not by the request's; never a zero."""
+
+    def answer(request: ChatRequest) -> str:
+        content = request.messages[-1].content
+        n = content.count("\t")
+        return "no" if " 13" in content else json.dumps({str(i): 1 for i in range(1, n + 1)})
+
+    windows = [Window((f" {i}", " b"), 1) for i in range(23)]
+    simulation = asyncio.run(StructuredSimulator(FunctionModel(answer)).simulate(explained("b"), windows))
+    assert simulation.levels == ((1,),) * 10 + (None,) * 10 + ((1,),) * 3
+    assert simulation.failures == tuple((i, "malformed") for i in range(10, 20))
+    assert simulation.usage.calls == 1 + 3 + 1
+
+
+def test_no_window_asks_nothing() -> None:
+    model = FunctionModel(lambda _: "no")
+    for simulator in (StructuredSimulator(model), TopLogprobsSimulator(model, "numbers")):
+        assert asyncio.run(simulator.simulate(explained("b"), [])).levels == ()
+    assert not model.asked
+
+
+def test_what_marks_the_text_itself_is_not_asked_for() -> None:
+    """A passage that says «b» in its own text has the level of the token that we marked."""
+    model = answered_by(oracle(b_is_seven))
+    windows = [Window((" «", "b", "»", " a"), 3), Window((" «", "b", "»", " a"), 1)]
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), windows))
+    assert simulation.levels == ((0,), (7,))
+
+
 def test_a_failed_window_leaves_the_others_alone() -> None:
     def answer(request: ChatRequest) -> str:
         n = request.messages[-1].content.count("\t")
@@ -75,15 +137,15 @@ def test_a_failed_window_leaves_the_others_alone() -> None:
 
 def test_a_misaligned_answer_is_asked_again_and_told_why() -> None:
     model = ScriptedModel(['{"1": 0}', '{"1": 0, "2": 3}'])
-    simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), [("a", "b")]))
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), [Window(("a", "b"))]))
     assert simulation.levels == ((0, 3),)
-    assert "1 levels for 2 tokens" in model.asked[1].messages[-1].content
+    assert "It had 1 levels; 2 are asked for." in model.asked[1].messages[-1].content
     assert model.asked[0].messages[:-1] == model.asked[1].messages[:-1]
 
 
 def test_missing_logprobs_fail_at_once() -> None:
     model = FunctionModel(lambda _: "1: 0\n2: 3")
-    simulation = asyncio.run(TopLogprobsSimulator(model, "numbers").simulate(explained("b"), [("a", "b")]))
+    simulation = asyncio.run(TopLogprobsSimulator(model, "numbers").simulate(explained("b"), [Window(("a", "b"))]))
     assert simulation.levels == (None,)
     assert simulation.failures == ((0, "no_logprobs"),)
     assert simulation.legal_mass is None
@@ -110,8 +172,16 @@ def test_the_schema_asks_for_every_number_once_and_in_order() -> None:
 
 def test_the_simulator_sees_the_explanation_and_the_tokens_only() -> None:
     model = FunctionModel(lambda _: "{}")
-    asyncio.run(StructuredSimulator(model).simulate(explained("b"), [("a", "b")]))
+    asyncio.run(StructuredSimulator(model).simulate(explained("b"), [Window(("a", "b"))]))
     assert model.asked[0].messages[-1].content == "Explanation: b\n\nTokens:\n1\ta\n2\tb\n\nLevels of tokens 1 to 2:"
+    asyncio.run(StructuredSimulator(model).simulate(explained("b"), [Window(("a", "b"), 1), Window(("c", " d"), 0)]))
+    assert (
+        model.asked[-1]
+        .messages[-1]
+        .content.startswith(
+            "Explanation: b\n\nPassages:\n1\ta«b»\n2\t«c» d\n\nLevels of the marked tokens in passages 1 to 2:"
+        )
+    )
 
 
 def capabilities(**more: object) -> Capabilities:
@@ -155,6 +225,21 @@ def test_the_lookup_oracle_reads_look_up_explanations_and_no_others() -> None:
     other = asyncio.run(StructuredSimulator(model).simulate(explained("the letter b"), WINDOWS))
     assert other.levels == (None, None)
     assert {reason for _, reason in other.failures} == {"malformed"}
+
+
+def test_the_lookup_oracle_reads_targets_by_the_text_before_them() -> None:
+    """A passage shows no borders of tokens: "ab" may be one token before "c", or two."""
+    model = answered_by(lookup_oracle())
+    text = 'fires on "c" (8); on "c" after "b" (3); on "c" after "ab" (5); else 0'
+    windows = [
+        Window(("c", "x"), 0),
+        Window(("b", "c"), 1),
+        Window(("a", "b", "c"), 2),
+        Window((" x", "c"), 1),
+        Window(("c", "b"), 1),
+    ]
+    simulation = asyncio.run(StructuredSimulator(model).simulate(explained(text), windows))
+    assert simulation.levels == ((8,), (3,), (5,), (8,), (0,))
 
 
 def test_forms_cover_all_levels() -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from autointerp.format import escape_text
+from autointerp.interpret.summary import summarise as summary_of
+from autointerp.records import Failed, Refinement, Role, Skipped
+from autointerp.scores import FeatureScore
 
 Json = dict[str, Any]
 PIECE = re.compile(r"\n+|[ ]+(?=[ ])|[ ]?[A-Za-z]{1,5}|[ ]?[0-9]+|[ ]?[^\w\s]|\s|.")
@@ -33,7 +36,7 @@ HOSTILE = [
     "\t",
     "🙂",
 ]
-DICTIONARIES = [
+DICTIONARIES: list[tuple[str, Role, str, float]] = [
     ("topk", "trained", "topk k=16, 2560 features", 0.62),
     ("relu", "trained", "relu, L1", 0.5),
     ("topk-rerandomised", "control", "topk k=16 on a re-randomised model", 0.2),
@@ -73,80 +76,150 @@ def number(value: float | np.floating[Any] | None, digits: int = 6) -> float | N
     return None if value is None else round(float(value), digits)
 
 
-def make_windows(text: Text, activations: np.ndarray, predicted: np.ndarray, rng: np.random.Generator) -> list[Json]:
-    """48 score windows of 16 tokens and 20 explain windows of 32."""
+def make_windows(
+    text: Text, activations: np.ndarray, predicted: np.ndarray, rng: np.random.Generator, targets: bool
+) -> list[Json]:
+    """20 explain windows of 32 tokens; 60 score windows of 32 with a target and 10 guided ones, or 48 of 16 without."""
     active = np.flatnonzero(activations)
     order = active[np.argsort(-activations[active], kind="stable")]
     edges = np.quantile(activations[active], np.arange(1, 10) / 10)
     near = np.convolve(activations > 0, np.ones(24), mode="same")
     silent = np.flatnonzero(near == 0)
     same = np.flatnonzero((text.ids == text.ids[order[0]]) & (activations == 0))
+    third = 20 if targets else 16
     plan: list[tuple[str, str, int | None, int]] = []
     plan += [("explain", "top", 10, int(p)) for p in order[:10]]
-    for k in range(16):
-        decile = 10 - k * 10 // 16
+    for k in range(third):
+        decile = 10 - k * 10 // third
         group = order[len(order) * (10 - decile) // 10 : len(order) * (11 - decile) // 10]
         plan.append(("score", "decile", decile, int(rng.choice(group if len(group) else order))))
-        if k % 2:
+        if k % 2 and k < 16:
             plan.append(("explain", "decile", decile, int(rng.choice(group if len(group) else order))))
     plan += [("explain", "uniform", None, int(p)) for p in rng.choice(silent, 2)]
-    plan += [("score", "uniform", None, int(p)) for p in rng.choice(silent, 16)]
+    plan += [("score", "uniform", None, int(p)) for p in rng.choice(silent, third)]
     hard = [("hard-token", same if len(same) else silent), ("hard-text", silent), ("hard-neighbour", silent)]
-    plan += [
-        ("score", name, None, int(p)) for name, group in hard for p in rng.choice(group, 5 + (name == "hard-text"))
-    ]
+    for k, (name, group) in enumerate(hard):
+        plan += [("score", name, None, int(p)) for p in rng.choice(group, third // 3 + (k < third % 3))]
+    plan += [("guided", "guided", None, int(p)) for p in rng.choice(silent, 10 if targets else 0)]
     windows = []
     for part, stratum, decile_, position in plan:
-        length = 16 if part == "score" else 32
+        length = 32 if targets or part == "explain" else 16
         start = int(np.clip(position - rng.integers(2, length - 2), 0, len(text.tokens) - length))
         cut = slice(start, start + length)
         raw = activations[cut]
         levels = np.where(raw > 0, 1 + np.searchsorted(edges, raw, side="left"), 0)
+        target = position - start if targets and part != "explain" else None
+        said = predicted[cut].tolist() if target is None else [int(predicted[position])]
         windows.append(
             {
                 "part": part,
                 "stratum": stratum,
-                "decile": decile_ if stratum == "decile" else None,
+                "decile": decile_ if stratum in ("decile", "top") else None,
                 "document": text.document[start],
+                "row": 0,
+                "start": start,
                 "tokens": text.tokens[cut],
                 "levels": levels.tolist(),
                 "activations": [round(float(a), 4) for a in raw],
-                "simulated": predicted[cut].tolist() if part == "score" else None,
+                "target": target,
+                "simulated": None if part == "explain" else said,
             }
         )
     return windows
 
 
-def score_of(windows: list[Json], rng: np.random.Generator) -> Json:
-    """The statistics of a feature's score windows, computed; intervals and controls roughly so."""
-    scored = [w for w in windows if w["part"] == "score"]
-    truth = np.concatenate([w["activations"] for w in scored])
-    guess = np.concatenate([w["simulated"] for w in scored])
+def scored_pairs(windows: list[Json], *strata: str) -> tuple[np.ndarray, np.ndarray]:
+    """Activations and predicted levels of the scored tokens of these strata (all but guided without any)."""
+    wanted = [w for w in windows if (w["stratum"] in strata if strata else w["part"] == "score")]
+    wanted = [w for w in wanted if w["part"] != "explain"]
+    truth = [w["activations"] if w["target"] is None else [w["activations"][w["target"]]] for w in wanted]
+    said = [w["simulated"] for w in wanted]
+    return np.concatenate([[], *truth]), np.concatenate([[], *said])
+
+
+def alarms(windows: list[Json], *strata: str) -> float | None:
+    """Silent tokens predicted above 0 per 1,000."""
+    truth, guess = scored_pairs(windows, *strata)
+    silent = truth == 0
+    return number(1000 * (guess[silent] > 0).mean()) if silent.any() else None
+
+
+def plain(value: float | None, half: float = 0.1, undefined: str | None = None) -> Json:
+    """A score without frills."""
+    if value is None:
+        return {"metric": "spearman", "value": None, "undefined": undefined, "n_windows": 60}
+    low, high = number(max(-1.0, value - half)), number(min(1.0, value + half))
+    ends = {"low": low, "high": high, "interval": "bca", "null_threshold": 0.21}
+    return {"metric": "spearman", "value": number(value), "n_windows": 60, **ends}
+
+
+def score_of(feature: Json, windows: list[Json], rng: np.random.Generator) -> Json:
+    """A feature's score: statistics of its windows, computed; intervals and controls roughly so."""
+    truth, guess = scored_pairs(windows)
     rho = spearman(truth, guess)
+    constant = plain(None, undefined="constant_prediction")
+    absent = plain(None, undefined="constant_prediction" if rho is None else "no_table")
+    half = 0.02 if rho is None else (1 - rho**2) * 0.22 + 0.02
+    lookup = float(np.clip((rho or 0.0) + rng.normal(-0.06, 0.12), -0.3, 0.99))
+    bigram = float(np.clip(lookup + 0.03, -0.3, 0.99))
+    common: Json = {
+        "feature": {"dictionary": feature["dictionary"], "index": feature["index"]},
+        "protocol": "graded-60",
+        "simulator": "lookup",
+        "n_windows": 60,
+        "lookup": plain(lookup, half),
+        "bigram": plain(bigram, half) if feature["index"] % 5 else plain(None, undefined="no_table"),
+        "position": plain(float(rng.normal(0.1, 0.05)), half),
+        "constant": constant,
+        "shuffled": constant if rng.random() < 0.2 else plain(float(rng.normal(0, 0.05))),
+        "shuffled_from": {"dictionary": feature["dictionary"], "index": int(rng.integers(0, 2000))},
+        "profile": feature["profile"],
+        "per_stratum": {},
+        "n_saved": int(rng.choice([0, 60])),
+    }
     if rho is None:
-        return {}
-    half = (1 - rho**2) * 0.22 + 0.02
-    lookup = number(np.clip(rho + rng.normal(-0.06, 0.12), -0.3, 0.99))
-    lift = rho - (lookup or 0.0)
+        return {**common, "spearman": absent, "lift": {**absent, "metric": "lift"}, "more": [], "why": "undefined"}
+    deciles = [[(w["levels"][w["target"] or 0], w["simulated"][0]) for w in windows if w["part"] == "score" and
+                w["decile"] == d] for d in range(1, 11)]  # fmt: skip
+    recall = [number(np.mean([said > 0 for _, said in group])) if group else None for group in deciles]
+    lift = rho - lookup
+    strata = {"random": ("uniform",), "hard": ("hard-token", "hard-text", "hard-neighbour"), "guided": ("guided",)}
+    positives = {kind: alarms(windows, *names) for kind, names in strata.items()}
     return {
-        "spearman": {
-            "value": number(rho),
-            "low": number(max(-1, rho - half)),
-            "high": number(min(1, rho + half * 0.8)),
-            "null_threshold": number(0.06 + abs(rng.normal(0, 0.02))),
-            "ceiling": number(1 - abs(rng.normal(0, 0.004))),
-        },
-        "lookup": lookup,
-        "lift": {"value": number(lift), "low": number(lift - half), "high": number(lift + half)},
-        "shuffled": number(rng.normal(0, 0.05)),
-        "more": {
-            "pearson": number(np.corrcoef(truth, guess)[0, 1]),
-            "spearman_window_mean": number(rho - 0.1),
-        },
+        **common,
+        "spearman": {**plain(rho, half), "null_threshold": number(0.2 + abs(rng.normal(0, 0.02))), "ceiling": 0.995},
+        "lift": {**plain(lift, half), "metric": "lift", "null_threshold": None},
+        "lift_ratio": number(lift / (1 - lookup)) if lookup < 0.95 else None,
+        "more": [{"metric": name, "value": number(rho - k / 50), "n_windows": 60} for k, name in enumerate(MORE)],
+        "recall_by_decile": recall,
+        "false_positives": positives,
+        "hit_rate": None if positives["hard"] is None else number(positives["hard"] / 1000),
+        "specificity_untested": bool(feature["index"] % 9 == 0),
+        "unrefined": plain(rho - 0.07, half) if (feature.get("refinement") or {}).get("kept") else None,
+        "why": None if rho >= 0.5 else WHYS[feature["index"] % len(WHYS)],
     }
 
 
-def make_feature(text: Text, name: str, index: int, quality: float, hostile: bool, rng: np.random.Generator) -> Json:
+MORE = ("pearson", "kendall", "auroc", "average_precision", "spearman_among_active", "spearman_weighted")
+WHYS = ("misses_high", "misses_low", "fires_too_broadly", "wrong_order")
+
+
+def refinement_of(before: str, rng: np.random.Generator) -> Json | None:
+    """One feature in three was revised, one revision in two kept."""
+    if rng.random() > 1 / 3:
+        return None
+    return {
+        "before": before,
+        "kept": bool(rng.random() < 0.5),
+        "select_before": 0.31,
+        "select_after": 0.42,
+        "usage": {"calls": 3, "input_tokens": 900, "output_tokens": 60},
+    }
+
+
+def make_feature(
+    text: Text, name: str, index: int, quality: float, hostile: bool, targets: bool, rng: np.random.Generator
+) -> Json:
     common = np.flatnonzero((text.counts > 8) & (text.counts < 1500))
     trigger = int(rng.choice(common))
     places = np.flatnonzero(text.ids == trigger)
@@ -163,7 +236,7 @@ def make_feature(text: Text, name: str, index: int, quality: float, hostile: boo
     predicted = np.zeros(len(text.ids), dtype=int)
     predicted[places] = np.where(rng.random(len(places)) < accuracy, rng.integers(4, 9, len(places)), 0)
     predicted[rng.random(len(predicted)) < (1 - accuracy) * 0.05] = 3
-    windows = make_windows(text, activations, predicted, rng)
+    windows = make_windows(text, activations, predicted, rng, targets)
     if hostile:
         for k, w in enumerate(windows[:12]):
             w["tokens"] = [*w["tokens"][:-2], HOSTILE[k % len(HOSTILE)], escape_text(HOSTILE[(k + 1) % len(HOSTILE)])]
@@ -179,14 +252,21 @@ def make_feature(text: Text, name: str, index: int, quality: float, hostile: boo
         "explanation": f'fires on "{shown}" ({rng.integers(4, 9)}); on "{text.vocabulary[int(rng.choice(common))]}" '
         f'after "{shown}" ({rng.integers(2, 6)}); else 0',
         "author": "lookup",
-        "shuffled_from": f"{name}/{int(rng.integers(0, 2000))}",
+        "profile": {
+            "entropy_bits": number(rng.gamma(2.0, 1.2)),
+            "single_token": bool(rng.random() < 0.5),
+            "n_distinct": int(rng.integers(1, 200)),
+        },
+        "refinement": refinement_of("fires on words", rng),
         "histogram": np.histogram(active, bins=40, range=(0, active.max()))[0].tolist(),
         "deciles": [number(d) for d in np.quantile(active, np.arange(1, 10) / 10)],
         "facts": make_facts(text, common, rng),
         "windows": windows,
-        **score_of(windows, rng),
     }
+    entry["score"] = score_of(entry, windows, rng)
     if hostile:
+        entry["refinement"] = {"before": 'a "first" \u202eguess: <i>words</i>', "kept": True, "select_before": None,
+                               "select_after": 0.2}  # fmt: skip
         entry["explanation"] = '<script>alert("x")</script> "onload=alert(1) \u202eevil fires on <b>tags</b>'
         entry["facts"]["top_outputs"][0][0] = "<script>alert(2)</script>"
     return end_badly(entry, rng)
@@ -221,78 +301,72 @@ def end_badly(entry: Json, rng: np.random.Generator) -> Json:
         (0.14, "undefined", "no_pattern", "the explainer found no clear pattern"),
     ]
     chosen = next(((s, r, w) for limit, s, r, w in ends if draw < limit), None)
-    if "spearman" not in entry:
+    if entry["score"]["spearman"]["value"] is None:
         chosen = ("undefined", "constant_prediction", "the explanation predicts the same level for every token")
     if chosen is None:
-        near_null = entry["spearman"]["value"] < 0.3
-        entry["why"] = "misses most weak activations; nothing predicted on hard text" if near_null else None
+        entry["why"] = f"{entry['score']['why']}, in words: 12 %" if entry["score"]["why"] else None
         return entry
-    for key in ("spearman", "lift", "more", "shuffled", "lookup", "shuffled_from"):
-        entry.pop(key, None)
-    entry.update(state=chosen[0], reason=chosen[1], why=chosen[2], no_pattern=chosen[1] == "no_pattern")
-    if chosen[1] in ("refused", "dead"):
-        entry.update(explanation=None, author=None)
-    if chosen[1] == "no_pattern":
+    state, reason, why = chosen
+    entry.update(state=state, reason=reason, why=why, no_pattern=reason == "no_pattern")
+    score = entry.pop("score")
+    if state == "undefined":
+        absent = plain(None, undefined=reason)
+        entry["score"] = {**score, "spearman": absent, "lift": {**absent, "metric": "lift"}, "more": [],
+                          "unrefined": None, "lift_ratio": None, "why": "undefined"}  # fmt: skip
+    if reason in ("refused", "dead"):
+        entry.update(explanation=None, author=None, refinement=None)
+    if reason == "no_pattern":
         entry["explanation"] = "no clear pattern"
-    if chosen[1] == "dead":
-        entry.update(density=0.0, n_active=0, max=0.0, histogram=[], deciles=[], windows=[])
-    if chosen[0] == "failed":
-        entry["windows"] = [{**w, "simulated": None} for w in entry["windows"]]
+    if reason == "dead":
+        entry.update(density=0.0, n_active=0, max=0.0, histogram=[], deciles=[], windows=[], profile=None)
+    if state == "failed":
+        kept = [w for w in entry["windows"] if w["part"] != "guided"]
+        entry["windows"] = [{**w, "simulated": None} for w in kept]
     return entry
 
 
-def summarise(role: str, features: list[Json], rng: np.random.Generator) -> Json:
-    def count(state: str) -> dict[str, int]:
-        reasons = sorted({f["reason"] for f in features if f["state"] == state})
-        return {r: sum(f["state"] == state and f["reason"] == r for f in features) for r in reasons}
-
-    scored = [f for f in features if f["state"] == "scored"]
-    zeros = [0.0] * sum(f.get("reason") in ("no_pattern", "constant_prediction") for f in features)
-
-    def means(values: list[float]) -> Json:
-        both = values + zeros
-        return {
-            "mean": number(np.mean(values)) if values else None,
-            "counted_mean": number(np.mean(both)) if both else None,
-        }
-
-    values = [f["spearman"]["value"] for f in scored]
-    counted = np.array(values + zeros)
-    draws = rng.choice(counted, (400, len(counted))).mean(axis=1) if len(counted) else np.array([])
-    return {
-        "role": role,
-        "n_features": len(features),
-        "explained": sum(f.get("explanation") is not None for f in features),
-        "scored": len(scored),
-        "undefined": count("undefined"),
-        "failed": count("failed"),
-        "skipped": count("skipped"),
-        "protocol": "simulate",
-        "n_windows": 48,
-        "spearman": {
-            **means(values),
-            "median": number(np.median(values)) if values else None,
-            "low": number(np.quantile(draws, 0.025)) if len(draws) else None,
-            "high": number(np.quantile(draws, 0.975)) if len(draws) else None,
-        },
-        "lookup": means([f["lookup"] for f in scored]),
-        "shuffled": means([f["shuffled"] for f in scored]),
-        "n_tokens": 612_345,
-        "l0": 16.0,
-        "n_alive": 2541,
-        "density": number(np.median([f["density"] for f in features]), 9) if features else None,
+def summarise(role: Role, features: list[Json]) -> Json:
+    """The package's own summary of these features."""
+    scores = [FeatureScore.model_validate(f["score"]) for f in features if f.get("score")]
+    failed = {
+        f["index"]: Failed(stage="simulate", reason=f["reason"], message="")
+        if f["state"] == "failed"
+        else Skipped(reason=f["reason"])
+        for f in features
+        if not f.get("score")
     }
+    revised = {f["index"]: Refinement.model_validate(f["refinement"]) for f in features if f.get("refinement")}
+    summary = summary_of(
+        role,
+        [f["index"] for f in features],
+        scores,
+        failed,
+        explained=sum(f.get("explanation") is not None for f in features),
+        protocol="graded-60",
+        n_windows=60,
+        n_tokens=612_345,
+        l0=16.0,
+        density=0.001,
+        n_alive=2541,
+        refinements=revised,
+        seed=0,
+    )
+    return summary.model_dump()
 
 
-def make_report(n_features: int = 120, seed: int = 0, n_dictionaries: int = 4) -> Json:
-    """A whole report's data; about one feature in forty holds hostile text."""
+def make_report(n_features: int = 120, seed: int = 0, n_dictionaries: int = 4, targets: bool = True) -> Json:
+    """A whole report's data; about one feature in forty holds hostile text.
+
+    Args:
+        targets: one target a window, as `graded` asks, or a level for every token, as `simulate` does.
+    """
     text = Text()
     rng = np.random.default_rng(seed)
     dictionaries, features = [], []
     for position, (name, role, kind, quality) in enumerate(DICTIONARIES[:n_dictionaries]):
         share = n_features // n_dictionaries + (position < n_features % n_dictionaries)
         indices = np.sort(rng.choice(2560, share, replace=False))
-        mine = [make_feature(text, name, int(i), quality, k % 40 == 3, rng) for k, i in enumerate(indices)]
+        mine = [make_feature(text, name, int(i), quality, k % 40 == 3, targets, rng) for k, i in enumerate(indices)]
         features += mine
         dictionaries.append(
             {
@@ -303,7 +377,7 @@ def make_report(n_features: int = 120, seed: int = 0, n_dictionaries: int = 4) -
                 "d_sae": 2560,
                 "n_alive": 2541,
                 "n_tokens": 612_345,
-                "summary": summarise(role, mine, rng),
+                "summary": summarise(role, mine),
             }
         )
     return {"run": make_run(), "dictionaries": dictionaries, "features": features}
@@ -316,10 +390,10 @@ def make_run() -> Json:
         "model": "demo-gpt2-3l",
         "corpus": {"name": "python-docs", "digest": "blake2b:" + "5e" * 20, "n_tokens": 612_345},
         "protocol": {
-            "name": "simulate",
-            "n_windows": 48,
-            "description": "48 windows of 16 tokens per feature, every position scored: "
-            "16 active by decile, 16 uniform, 16 hard.",
+            "name": "graded-60",
+            "n_windows": 60,
+            "description": "60 windows of 32 tokens per feature with one marked token each: "
+            "20 active by decile, 20 uniform, 20 hard.",
         },
         "explainer": "lookup",
         "simulator": "lookup",

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from autointerp.interpret.summary import DictionarySummary
+from autointerp.interpret.summary import DictionarySummary, Means
 from autointerp.report.data import FeatureEntry
-from autointerp.report.figures import Axis, distribution, histogram
+from autointerp.report.figures import Axis, distribution, dot, histogram
+from tests.unit.report.scored import feature_score
 
 
 def feature(index: int, value: float) -> FeatureEntry:
@@ -18,7 +19,7 @@ def feature(index: int, value: float) -> FeatureEntry:
             "density": 0.01,
             "n_active": 3,
             "max": 1.0,
-            "spearman": {"value": value},
+            "score": feature_score(index, value),
         }
     )
 
@@ -74,7 +75,7 @@ def test_mean_and_interval_stand_where_they_should() -> None:
     axis = Axis([])
     svg = str(distribution([feature(0, 0.2), feature(1, 0.6)], summary(counted_mean=0.4, low=0.1, high=0.7), axis, 0.5))
     assert 'class="mark-score" cx="50.0%"' in svg
-    assert re.search(r'class="mark-interval" x1="25.0%" x2="75.0%"', svg)
+    assert re.search(r'class="span-score" x1="25.0%" x2="75.0%"', svg)
 
 
 def test_absent_statistics_leave_no_mark() -> None:
@@ -82,3 +83,13 @@ def test_absent_statistics_leave_no_mark() -> None:
     svg = str(distribution([], summary(), Axis([]), 0.5))
     assert "mark-" not in svg
     assert "–" in svg
+
+
+def test_a_control_beside_the_null_threshold() -> None:
+    """A control that was not measured has no mark, and above all none at 0."""
+    axis = Axis([])
+    svg = str(dot(Means(mean=0.4, counted_mean=0.4, low=0.1, high=0.7, n=3), 0.25, "bigram", axis))
+    assert '<svg x="50.0%"' in svg
+    assert 'class="span-bigram" x1="25.0%" x2="75.0%"' in svg
+    assert 'class="null" x1="37.5%"' in svg
+    assert "mark-" not in str(dot(Means(mean=None, counted_mean=None), 0.25, "bigram", axis))

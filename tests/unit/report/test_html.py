@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from autointerp.report.data import ReportData
 from autointerp.report.html import FOLDER, read_charts, render_report
+from autointerp.report.text import fixed, interval
 from tests.unit.report.synthetic import make_report
 
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -107,15 +108,38 @@ def test_rows_are_json_and_complete(raw: dict[str, Any], html: str) -> None:
     rows = json.loads(outline(html).scripts["data"])["rows"]
     assert [row[1] for row in rows] == [feature["index"] for feature in raw["features"]]
     for row, feature in zip(rows, raw["features"], strict=True):
-        value = feature.get("spearman", {}).get("value")
-        assert (row[11][0] is None) == (value is None)
-        if value is not None:
-            assert row[11][0] == pytest.approx(value, abs=1e-4)
+        score = (feature.get("score") or {}).get("spearman", {})
+        assert (row[13][0] is None) == (score.get("value") is None)
+        if row[13][0] is not None:
+            wanted = [score[key] for key in ("value", "low", "high", "null_threshold", "ceiling")]
+            assert row[13] == pytest.approx(wanted, abs=1e-4)
+            assert row[14][0] == pytest.approx(feature["score"]["lookup"]["value"], abs=1e-4)
 
 
-def test_five_hundred_features_stay_under_five_megabytes() -> None:
+def test_five_hundred_features_stay_under_three_megabytes() -> None:
     html = render_report(ReportData.model_validate(make_report(500)))
-    assert len(html.encode()) < 5_000_000
+    assert len(html.encode()) < 3_000_000
+
+
+def test_every_mean_has_its_interval_and_absent_ones_say_why(raw: dict[str, Any], html: str) -> None:
+    """A control's mean without its interval cannot be compared, and one that was not measured is no 0."""
+    text = " ".join(outline(html).text.split())
+    for dictionary in raw["dictionaries"]:
+        summary = dictionary["summary"]
+        for name in ("spearman", "lookup", "bigram", "position", "shuffled", "constant"):
+            means = summary[name]
+            assert f"{fixed(means['counted_mean'])} {interval(means['low'], means['high'])}" in text
+        assert f"null {fixed(summary['null_threshold'])}" in text
+        for split in summary["splits"].values():
+            assert f"{fixed(split['counted_mean'])} {interval(split['low'], split['high'])}{split['n']}" in text
+    absent = {"mean": None, "counted_mean": None}
+    summary = {**raw["dictionaries"][0]["summary"], "bigram": absent}
+    dictionaries = [{**raw["dictionaries"][0], "summary": summary}, *raw["dictionaries"][1:]]
+    no_table = {"metric": "spearman", "value": None, "undefined": "no_table", "n_windows": 0}
+    features = [{**f, "score": f.get("score") and {**f["score"], "bigram": no_table}} for f in raw["features"]]
+    html = render_report(ReportData.model_validate({**raw, "dictionaries": dictionaries, "features": features}))
+    poorer = " ".join(outline(html).text.split())
+    assert "Bigram look-up no table" in poorer
 
 
 def test_same_data_same_file(raw: dict[str, Any], html: str) -> None:
@@ -140,8 +164,8 @@ def test_charts_carry_their_licences() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": "scored", "reason": None, "spearman": {}}, "is scored and its score None"),
-        ({"state": "failed", "reason": None, "spearman": {}}, "without a reason"),
+        ({"state": "scored", "reason": None, "score": None}, "is scored and its score None"),
+        ({"state": "failed", "reason": None, "score": None}, "without a reason"),
         ({"dictionary": "unknown"}, "belongs to no dictionary"),
         ({"density": float("nan")}, "finite number"),
     ],
@@ -155,6 +179,11 @@ def test_nonsense_is_refused(raw: dict[str, Any], change: dict[str, Any], messag
 
 def test_window_tracks_must_align(raw: dict[str, Any]) -> None:
     feature = next(f for f in raw["features"] if f["state"] == "scored")
-    window = {**feature["windows"][0], "simulated": [1, 2]}
-    with pytest.raises(ValidationError, match="other lengths"):
-        ReportData.model_validate({**raw, "features": [{**feature, "windows": [window]}]})
+    scored = next(w for w in feature["windows"] if w["part"] == "score")
+    for window, message in (
+        ({**scored, "target": None, "simulated": [1, 2]}, "other lengths"),
+        ({**scored, "simulated": [1, 2]}, "2 levels for one target"),
+        ({**scored, "levels": [1, 2]}, "other lengths"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            ReportData.model_validate({**raw, "features": [{**feature, "windows": [window]}]})

@@ -5,8 +5,11 @@ import json
 import zlib
 from typing import Any
 
-from autointerp.report.data import FeatureEntry, ReportData
-from autointerp.report.pack import FEATURES_PER_CHUNK, make_chunks, to_json
+import pytest
+
+from autointerp.report import pack
+from autointerp.report.data import FeatureEntry, ReportData, ReportWindow
+from autointerp.report.pack import FEATURES_PER_CHUNK, TextStore, make_chunks, to_json
 from autointerp.report.text import fixed, interval, share, visible
 from tests.unit.report.synthetic import make_report
 
@@ -15,40 +18,83 @@ def unpack(chunk: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(chunk)))
 
 
-def test_windows_survive_packing() -> None:
+@pytest.mark.parametrize("targets", [True, False])
+def test_windows_survive_packing(targets: bool) -> None:
     """A cursor that slips by one shows every later window with its neighbour's levels."""
-    features = ReportData.model_validate(make_report(40)).features
-    for number, chunk in enumerate(make_chunks(features)):
+    features = ReportData.model_validate(make_report(40, targets=targets)).features
+    store = TextStore([window for feature in features for window in feature.windows])
+    blocks = [zlib.decompress(base64.b64decode(block)).decode().split("\n") for block in store.blocks()]
+    for number, chunk in enumerate(make_chunks(features, store)):
         packed = unpack(chunk)
-        tokens = packed["tokens"].split("\n")
         levels, simulated = iter(packed["levels"]), iter(packed["simulated"])
         activations, masks = iter(packed["activations"]), iter(packed["silent"])
-        place = 0
+        at, documents, places = iter(packed["at"]), iter(packed["document"]), iter(packed["target"])
         first = number * FEATURES_PER_CHUNK
         for feature, heads in zip(features[first : first + FEATURES_PER_CHUNK], packed["windows"], strict=True):
-            for window, (part, stratum, decile, document, n, is_simulated, is_masked) in zip(
-                feature.windows, heads, strict=True
-            ):
+            for window, head in zip(feature.windows, heads, strict=True):
+                part, stratum, decile, n, has_target, is_simulated, is_masked = packed["heads"][head]
                 assert (window.part[0], window.stratum, window.decile or 0) == (part, stratum, decile)
-                assert visible(window.document) == packed["documents"][document]
-                assert [visible(token) for token in window.tokens] == tokens[place : place + n]
+                assert visible(window.document) == packed["documents"][next(documents)]
+                assert [visible(token) for token in window.tokens] == text_at(store.starts, blocks, next(at), n)
                 mine = [int(next(levels), 16) for _ in range(n)]
                 assert mine == list(window.levels)
+                assert window.target == (next(places) if has_target else None)
+                scored = range(n) if window.target is None else [window.target]
                 if is_simulated:
-                    assert [int(next(simulated), 16) for _ in range(n)] == list(window.simulated or ())
-                mask = next(masks) if is_masked else "".join("1" if level else "0" for level in mine)
-                for bit, activation in zip(mask, window.activations, strict=True):
-                    assert (bit == "1") == (activation != 0)
-                    if activation:
-                        assert abs(next(activations) - activation) <= 1e-3 * abs(activation)
-                place += n
-        assert next(levels, None) is next(simulated, None) is next(activations, None) is None
+                    assert [int(next(simulated), 16) for _ in scored] == list(window.simulated or ())
+                mask = next(masks) if is_masked else "".join("1" if mine[i] else "0" for i in scored)
+                for bit, i in zip(mask, scored, strict=True):
+                    assert (bit == "1") == (window.activations[i] != 0)
+                    if bit == "1":
+                        assert abs(next(activations) - window.activations[i]) <= 1e-3 * abs(window.activations[i])
+        assert next(levels, None) is next(simulated, None) is next(activations, None) is next(at, None) is None
+
+
+def text_at(starts: list[int], blocks: list[list[str]], at: int, n: int) -> list[str]:
+    """As the page reads a window: from the one block that holds its first token."""
+    place = max(k for k, start in enumerate(starts) if start <= at)
+    return blocks[place][at - starts[place] :][:n]
+
+
+def window(row: int, start: int, tokens: list[str]) -> ReportWindow:
+    levels = [0] * len(tokens)
+    return ReportWindow.model_validate(
+        {"part": "explain", "stratum": "top", "document": f"d{row}", "row": row, "start": start, "tokens": tokens,
+         "levels": levels, "activations": levels}
+    )  # fmt: skip
+
+
+def test_text_that_windows_share_is_stored_once() -> None:
+    """Hundreds of features show the same pages; storing each window's text makes the file several times larger."""
+    windows = [window(0, 3, list("defg")), window(0, 0, list("abcde")), window(1, 4, list("ab")), window(0, 1, ["b"])]
+    store = TextStore(windows)
+    assert "".join(store.tokens) == "abcdefgab"
+    assert [store.at(w) for w in windows] == [3, 0, 7, 1]
+    assert TextStore([window(0, k, [token]) for k, token in enumerate("xyz")]).tokens == ["x", "y", "z"]
+
+
+def test_windows_that_disagree_keep_their_own_text() -> None:
+    """Two runs' text at one place must not overwrite each other."""
+    first, second = window(0, 0, list("abc")), window(0, 1, list("xy"))
+    store = TextStore([first, second])
+    for each in (first, second):
+        assert tuple(store.tokens[store.at(each) :][: len(each.tokens)]) == each.tokens
+
+
+def test_a_window_lies_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window cut in two by a block's end would show half its text."""
+    monkeypatch.setattr(pack, "TOKENS_PER_BLOCK", 4)
+    windows = [window(k, 0, list("abc")) for k in range(5)]
+    store = TextStore(windows)
+    assert store.starts == [0, 6, 12]
+    blocks = [zlib.decompress(base64.b64decode(block)).decode().split("\n") for block in store.blocks()]
+    assert all(text_at(store.starts, blocks, store.at(w), 3) == list("abc") for w in windows)
 
 
 def test_negative_and_unlevelled_activations_keep_their_place() -> None:
     """An activation below zero has level 0, so levels alone do not say where activations are."""
     raw = make_report(4)
-    window = {
+    negative = {
         "part": "score",
         "stratum": "uniform",
         "document": "d",
@@ -56,10 +102,10 @@ def test_negative_and_unlevelled_activations_keep_their_place() -> None:
         "levels": [0, 3, 0],
         "activations": [-1.5, 2.0, 0.0],
     }
-    feature = FeatureEntry.model_validate({**raw["features"][0], "windows": [window]})
-    packed = unpack(next(make_chunks([feature])))
-    assert packed["silent"] == ["110"]
-    assert packed["activations"] == [-1.5, 2.0]
+    feature = FeatureEntry.model_validate({**raw["features"][0], "windows": [negative, {**negative, "target": 0}]})
+    packed = unpack(next(make_chunks([feature], TextStore(feature.windows))))
+    assert packed["silent"] == ["110", "1"]
+    assert packed["activations"] == [-1.5, 2.0, -1.5]
 
 
 def test_json_cannot_close_its_script() -> None:

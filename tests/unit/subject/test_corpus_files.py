@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import UsageError
-from autointerp.subject.corpus.files import FEW_FILES, PAGE_CHARACTERS, corpus_name, open_sources
+from autointerp.subject.corpus.files import FEW_FILES, corpus_name, open_sources
+from autointerp.subject.corpus.text_files import PAGE_CHARACTERS
 
 
 def read(path: Path) -> dict[str, str]:
-    return {source.id: source.text for source in open_sources(str(path), path)}
+    return {source.id: source.text for source in open_sources(str(path), path).read(None)}
 
 
 def test_one_text_file_is_many_sources_and_loses_nothing(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [('{"text": ', "line 2 is not JSON"), ("[1]", 'line 2 has no "text"'), ('{"txt": "a"}', 'line 2 has no "text"'),
-     ('{"text": null}', 'line 2 has no "text"')],
+     ('{"text": 3}', 'line 2: "text" holds int, not text')],
 )  # fmt: skip
 def test_a_bad_line_is_told_with_its_number(tmp_path: Path, line: str, said: str) -> None:
     """In a file of a million lines 'invalid JSON' helps no one."""
@@ -63,7 +64,7 @@ def test_what_is_no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("x", encoding="utf-8")
     for path in (tmp_path, tmp_path / "a.csv"):
-        with pytest.raises(UsageError, match=r"no \.txt or \.jsonl file"):
+        with pytest.raises(UsageError, match=r"holds no \.txt, \.jsonl"):
             read(path)
     with pytest.raises(UsageError, match="near: python-docs"):
         open_sources("python-doc", tmp_path)

@@ -1,13 +1,19 @@
 """Cutting sources into documents, with encoders simple enough to count by hand."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.subject.corpus.documents import cut_into_documents
+from autointerp.subject.corpus import documents as tested
+
+
+def cut_into_documents(text: str, encode: Callable[[str], Sequence[int]], max_tokens: int) -> list[list[int]]:
+    """One text, with an encoder of one text."""
+    (documents,) = tested.cut_into_documents([text], lambda texts: [encode(text) for text in texts], max_tokens)
+    return documents
 
 
 def characters(text: str) -> list[int]:
@@ -99,3 +105,10 @@ def test_everything_fits_when_seams_matter(text: str, max_tokens: int) -> None:
     documents = cut_into_documents(text, runs, max_tokens)
     assert all(0 < len(ids) <= max_tokens for ids in documents)
     assert bool(documents) == bool(text)
+
+
+@given(st.lists(st.text(alphabet="ab \n", max_size=60), max_size=6), st.integers(min_value=1, max_value=12))
+def test_texts_cut_together_are_cut_as_alone(texts: list[str], max_tokens: int) -> None:
+    """They ask for encodings in turns; an answer that goes to another text would mix them."""
+    together = tested.cut_into_documents(texts, lambda asked: [runs(text) for text in asked], max_tokens)
+    assert together == [cut_into_documents(text, runs, max_tokens) for text in texts]

@@ -1,0 +1,111 @@
+"""Who writes in a run's folder: one process, or several of which each works on one part of its harvest.
+
+A folder flows in; locks that the system frees when their process dies flow out. Knows nothing of what is written.
+
+    lock                   held alone by a writer of the run, shared by writers of parts; names the writer
+    lock.part-0-of-3       held by the process that works on that part; names it
+    lock.parts             held for a moment while a process becomes the writer of a part
+    lock.turn              held by the one part that writes what all parts need
+"""
+
+import fcntl
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from autointerp.config import HarvestPart
+from autointerp.errors import UsageError
+
+
+@contextmanager
+def hold_alone(folder: Path) -> Iterator[None]:
+    """Be the only writer.
+
+    Raises:
+        UsageError: another process writes here, or the folder cannot be written.
+    """
+    with _open(folder / "lock") as file:
+        _take(file, fcntl.LOCK_EX, str(folder))
+        _sign(file, _me())
+        for old in folder.glob("lock.*"):
+            old.unlink()
+        yield
+
+
+@contextmanager
+def hold_part(folder: Path, part: HarvestPart) -> Iterator[None]:
+    """Be the only writer of one part, beside the writers of other parts of as many.
+
+    Raises:
+        UsageError: another process writes all of the run, or this part, or parts of another number.
+    """
+    with _open(folder / "lock") as shared:
+        _take(shared, fcntl.LOCK_SH, str(folder))
+        _sign(shared, "processes that harvest parts of it")
+        with _open(_part_lock(folder, part)) as own:
+            with _open(folder / "lock.parts") as door:
+                fcntl.flock(door, fcntl.LOCK_EX)
+                for other in sorted(folder.glob("lock.part-*-of-*")):
+                    if not other.name.endswith(f"-of-{part.of}") and _is_held(other):
+                        raise UsageError(
+                            f"{folder} is being harvested as {other.name.removeprefix('lock.')}; wait for that, or "
+                            f"give all processes the same number of parts"
+                        )
+                _take(own, fcntl.LOCK_EX, f"part {part} of {folder}")
+            _sign(own, _me())
+            yield
+
+
+@contextmanager
+def take_turn(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Wait for the other parts to have written what all need; `waiting` is called where that takes time."""
+    with _open(folder / "lock.turn") as file:
+        if not _try(file, fcntl.LOCK_EX):
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _part_lock(folder: Path, part: HarvestPart) -> Path:
+    return folder / f"lock.part-{part.number}-of-{part.of}"
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from None
+
+
+def _take(file: TextIO, kind: int, what: str) -> None:
+    if not _try(file, kind):
+        file.seek(0)
+        writer = file.read().strip() or "another process"
+        raise UsageError(f"{what} is being written by {writer}; wait for it or stop it")
+
+
+def _try(file: TextIO, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    with path.open(encoding="utf-8") as file:
+        return not _try(file, fcntl.LOCK_SH)
+
+
+def _sign(file: TextIO, writer: str) -> None:
+    file.truncate(0)
+    file.write(writer + "\n")
+    file.flush()
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {platform.node()}"

@@ -1,0 +1,141 @@
+"""Text files and JSON lines, also packed by gzip or Zstandard, as sources.
+
+A path and the number of records to pass over flow in; records flow out one at a time, a file never whole in memory
+unless it is one source. Knows no folder and no tokenizer.
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from autointerp.errors import UsageError
+from autointerp.subject.corpus.extra import import_extra
+from autointerp.subject.corpus.sources import Source, make_source
+
+PAGE_CHARACTERS = 2_000
+
+
+class Record(NamedTuple):
+    """One source read from a file."""
+
+    number: int
+    """Records of the file read so far, this one included: lines, pages or rows."""
+    share: float
+    """Part of the file read so far, 0 to 1."""
+    source: Source
+
+
+def read_json_lines(file: Path, name: str, column: str, skip: int) -> Iterator[Record]:
+    """The objects of a JSON-lines file after the first `skip` lines; a null text is an empty one.
+
+    Raises:
+        UsageError: a line is no JSON object with a text; the message names it.
+    """
+    with _open(file) as (lines, raw):
+        size = max(file.stat().st_size, 1)
+        for number, line in enumerate(lines, start=1):
+            if number > skip and line.strip():
+                yield Record(number, raw.tell() / size, _source_of_line(file, name, number, line, column))
+
+
+def _source_of_line(file: Path, name: str, number: int, line: bytes, column: str) -> Source:
+    where = f"{file} line {number}"
+    try:
+        row = json.loads(_decode(line, where))
+    except ValueError as error:
+        raise UsageError(f"{where} is not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply to be a document") from None
+    value = row
+    for key in [column] if isinstance(row, dict) and column in row else column.split("."):
+        if not isinstance(value, dict) or key not in value:
+            keys = f"; its keys are {', '.join(map(str, row)) or 'none'}" if isinstance(row, dict) else ""
+            raise UsageError(
+                f'{where} has no "{column}"{keys}; each line is an object like {{"{column}": "…"}}, and '
+                f"[harvest] text_column names another key"
+            )
+        value = value[key]
+    if not isinstance(value, str | None):
+        raise UsageError(
+            f'{where}: "{column}" holds {type(value).__name__}, not text; [harvest] text_column names another'
+        )
+    source = str(row["id"]) if row.get("id") is not None else f"{name}:{number}"
+    return make_source(source, value)
+
+
+def read_pages(file: Path, name: str, column: str, skip: int) -> Iterator[Record]:
+    """A text file in pages of about `PAGE_CHARACTERS`, cut at blank lines, or at any line once twice as long."""
+    with _open(file) as (lines, raw):
+        size = max(file.stat().st_size, 1)
+        for number, page in enumerate(_pages(_text_lines(file, lines)), start=1):
+            if number > skip:
+                yield Record(number, raw.tell() / size, Source(f"{name}#{number}", page))
+
+
+def read_whole(file: Path, name: str, column: str, skip: int) -> Iterator[Record]:
+    """A text file as one source."""
+    if not skip:
+        with _open(file) as (lines, _):
+            yield Record(1, 1.0, Source(name, "".join(_text_lines(file, lines))))
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The unpacked content, and the file under it, whose place tells how much was read.
+
+    Raises:
+        UsageError: the file cannot be read, or is not packed as its name says; also while the block reads it.
+    """
+    try:
+        with file.open("rb") as raw:
+            yield _unpack(file, raw), raw
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UsageError(f"{file} is no whole gzip file ({error}); get it again") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the corpus file {file}: {error.strerror or error}") from None
+
+
+def _unpack(file: Path, raw: BinaryIO) -> BinaryIO:
+    if file.suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
+    if file.suffix == ".zst":
+        arrow = import_extra("pyarrow", f"the packed corpus file {file}")
+        return io.BufferedReader(arrow.CompressedInputStream(arrow.PythonFile(raw, mode="r"), "zstd"))
+    return raw
+
+
+def _text_lines(file: Path, lines: BinaryIO) -> Iterator[str]:
+    """Lines that end in a newline, whatever ended them in the file."""
+    for number, line in enumerate(lines, start=1):
+        text = _decode(line, f"{file} line {number}")
+        if "\r" in text:
+            yield from io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
+        else:
+            yield text
+
+
+def _decode(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{where} is not UTF-8 text ({error.reason} at byte {error.start} of the line); convert it first"
+        ) from None
+
+
+def _pages(lines: Iterator[str]) -> Iterator[str]:
+    page: list[str] = []
+    size = 0
+    for line in lines:
+        page.append(line)
+        size += len(line)
+        if size >= PAGE_CHARACTERS and (not line.strip() or size >= 2 * PAGE_CHARACTERS):
+            yield "".join(page)
+            page, size = [], 0
+    if page:
+        yield "".join(page)
