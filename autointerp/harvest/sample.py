@@ -63,7 +63,7 @@ def shard_documents(corpus: Corpus, rows: slice) -> ShardDocuments:
             f"set [harvest] shard_tokens lower"
         )
     number = np.searchsorted(kept, document)
-    is_kept = (number < last_kept) & (kept[np.minimum(number, len(kept) - 1)] == document)
+    is_kept = np.isin(document, kept[first_kept:last_kept])
     position = (number - first_kept) * corpus.context + slots - corpus.start[document]
     return ShardDocuments(document, is_kept, np.where(is_kept, position, 0).astype(np.uint32), first_kept)
 

@@ -19,15 +19,17 @@ import numpy as np
 
 from autointerp.examples import Chooser
 from autointerp.harvest.arrays import save_arrays
-from autointerp.harvest.events import FORMAT_VERSION, Corpus, FactsArrays, Harvest
+from autointerp.harvest.events import FactsArrays, Harvest
 from autointerp.harvest.metrics import SUMS, dictionary_metrics
 from autointerp.harvest.shards import Shard, ShardArrays, shard_name, write_shard
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Encoding, write_corpus
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.provenance import canonical_json, digest_file, write_atomically
 from autointerp.records import DictionarySpec
 from autointerp.splits import CorpusIndex
+from autointerp.subject.corpus.sources import ListedSources, Source
 
 CONTEXT = 512
 TOKENS = 500_000
@@ -107,15 +109,12 @@ def write_store(folder: Path, n_event: int, d_sae: int) -> None:
     """A finished harvest of random events over random text."""
     rng = np.random.default_rng(0)
     words = tuple(f" w{i}" for i in range(D_VOCAB))
-    encoding = Encoding(lambda text: [int(t) for t in text.split()], words, None, 0, CONTEXT)
-
-    class _Source:
-        def __init__(self, number: int) -> None:
-            self.id = f"source-{number}"
-            self.text = " ".join(map(str, (rng.zipf(1.2, CONTEXT) % D_VOCAB).tolist()))
-
-    n_row = TOKENS // CONTEXT
-    corpus = write_corpus(folder, "bench", map(_Source, range(n_row)), encoding, lambda stage, done, total: None)
+    encoding = Encoding(lambda texts: [[int(t) for t in text.split()] for text in texts], words, None, 0, CONTEXT)
+    texts = [" ".join(map(str, (rng.zipf(1.2, CONTEXT) % D_VOCAB).tolist())) for _ in range(TOKENS // CONTEXT)]
+    sources = ListedSources("bench", lambda: [Source(f"source-{i}", text) for i, text in enumerate(texts)])
+    corpus = write_corpus(
+        folder, "bench", lambda: sources, encoding, lambda stage, done, total: None, lambda text: None
+    )
     density = 10 ** rng.uniform(-2, 0, d_sae)
     density *= n_event / TOKENS / density.sum()
     bench = folder / "bench"

@@ -7,7 +7,8 @@ import pytest
 
 from autointerp.harvest.controls import spread_activations
 from autointerp.harvest.encode import TextMask
-from autointerp.harvest.events import Corpus, Harvest
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.tokens import Corpus
 from autointerp.subject.model import load_model
 from tests.small_run import HOOK, SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
@@ -26,7 +27,7 @@ def test_reasons_by_hand() -> None:
     corpus = corpus_of([[0, 1, 1, 2, 1], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]], [5, 4, 1], words)
     mask = TextMask(corpus, 1, special=False)
     expected = [[False, False, True, False, True], [False, False, True, True, False], [False] * 5]
-    assert mask.of_rows(np.arange(3), 5).tolist() == expected
+    assert mask.of_rows(np.arange(3), corpus.places(np.arange(3))).tolist() == expected
     counts = mask.count()
     assert counts == {"bos": 3, "padding": 5, "position": 2, "special": 1}
     assert sum(counts.values()) + int(np.sum(expected)) == 15
@@ -95,7 +96,7 @@ def test_top_tokens_by_hand(harvested: Path) -> None:
         assert (stats.top_token[feature, n:] == -1).all()
         counts = [int((tokens == t).sum()) for t in stats.top_token[feature, :n].tolist()]
         assert stats.top_token_count[feature, :n].tolist() == counts
-        assert stats.n_row[feature] == len(np.unique(slot // harvest.corpus.context))
+        assert stats.n_document[feature] == len(np.unique(slot // harvest.corpus.context))
         top = value.max(initial=0)
         octave = [int(((value > top * 2 ** (-(j + 1) / 2)) & (value <= top * 2 ** (-j / 2))).sum()) for j in range(23)]
         assert stats.log_histogram[feature, ::-1][:23].tolist() == octave

@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.errors import UsageError
-from autointerp.harvest.events import Corpus, Harvest
-from autointerp.harvest.sample import WINDOW, draw_rows, feature_of, keep_rows, strongest_windows, totals
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.sample import (
+    WINDOW,
+    draw_documents,
+    feature_of,
+    keep_documents,
+    shard_documents,
+    strongest_windows,
+    totals,
+)
 from autointerp.harvest.shards import ShardArrays
+from autointerp.harvest.tokens import Corpus
 from tests.small_run import SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
 
@@ -47,7 +56,7 @@ def test_counts_are_over_all_text(harvested: Path, sampled: Path, name: str) -> 
     whole, sample = Harvest(harvested, name), Harvest(sampled, name)
     assert sample.n_tokens == whole.n_tokens
     assert (sample.stats.n_active == whole.stats.n_active).all()
-    assert (sample.stats.n_row == whole.stats.n_row).all()
+    assert (sample.stats.n_document == whole.stats.n_document).all()
     assert sample.stats.max == pytest.approx(np.array(whole.stats.max), rel=1e-3)
     assert sample.stats.total == pytest.approx(np.array(whole.stats.total), rel=1e-3)
     assert sample.metrics.reconstruction == whole.metrics.reconstruction
@@ -97,42 +106,76 @@ def test_rows_are_drawn_evenly() -> None:
     n = 20_000
     corpus = Corpus(Path(), "x", "blake2b:1", n, 8, 1, 6 * n, (), ())
     object.__setattr__(corpus, "length", np.full(n, 7))
-    rows = draw_rows(corpus, 6 * n // 4)
+    rows = draw_documents(corpus, 6 * n // 4)
     assert len(rows) == n // 4
     tenths = np.bincount(rows // (n // 10), minlength=10)
     assert tenths == pytest.approx(np.full(10, n / 40), rel=0.12)
     assert np.bincount(rows % 2) == pytest.approx([n / 8, n / 8], rel=0.06)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_reducing_a_shard_by_brute_force(seed: int, n: int) -> None:
-    """Prefix sums and segment maxima over empty features, empty rows and ties, against loops."""
+def packed_corpus(rng: np.random.Generator, n_row: int, context: int, share: float) -> Corpus:
+    """Rows of documents of 1 to 90 places with padding behind the last; a share of the documents is kept."""
+    start, length = [], []
+    for row in range(n_row):
+        place, n = 0, int(rng.integers(1, 91))
+        while place + n <= context:
+            start.append(row * context + place)
+            length.append(n)
+            place, n = place + n, int(rng.integers(1, 91))
+    kept = np.flatnonzero(rng.random(len(start)) < share)
+    corpus = Corpus(Path(), "x", "d", n_row, context, 0, sum(length), (), (), packed=True, kept=kept)
+    object.__setattr__(corpus, "start", np.array(start))
+    object.__setattr__(corpus, "length", np.array(length))
+    return corpus
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]))
+def test_reducing_a_shard_by_brute_force(seed: int, n: int, share: float) -> None:
+    """Prefix sums and segment maxima over empty features, borders inside rows and ties, against loops."""
     rng = np.random.default_rng(seed)
-    d_sae, n_row, context = 4, 3, 200
-    dense = rng.integers(0, 4, (d_sae, n_row * context)) * (rng.random((d_sae, n_row * context)) < 0.03)
+    d_sae, context, rows = 4, 200, slice(2, 5)
+    corpus = packed_corpus(rng, 6, context, share)
+    kept = set() if corpus.kept is None else set(corpus.kept.tolist())
+    spans = [(i, s, s + m) for i, (s, m) in enumerate(zip(corpus.start.tolist(), corpus.length.tolist(), strict=True))]
+    spans = [(i, s - 2 * context, e - 2 * context) for i, s, e in spans if 2 * context <= s < 5 * context]
+    dense = np.zeros((d_sae, 3 * context), np.int64)
+    for _, low, high in spans:
+        dense[:, low:high] = rng.integers(1, 4, (d_sae, high - low)) * (rng.random((d_sae, high - low)) < 0.05)
     dense[rng.integers(0, d_sae)] = 0
     feature, position = dense.nonzero()
     indptr = np.searchsorted(feature, np.arange(d_sae + 1))
     shard = ShardArrays(indptr, position.astype(np.uint32), dense[feature, position].astype(np.float32))
+    documents = shard_documents(corpus, rows)
     assert feature_of(shard).tolist() == feature.tolist()
-    summed = totals(shard, context)
+    summed = totals(shard, documents)
     assert summed["n_active"].tolist() == (dense > 0).sum(axis=1).tolist()
-    assert summed["n_row"].tolist() == (dense.reshape(d_sae, n_row, context) > 0).any(axis=2).sum(axis=1).tolist()
+    assert summed["n_document"].tolist() == [sum(bool(dense[f, a:b].any()) for _, a, b in spans) for f in range(d_sae)]
     assert summed["total"].tolist() == dense.sum(axis=1).tolist()
     assert summed["max"].tolist() == dense.max(axis=1).tolist()
-    kept = rng.random(n_row) < 0.5
-    some = keep_rows(shard, kept, context)
-    told = np.zeros((d_sae, int(kept.sum()) * context))
+    some = keep_documents(shard, documents)
+    own = [np.pad(dense[:, a:b], ((0, 0), (0, context - b + a))) for i, a, b in spans if i in kept]
+    told = np.zeros((d_sae, len(own) * context))
     told[feature_of(some), some.position] = some.value
-    assert told.tolist() == dense.reshape(d_sae, n_row, context)[:, kept].reshape(d_sae, -1).tolist()
-    strongest = strongest_windows(shard, n, context)
+    assert told.tolist() == np.concatenate([np.zeros((d_sae, 0)), *own], axis=1).tolist()
+    assert documents.first_kept == sum(i < spans[0][0] for i in kept)
+    strongest = strongest_windows(shard, n, documents)
     expected = np.zeros_like(dense)
     for f in range(d_sae):
-        rows = dense[f].reshape(n_row, context)
-        for row in np.argsort(-rows.max(axis=1), kind="stable")[:n]:
-            peak = int(rows[row].argmax())
-            low, high = max(peak - WINDOW // 2, 0), peak + WINDOW // 2
-            expected[f, row * context + low : row * context + min(high, context)] = rows[row, low:high]
+        best = sorted(((-dense[f, a:b].max(), a, b) for _, a, b in spans if dense[f, a:b].any()))[:n]
+        for _, low, high in best:
+            peak = low + int(dense[f, low:high].argmax())
+            window = slice(max(peak - WINDOW // 2, low), min(peak + WINDOW // 2, high))
+            expected[f, window] = dense[f, window]
     found = np.zeros_like(dense)
     found[feature_of(strongest), strongest.position] = strongest.value
     assert found.tolist() == expected.tolist()
+
+
+def test_too_many_kept_documents_for_one_shard_are_refused() -> None:
+    """Positions of 32 bits that run over would put activations on other documents without a word."""
+    n = 2**13 + 1
+    corpus = Corpus(Path(), "x", "d", 1, 2**19, 0, n, (), (), packed=True, kept=np.arange(n))
+    object.__setattr__(corpus, "start", np.arange(n))
+    object.__setattr__(corpus, "length", np.ones(n, np.int64))
+    with pytest.raises(UsageError, match="too many for one shard"):
+        shard_documents(corpus, slice(0, 1))
