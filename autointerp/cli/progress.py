@@ -25,11 +25,20 @@ def listening() -> Iterator[Listener]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Done a second: tokens while harvesting, features after."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
@@ -37,6 +46,7 @@ def listening() -> Iterator[Listener]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        RateColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
@@ -51,12 +61,16 @@ def listening() -> Iterator[Listener]:
 
 def _json_lines() -> Listener:
     said: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        since, before = began.setdefault(stage, (now, done))
+        rate = (done - before) / (now - since) if now > since else 0.0
         if stage not in said or (total and done >= total) or now - said[stage] >= SECONDS_BETWEEN_LINES:
             said[stage] = now
-            _say({"stage": stage, "done": done, "total": total or None})
+            left = {"per_s": round(rate, 1), "left_s": round((total - done) / rate)} if rate and total else {}
+            _say({"stage": stage, "done": done, "total": total or None, **left})
 
     return Listener(progress=progress, note=lambda text: _say({"note": text}))
 
