@@ -1,9 +1,9 @@
 """Per-feature statistics of a finished harvest, from its shards alone.
 
-Shards flow in, `StatsArrays` flow out, a few million events in memory at a time. Exact over the kept documents; where
-these are a sample, counts, sums and maxima are still exact over all, and quantiles, histograms and top tokens are the
-sample's: with n kept activations a quantile's rank is off by more than 1/sqrt(n) in one feature of twenty at most, as
-long as documents are independent. Knows no model and no torch.
+Shards flow in, `StatsArrays` flow out; memory holds a few million events, or one feature's of one shard. Exact over
+the kept documents. Where these are a sample, counts, sums and maxima are still exact over all, and quantiles,
+histograms and top tokens are the sample's: with n kept activations a quantile's rank is off by more than 1/sqrt(n) in
+one feature of twenty at most, as long as documents are independent. Knows no model and no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from autointerp.format import MIN_DISTINCT_FOR_DECILES, level_edges
+from autointerp.format import MIN_DISTINCT_FOR_DECILES, level_edges, weighted_quantiles
 from autointerp.harvest.events import StatsArrays
 from autointerp.harvest.sample import first_of_document
 from autointerp.harvest.shards import Shard
@@ -22,7 +22,7 @@ N_BINS = 24
 N_LOG_BINS = 24
 N_TOP_TOKENS = 10
 EVENTS_A_BLOCK = 2**21
-"""Events in memory at once, where no feature alone has more."""
+"""Events in memory at once; of a feature that alone has more, those of one shard."""
 _DECILES = np.arange(1, 10) / 10
 _SIGN = np.uint32(2**31)
 
@@ -49,6 +49,9 @@ def compute_stats(shards: Sequence[Shard], d_sae: int, corpus: Corpus) -> StatsA
     tokens = corpus.tokens.reshape(-1)
     for low, high in _blocks(shards, d_sae):
         part = StatsArrays(*(field[low:high] for field in stats))
+        if sum(int(shard.events.indptr[high] - shard.events.indptr[low]) for shard in shards) > EVENTS_A_BLOCK:
+            _add_dense_feature(part, shards, low, corpus)
+            continue
         feature, slot, value = _read_block(shards, low, high, part.n_document, corpus)
         _add_top_tokens(part, feature, tokens[slot], value, len(corpus.vocabulary))
         _add_values(part, feature, value)
@@ -84,6 +87,45 @@ def _read_block(
     return np.concatenate(features), np.concatenate(slots), np.concatenate(values)
 
 
+def _add_dense_feature(part: StatsArrays, shards: Sequence[Shard], feature: int, corpus: Corpus) -> None:
+    """The statistics of one feature, shard by shard: values of 16 bits repeat, so different ones are few."""
+    tokens, d_vocab = corpus.tokens.reshape(-1), len(corpus.vocabulary)
+    token_total, token_count = np.zeros(d_vocab), np.zeros(d_vocab, np.int64)
+    seen: list[np.ndarray] = []
+    times: list[np.ndarray] = []
+    for shard in shards:
+        slot, value = shard.events.read(feature)
+        part.n_document[0] += len(np.unique(corpus.document_of(slot)))
+        token = tokens[slot].astype(np.int64)
+        token_total += np.bincount(token, weights=value, minlength=d_vocab)
+        token_count += np.bincount(token, minlength=d_vocab)
+        distinct, counts = np.unique(value, return_counts=True)
+        seen.append(distinct)
+        times.append(counts)
+    distinct, place = np.unique(np.concatenate(seen), return_inverse=True)
+    counts = np.bincount(place, weights=np.concatenate(times)).astype(np.int64)
+    distinct = distinct.astype(np.float64)
+    part.n_active[0] = counts.sum()
+    part.total[0] = (distinct * counts).sum()
+    part.max[0] = max(part.max[0], distinct[-1])
+    part.by_rank[0] = len(distinct) < MIN_DISTINCT_FOR_DECILES
+    part.deciles[0] = weighted_quantiles(distinct, counts, _DECILES)
+    part.level_edges[0] = level_edges(distinct, counts)
+    for into, bins in zip((part.histogram, part.log_histogram), _bins(distinct / part.max[0]), strict=True):
+        into[0] = np.bincount(bins, weights=counts, minlength=into.shape[1])
+    best = np.lexsort((-token_total,))[: min(N_TOP_TOKENS, int((token_count > 0).sum()))]
+    part.top_token[0, : len(best)] = best
+    part.top_token_count[0, : len(best)] = token_count[best]
+    part.top_token_total[0, : len(best)] = token_total[best]
+
+
+def _bins(share: Float[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Linear and logarithmic histogram bins of activations as shares of the maximum."""
+    linear = np.clip((share * N_BINS).astype(np.int64), 0, N_BINS - 1)
+    half_octaves = np.ceil(2 * np.log2(np.clip(share, 2.0**-N_LOG_BINS, 1))).astype(np.int64)
+    return linear, np.maximum(N_LOG_BINS - 1 + half_octaves, 0)
+
+
 def _add_values(part: StatsArrays, feature: Int[np.ndarray, " n"], value: Float[np.ndarray, " n"]) -> None:
     """What the values of a range of features say, from one sort of them all."""
     n_feature = len(part.n_active)
@@ -106,11 +148,7 @@ def _add_values(part: StatsArrays, feature: Int[np.ndarray, " n"], value: Float[
     part.level_edges[:] = part.deciles
     for i in some[part.by_rank[some]]:
         part.level_edges[i] = level_edges(*np.unique(value[start[i] : start[i] + count[i]], return_counts=True))
-    share = value / part.max[feature]
-    linear = np.clip((share * N_BINS).astype(np.int64), 0, N_BINS - 1)
-    half_octaves = np.ceil(2 * np.log2(np.clip(share, 2.0**-N_LOG_BINS, 1))).astype(np.int64)
-    logarithmic = np.maximum(N_LOG_BINS - 1 + half_octaves, 0)
-    for into, bins in ((part.histogram, linear), (part.log_histogram, logarithmic)):
+    for into, bins in zip((part.histogram, part.log_histogram), _bins(value / part.max[feature]), strict=True):
         n_bin = into.shape[1]
         into[:] = np.bincount(feature * n_bin + bins, minlength=n_feature * n_bin).reshape(-1, n_bin)
 
