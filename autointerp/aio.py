@@ -18,6 +18,7 @@ from autointerp.bare import BareRecord, make_scored_record
 from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import PartDone, is_finished, shards_of
+from autointerp.harvest.repair import discard_damaged
 from autointerp.interop.bare_records import (
     as_bare,
     parse_json_lines,
@@ -68,10 +69,16 @@ async def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
         return await _interpret(folder, config, listener)
 
 
-async def run_harvest(config: RunConfig, listener: Listener = SILENT) -> None:
-    """The GPU side alone: tokens, events, statistics and facts of every dictionary."""
+async def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
+    """The GPU side alone: tokens, events, statistics and facts of every dictionary.
+
+    With `repair` every file of an earlier harvest is read first, and those that changed on disk are made again.
+    """
     folder = RunFolder(config.out)
     with folder.lock():
+        for d in config.dictionary if repair else ():
+            for name in discard_damaged(folder.harvest / d.id):
+                listener.note(f"{d.id}: {name} is damaged and will be made again")
         _harvest(folder, config, listener)
 
 

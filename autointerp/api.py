@@ -43,9 +43,9 @@ def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
     return _wait(aio.run(config, listener))
 
 
-def run_harvest(config: RunConfig, listener: Listener = SILENT) -> None:
+def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
     """The GPU side alone; see `aio.run_harvest`."""
-    _wait(aio.run_harvest(config, listener))
+    _wait(aio.run_harvest(config, listener, repair=repair))
 
 
 def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:

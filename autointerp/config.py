@@ -31,6 +31,7 @@ ProtocolName = Literal["graded", "simulate"]
 ExplainerName = Literal["lookup", "tsv"]
 SimulatorName = Literal["lookup", "top-logprobs", "structured"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+KeepName = Literal["all", "sample"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
@@ -92,6 +93,20 @@ class HarvestConfig(_Section):
     """Rows a forward pass."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
+    keep: KeepName = "all"
+    """`all` events; or `sample`, those of some documents and of each feature's strongest windows, for large corpora."""
+    keep_tokens: Annotated[int, Field(ge=1024)] = 2**22
+    """With `sample`: tokens of the documents whose events are all kept; statistics still count every token."""
+    keep_strongest: Annotated[int, Field(ge=1, le=64)] = 2
+    """With `sample`: windows of 64 tokens kept beside them, for each feature and shard."""
+    skip_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens at the start of each document, after BOS, that are left out."""
+    special_tokens: bool = False
+    """Whether special tokens inside the text are harvested; BOS and padding never are."""
+    max_norm: Annotated[float, Field(gt=1)] | None = None
+    """Leave out tokens whose activations' norm is more than this many times the median norm, such as 10."""
+    loss_tokens: Annotated[int, Field(ge=0)] = 2**14
+    """Tokens on which the loss with each dictionary spliced in is measured; 0 for none."""
     device: DeviceName = "auto"
     """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"

@@ -67,7 +67,7 @@ class HarvestSource:
         self._index = index
         self.feature_stats = harvest.feature_stats
         self.feature_facts = harvest.feature_facts
-        self.n_tokens = harvest.corpus.n_tokens
+        self.n_tokens = harvest.n_tokens
         self.corpus_digest = harvest.corpus.digest
 
     @property

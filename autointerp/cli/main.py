@@ -125,6 +125,7 @@ def harvest(
     seed: Seed = None,
     shard: Shard = None,
     demo: Demo = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make again what changed on disk, and only that.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """The GPU side alone: tokens, events, statistics and facts. `explain` and `score` then need no torch."""
@@ -135,10 +136,12 @@ def harvest(
     flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     part = parse_part(shard) if shard is not None else None
+    if part is not None and repair:
+        raise UsageError("--repair looks at all parts together; give it without --shard once no part is running")
     shards = {}
     with listening() as listener:
         if part is None:
-            api.run_harvest(settings, listener)
+            api.run_harvest(settings, listener, repair=repair)
         else:
             shards = api.run_harvest_part(settings, part, listener).shards
     print(settings.out / "harvest")

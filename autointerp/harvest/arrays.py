@@ -1,9 +1,11 @@
-"""Named arrays in one file: committed whole, mapped back without reading them.
+"""Arrays in safetensors files: committed as a whole, mapped and not read, each with a checksum in the header.
 
-Arrays and a small JSON object flow in and out. Knows nothing of what they mean.
+Named arrays and a small JSON value flow in and out. Knows nothing of what they mean.
 """
 
 import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +14,38 @@ import safetensors.numpy
 from autointerp.errors import RunError
 from autointerp.provenance import canonical_json, write_atomically
 
+KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8",
+         "U8": "|u1", "BOOL": "|b1"}  # fmt: skip
+REPAIR = "delete it and run the harvest again, or run `autointerp harvest` with --repair, to redo just this file"
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, object] | None = None) -> None:
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object] | None = None) -> None:
     """Commit arrays as a safetensors file; `meta` is one canonical JSON text, so equal content has equal bytes."""
-    data = safetensors.numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        metadata={"autointerp": canonical_json(meta or {})},
-    )
-    write_atomically(path, data)
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    seals = {name: _seal(array) for name, array in whole.items()}
+    text = canonical_json({"meta": meta or {}, "arrays": seals})
+    metadata = {"autointerp": f"{zlib.crc32(text.encode()):08x} {text}"}  # one key: safetensors orders keys at random
+    write_atomically(path, safetensors.numpy.save(whole, metadata=metadata))
 
 
-def map_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Memory-mapped arrays and `meta` of a file written by `save_arrays`.
+def _seal(array: np.ndarray, *, look: bool = True) -> list[object]:
+    return [array.dtype.str, list(array.shape), checksum(array) if look else 0]
+
+
+def checksum(array: np.ndarray, start: int = 0) -> int:
+    """CRC-32 of an array's bytes, continuing `start`."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
+
+
+def map_arrays(path: Path, later: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Memory-mapped arrays and `meta` of a file written by `save_arrays`, held against their checksums.
+
+    Arrays named in `later` are not looked at; their reader has checksums of its own.
 
     Raises:
-        RunError: the file is truncated or no safetensors file.
+        RunError: the file is truncated, changed, or no safetensors file.
     """
-    kinds = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8",
-             "U8": "|u1", "BOOL": "|b1"}  # fmt: skip
-    damaged = f"{path} is damaged or cut short; delete it and run the harvest again, which redoes just this file"
+    damaged = f"{path} is damaged or cut short; {REPAIR}"
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -41,15 +56,25 @@ def map_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     if not isinstance(header, dict):
         raise RunError(damaged)
     try:
-        meta = json.loads(header.pop("__metadata__", {}).get("autointerp", "{}"))
+        crc, _, text = header.pop("__metadata__")["autointerp"].partition(" ")
+        told = json.loads(text)
         start = 8 + header_size
         if start + max((entry["data_offsets"][1] for entry in header.values()), default=0) != size:
+            raise RunError(damaged)
+        if int(crc, 16) != zlib.crc32(text.encode()):
             raise RunError(damaged)
         whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0) if size > start else np.zeros(0, np.uint8)
         arrays = {}
         for name, entry in header.items():
             low, high = entry["data_offsets"]
-            arrays[name] = whole[start + low : start + high].view(kinds[entry["dtype"]]).reshape(entry["shape"])
+            arrays[name] = whole[start + low : start + high].view(KINDS[entry["dtype"]]).reshape(entry["shape"])
+        if told["arrays"].keys() != arrays.keys():
+            raise RunError(damaged)
+        for name, array in arrays.items():
+            n_looked_at = 2 if name in later else 3
+            if _seal(array, look=name not in later)[:n_looked_at] != told["arrays"][name][:n_looked_at]:
+                raise RunError(damaged)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise RunError(f"{damaged} ({error})") from None
+    meta: dict[str, object] = told["meta"]
     return arrays, meta

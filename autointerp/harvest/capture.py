@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from autointerp.harvest.tokens import Corpus
+from autointerp.harvest.tokens import Corpus, Places
 from autointerp.subject.model import Subject
 
 
@@ -20,8 +20,8 @@ class CapturedRows(NamedTuple):
 
     activations: dict[str, Float[Tensor, "row place width"]]
     """By hook point, on the model's device."""
-    text: Bool[np.ndarray, "row place"]
-    """Neither BOS nor padding."""
+    places: Places
+    """What stands there."""
 
 
 def capture_rows(
@@ -32,8 +32,8 @@ def capture_rows(
     Raises:
         UsageError: a hook point does not exist or gives nothing.
     """
-    documents, _, text = corpus.places(rows)
-    tokens = torch.from_numpy(corpus.tokens[rows, : text.shape[1]].astype(np.int64)).to(subject.device)
+    places = corpus.places(rows)
+    tokens = torch.from_numpy(corpus.tokens[rows, : places.text.shape[1]].astype(np.int64))
     if not corpus.packed:
-        return CapturedRows(subject.capture(tokens, hook_points), text)
-    return CapturedRows(subject.capture(tokens, hook_points, torch.from_numpy(documents)), text)
+        return CapturedRows(subject.capture(tokens, hook_points), places)
+    return CapturedRows(subject.capture(tokens, hook_points, torch.from_numpy(places.document)), places)

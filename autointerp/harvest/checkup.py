@@ -11,7 +11,7 @@ import torch
 from autointerp.config import RunConfig
 from autointerp.errors import AutointerpError, UsageError
 from autointerp.harvest.events import free_bytes
-from autointerp.harvest.run import BYTES_AN_EVENT
+from autointerp.harvest.forecast import BYTES_AN_EVENT
 from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources

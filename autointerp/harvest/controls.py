@@ -35,8 +35,8 @@ def spread_activations(subject: Subject, corpus: Corpus, hook_point: str) -> Flo
     spread = np.arange(0, corpus.n_row, max(1, corpus.n_tokens // MATCHED_TOKENS))
     for low in range(0, len(spread), _ROWS):
         rows = spread[low : low + _ROWS]
-        captured, text = capture_rows(subject, corpus, rows, [hook_point])
-        x = captured[hook_point][torch.from_numpy(text).to(subject.device)][:left].float()
+        captured, places = capture_rows(subject, corpus, rows, [hook_point])
+        x = captured[hook_point][torch.from_numpy(places.text).to(subject.device)][:left].float()
         pieces.append(x)
         left -= len(x)
         if left <= 0:

@@ -1,19 +1,18 @@
-"""A harvest on disk, written and read without torch: events by feature in shards, statistics, facts.
+"""A harvest on disk, read without torch: events by feature in shards, statistics, facts.
 
     _corpus/                     the tokens; see `harvest.tokens`
     <dictionary>/plan.json       what the pass was started with; a resume with anything else is refused
-    <dictionary>/shard-00000.safetensors   indptr [d_sae + 1], position [n_event], value [n_event]
+    <dictionary>/shard-00000.safetensors   as `harvest.shards` says
     <dictionary>/stats.safetensors, facts.safetensors
-    <dictionary>/manifest.json   the finished shards with digests; written last
+    <dictionary>/manifest.json   the finished files with digests, what was masked, metrics; written last
 
-An event is one token on which one feature is active. `position` is row * context + place in the row, counted from the
-shard's first row. `value` is fp16 after division by the shard's power of two, which stands in its header. Arrays flow
-in and out; nothing here knows a model.
+An event is one token on which one feature is active. Where a sample of the corpus is kept, readers see a corpus of the
+kept documents alone, each a row, on which all activations are known. Arrays flow out; nothing here knows a model.
 """
 
 import json
-import math
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,24 +22,11 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.arrays import map_arrays, save_arrays
-from autointerp.harvest.tokens import Corpus
+from autointerp.harvest.arrays import map_arrays
+from autointerp.harvest.metrics import DictionaryMetrics
+from autointerp.harvest.shards import FeatureEvents, Shard
+from autointerp.harvest.tokens import Corpus, check_version
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
-
-FORMAT_VERSION = 1
-_TARGET_EXPONENT = 15
-_LEAST_EXPONENT = -125
-"""Below it the scale, or the smallest stored value times it, would be 0 in float32."""
-_SMALLEST = np.float16(2.0**-24)
-
-
-class FeatureEvents(NamedTuple):
-    """One feature's activations over the whole corpus."""
-
-    slot: Int[np.ndarray, " n"]
-    """row * context + place, ascending."""
-    value: Float[np.ndarray, " n"]
-    """Raw units, never zero; float32."""
 
 
 class StatsArrays(NamedTuple):
@@ -56,6 +42,14 @@ class StatsArrays(NamedTuple):
     """Fewer than ten distinct activations: levels go by rank."""
     histogram: Int[np.ndarray, "d_sae bin"]
     """Counts in equal bins from 0 to max."""
+    log_histogram: Int[np.ndarray, "d_sae log_bin"]
+    """Counts in half-octaves up to max, the last bin ending there and the first holding all that is smaller."""
+    n_document: Int[np.ndarray, " d_sae"]
+    """Documents with at least one active token."""
+    top_token: Int[np.ndarray, "d_sae 10"]
+    """Tokens with the largest sum of activations, largest first; -1 where there are fewer."""
+    top_token_count: Int[np.ndarray, "d_sae 10"]
+    top_token_total: Float[np.ndarray, "d_sae 10"]
 
 
 class FactsArrays(NamedTuple):
@@ -73,69 +67,6 @@ class FactsArrays(NamedTuple):
     bottom_output_weight: Float[np.ndarray, "d_sae 20"]
 
 
-class ShardArrays(NamedTuple):
-    """One shard's events, feature-major."""
-
-    indptr: Int[np.ndarray, " d_sae_plus_1"]
-    position: Int[np.ndarray, " n_event"]
-    value: Float[np.ndarray, " n_event"]
-    """Raw units, float32."""
-
-
-def shard_name(index: int) -> str:
-    """File name of a shard."""
-    return f"shard-{index:05d}.safetensors"
-
-
-def write_shard(path: Path, shard: ShardArrays, meta: dict[str, object]) -> None:
-    """Commit one shard.
-
-    Raises:
-        RunError: an activation is NaN or infinite; the text names its feature and position.
-    """
-    bad = np.flatnonzero(~np.isfinite(shard.value))
-    if len(bad):
-        feature = int(np.searchsorted(shard.indptr, bad[0], side="right")) - 1
-        raise RunError(
-            f"feature {feature} has the activation {shard.value[bad[0]]} at position {int(shard.position[bad[0]])} of "
-            f"{path.stem}; check the model's and the dictionary's weights and dtype"
-        )
-    largest = float(np.abs(shard.value).max(initial=0.0))
-    exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
-    stored = np.ldexp(shard.value, -exponent).astype(np.float16)
-    stored = np.where(stored == 0, np.copysign(_SMALLEST, shard.value).astype(np.float16), stored)
-    index_type = np.int32 if len(stored) < 2**31 else np.int64
-    save_arrays(
-        path,
-        {
-            "indptr": shard.indptr.astype(index_type),
-            "position": shard.position.astype(np.uint32),
-            "value": stored,
-        },
-        {**meta, "scale_exponent": exponent},
-    )
-
-
-class Shard:
-    """One open shard."""
-
-    def __init__(self, path: Path, context: int) -> None:
-        arrays, meta = map_arrays(path)
-        try:
-            self.indptr, self._position, self._value = arrays["indptr"], arrays["position"], arrays["value"]
-            self.first_slot = int(str(meta["first_row"])) * context
-            self._scale = np.float32(2.0 ** int(str(meta["scale_exponent"])))
-        except KeyError as error:
-            raise RunError(f"{path} lacks {error}; delete it and run the harvest again, which redoes it") from None
-
-    def read(self, feature: int) -> FeatureEvents:
-        """One feature's events in this shard."""
-        part = slice(int(self.indptr[feature]), int(self.indptr[feature + 1]))
-        return FeatureEvents(
-            self._position[part].astype(np.int64) + self.first_slot, self._value[part].astype(np.float32) * self._scale
-        )
-
-
 class PartDone(NamedTuple):
     """What one part of a harvest left behind."""
 
@@ -151,34 +82,51 @@ def shards_of(folder: Path, part: HarvestPart) -> list[str]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a dictionary's folder holds its manifest and every file that it speaks of."""
+    """Whether a dictionary's folder holds its manifest and every file that it speaks of.
+
+    Raises:
+        UsageError: another version of autointerp made it.
+    """
     if not (folder / "manifest.json").is_file():
         return False
-    names = [*_shard_names(folder), "stats.safetensors", "facts.safetensors"]
-    return all((folder / name).is_file() for name in names)
+    return all((folder / name).is_file() for name in digests(folder))
 
 
-def _shard_names(folder: Path) -> list[str]:
+def digests(folder: Path) -> dict[str, str]:
+    """The digest of each file of a finished harvest by name."""
+    manifest = _read_manifest(folder)
     try:
-        return [str(shard["name"]) for shard in _read_manifest(folder)["shards"]]
-    except (KeyError, TypeError):
+        files: dict[str, str] = {str(name): str(digest) for name, digest in manifest["files"].items()}
+    except (KeyError, AttributeError):
         raise RunError(_damaged_manifest(folder)) from None
+    return files
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except ValueError:
+        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        check_version(values, folder)
+    except (ValueError, KeyError, TypeError):
         raise RunError(_damaged_manifest(folder)) from None
-    return values
+    manifest: dict[str, Any] = values
+    return manifest
 
 
 def _damaged_manifest(folder: Path) -> str:
     return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps finished shards"
 
 
+class RowEvents(NamedTuple):
+    """All activations on one row of the corpus, by feature."""
+
+    feature: Int[np.ndarray, " n"]
+    place: Int[np.ndarray, " n"]
+    """Place of the token in the row."""
+    value: Float[np.ndarray, " n"]
+
+
 class Harvest:
-    """A finished harvest of one dictionary, open for reading."""
+    """A finished harvest of one dictionary, open for reading. No reading method touches torch."""
 
     def __init__(self, harvest: Path, dictionary: str) -> None:
         self.folder = harvest / dictionary
@@ -187,17 +135,59 @@ class Harvest:
         self.manifest = _read_manifest(self.folder)
         try:
             self.spec = DictionarySpec.model_validate(self.manifest["dictionary"])
+            self.n_tokens = int(self.manifest["n_tokens"])
+            """Tokens looked at: of all rows, without BOS, padding and what else was masked."""
+            self.masked: dict[str, int] = self.manifest["masked"]
+            """Tokens left out by reason."""
+            self.metrics = DictionaryMetrics.model_validate(self.manifest["metrics"])
         except (KeyError, ValueError):
             raise RunError(_damaged_manifest(self.folder)) from None
         self.corpus = Corpus.open(harvest)
-        self._shards = [Shard(self.folder / name, self.corpus.context) for name in _shard_names(self.folder)]
+        names = sorted(name for name in digests(self.folder) if name.startswith("shard-"))
+        self._shards = [Shard(self.folder / name, self.corpus.context) for name in names]
 
     def read(self, feature: int) -> FeatureEvents:
-        """All events of one feature, by slot."""
+        """All events of one feature on the rows of `corpus`, by slot.
+
+        Raises:
+            UsageError: there is no such feature.
+            RunError: its events changed on disk.
+        """
+        self._check_feature(feature)
+        parts = [shard.events.read(feature) for shard in self._shards]
+        return parts[0] if len(parts) == 1 else _join(parts)
+
+    def read_row(self, row: int) -> RowEvents:
+        """All activations on one row of `corpus`, features ascending.
+
+        Raises:
+            UsageError: there is no such row.
+        """
+        if not 0 <= row < self.corpus.n_row:
+            raise UsageError(f"the corpus of {self.folder} has rows 0 to {self.corpus.n_row - 1}, not {row}")
+        starts = [shard.events.first_slot for shard in self._shards]
+        first = row * self.corpus.context
+        holder = self._shards[int(np.searchsorted(starts, first, side="right")) - 1]
+        feature, slot, value = holder.events.read_slots(first, first + self.corpus.context)
+        return RowEvents(feature, slot - first, value)
+
+    def strongest(self, feature: int) -> FeatureEvents:
+        """Events in the feature's strongest windows over all documents, kept or not; slots are those of `corpus.whole`.
+
+        Empty where all rows are kept: then they are among `read`.
+        """
+        self._check_feature(feature)
+        parts = [shard.strongest.read(feature) for shard in self._shards if shard.strongest is not None]
+        return _join(parts) if parts else FeatureEvents(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    @cached_property
+    def masked_slots(self) -> Int[np.ndarray, " n"]:
+        """Slots of `corpus` whose activations were too large to be looked at, ascending: nothing is known there."""
+        return np.concatenate([shard.masked for shard in self._shards])
+
+    def _check_feature(self, feature: int) -> None:
         if not 0 <= feature < self.spec.d_sae:
             raise UsageError(f"dictionary {self.spec.id} has features 0 to {self.spec.d_sae - 1}, not {feature}")
-        parts = [shard.read(feature) for shard in self._shards]
-        return FeatureEvents(np.concatenate([p.slot for p in parts]), np.concatenate([p.value for p in parts]))
 
     @cached_property
     def stats(self) -> StatsArrays:
@@ -214,7 +204,7 @@ class Harvest:
         s = self.stats
         n = int(s.n_active[feature])
         return FeatureStats(
-            n_tokens=self.corpus.n_tokens,
+            n_tokens=self.n_tokens,
             n_active=n,
             max=float(s.max[feature]),
             mean_active=float(s.total[feature]) / n if n else 0.0,
@@ -252,6 +242,10 @@ class Harvest:
             top_outputs=outputs(f.top_output, f.top_output_weight),
             bottom_outputs=outputs(f.bottom_output, f.bottom_output_weight),
         )
+
+
+def _join(parts: Sequence[FeatureEvents]) -> FeatureEvents:
+    return FeatureEvents(np.concatenate([p.slot for p in parts]), np.concatenate([p.value for p in parts]))
 
 
 def free_bytes(folder: Path) -> int:

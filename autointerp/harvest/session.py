@@ -15,10 +15,14 @@ import torch
 
 from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
-from autointerp.harvest.controls import draw_control
-from autointerp.harvest.run import PassSettings, Reader, open_pass, run_pass
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.controls import draw_control, spread_activations
+from autointerp.harvest.encode import Reader
+from autointerp.harvest.plan import PassSettings, read_plan
+from autointerp.harvest.run import open_pass, run_pass
+from autointerp.harvest.sample import draw_documents
 from autointerp.harvest.tokenise import Encoding, Progress, write_corpus
-from autointerp.harvest.tokens import Corpus
+from autointerp.harvest.tokens import KEPT, Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
@@ -56,7 +60,6 @@ def harvest_dictionaries(
 ) -> None:
     """Harvest the missing dictionaries of a run, or one part of them that other processes complete.
 
-
     Raises:
         UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
         RunError: an activation is NaN or infinite.
@@ -79,10 +82,11 @@ def harvest_dictionaries(
                 if d.like is not None:
                     progress(f"draw {d.id}", 0, 0)
                     dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
-                readers.append(_reader(harvest, config, d, dictionary, subject))
+                readers.append(_reader(harvest, config, d, dictionary, subject, corpus))
             with work.turn():
-                settings = open_pass(subject, readers, corpus, _settings(config, corpus, device, work.part))
-            run_pass(subject, readers, corpus, settings, progress)
+                asked = _settings(config, corpus, device, work.part)
+                readers, settings = open_pass(subject, readers, corpus, asked, note)
+            run_pass(subject, readers, corpus, settings, progress, config.harvest.loss_tokens)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
@@ -125,12 +129,23 @@ def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart 
         device=device,
         dtype=config.harvest.dtype,
         threads=config.harvest.threads or torch.get_num_threads(),
+        keep=config.harvest.keep,
+        keep_tokens=config.harvest.keep_tokens if corpus.kept is not None else 0,
+        keep_strongest=config.harvest.keep_strongest if corpus.kept is not None else 0,
+        skip_tokens=config.harvest.skip_tokens,
+        special_tokens=config.harvest.special_tokens,
+        max_norm=config.harvest.max_norm,
         part=part,
     )
 
 
 def _reader(
-    harvest: Path, config: RunConfig, asked: DictionaryConfig, dictionary: Dictionary, subject: Subject
+    harvest: Path,
+    config: RunConfig,
+    asked: DictionaryConfig,
+    dictionary: Dictionary,
+    subject: Subject,
+    corpus: Corpus,
 ) -> Reader:
     spec = DictionarySpec(
         id=asked.id,
@@ -144,7 +159,11 @@ def _reader(
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
-    return Reader(spec, dictionary.to(subject.device), harvest / asked.id)
+    limit = None
+    if config.harvest.max_norm is not None:
+        norms = spread_activations(subject, corpus, dictionary.hook_point).norm(dim=1)
+        limit = config.harvest.max_norm * float(norms.median())
+    return Reader(spec, dictionary.to(subject.device), harvest / asked.id, limit)
 
 
 def _corpus(
@@ -171,7 +190,9 @@ def _corpus(
             f"context {encoding.context} is longer than the model's own {subject.n_ctx}; lower [harvest] context"
         )
     if encoding.pack:
-        check_packing(subject, sorted({dictionary.hook_point for dictionary in dictionaries}), encoding.context)
+        check_packing(
+            subject, sorted({hook for d in dictionaries for hook in (d.hook_point, d.hook_out)}), encoding.context
+        )
     corpus = write_corpus(
         harvest,
         corpus_name(config.corpus),
@@ -190,7 +211,26 @@ def _corpus(
         )
     if config.corpus == PYTHON_DOCS:
         _compare_with_demo(corpus, note)
-    return corpus
+    return _with_kept_documents(harvest, config, corpus)
+
+
+def _with_kept_documents(harvest: Path, config: RunConfig, corpus: Corpus) -> Corpus:
+    """The corpus knowing which documents are kept: one choice for all dictionaries of a run, made before any plan."""
+    asked = config.harvest.keep, config.harvest.keep_tokens if config.harvest.keep == "sample" else 0
+    plans = sorted(harvest.glob("*/plan.json"))
+    for path in plans:
+        plan = read_plan(path)
+        if (plan["keep"], plan["keep_tokens"]) != asked:
+            raise UsageError(
+                f"{path.parent} was harvested with keep = {plan['keep']!r} and keep_tokens = {plan['keep_tokens']}; "
+                f"all dictionaries of a run keep the same documents, so set [harvest] to that, or choose another --out"
+            )
+    path = corpus.folder / KEPT
+    if config.harvest.keep == "all":
+        path.unlink(missing_ok=True)
+    elif not plans or not path.is_file():
+        save_arrays(path, {"document": draw_documents(corpus, config.harvest.keep_tokens)})
+    return Corpus.open_whole(harvest)
 
 
 def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]) -> int | None:

@@ -17,8 +17,7 @@ import numpy as np
 from autointerp.errors import UsageError
 from autointerp.harvest.appended import AppendedFiles
 from autointerp.harvest.arrays import save_arrays
-from autointerp.harvest.events import FORMAT_VERSION
-from autointerp.harvest.tokens import CORPUS_FOLDER, Corpus, token_type
+from autointerp.harvest.tokens import CORPUS_FOLDER, FORMAT_VERSION, Corpus, token_type
 from autointerp.provenance import canonical_json, digest, write_atomically
 from autointerp.subject.corpus.documents import Encode, cut_into_documents
 from autointerp.subject.corpus.sources import Position, Source, SourceStream
@@ -94,7 +93,7 @@ def write_corpus(
             raise UsageError(f"the corpus {name} holds no text; point --corpus at some that does")
         writer.finish(name, note)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    return Corpus.open(harvest)
+    return Corpus.open_whole(harvest)
 
 
 def _read_all(writer: "_Writer", sources: SourceStream, progress: Progress, n_tokens: int | None) -> None:

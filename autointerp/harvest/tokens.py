@@ -4,16 +4,18 @@
     _corpus/rows.safetensors     length and source number of each document; where rows are packed, also its first slot
     _corpus/sources.jsonl        the sources' ids, a JSON text a line
     _corpus/corpus.json          what the tokens are: vocabulary, counts, digest; written last
+    _corpus/kept.safetensors     the documents whose events are all kept, where that is a sample
 
-A harvest's folder flows in, arrays flow out. Knows no feature and no model.
+A harvest's folder flows in, arrays flow out. Where a sample is kept, readers see a corpus of the kept documents alone,
+each in a row of its own, numbered from 0. Knows no feature and no model.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -21,7 +23,10 @@ from jaxtyping import Bool, Int
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
 
+FORMAT_VERSION = 2
+"""Of all files of a harvest."""
 CORPUS_FOLDER = "_corpus"
+KEPT = "kept.safetensors"
 
 
 class Places(NamedTuple):
@@ -29,15 +34,18 @@ class Places(NamedTuple):
 
     document: Int[np.ndarray, "row place"]
     """Number of the document; -1 in padding."""
-    inside: Int[np.ndarray, "row place"]
-    """Place in the document, BOS included; of no meaning in padding."""
+    place: Int[np.ndarray, "row place"]
+    """Place in the document, BOS included; any number in padding."""
     text: Bool[np.ndarray, "row place"]
     """Neither BOS nor padding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
-    """The tokens of a harvest: one document a row, or several one after the other where rows are packed."""
+    """The tokens of a harvest: one document a row, or several one after the other where rows are packed.
+
+    Of all documents, or of the kept ones alone.
+    """
 
     folder: Path
     name: str
@@ -47,26 +55,41 @@ class Corpus:
     first: int
     """Places at the start of a document that hold no text: 1 with BOS, else 0."""
     n_tokens: int
-    """Unmasked tokens: neither BOS nor padding."""
+    """Tokens of all documents, kept or not, that are neither BOS nor padding."""
     sources: Sequence[str]
     vocabulary: tuple[str, ...]
     """Escaped text of each token id."""
     packed: bool = False
     """Whether a row may hold several documents; each begins with BOS where one does."""
+    kept: Int[np.ndarray, " n_kept"] | None = None
+    """Numbers of the documents whose events are kept, ascending; None where all are."""
+    whole: "Corpus | None" = None
+    """The corpus of all documents, where only the kept ones are seen here."""
 
     @classmethod
     def open(cls, harvest: Path) -> "Corpus":
-        """The finished corpus of a harvest folder."""
+        """The finished corpus of a harvest folder; of a kept sample only the documents that are in it.
+
+        Raises:
+            UsageError: there is none, or another version of autointerp made it.
+            RunError: it is damaged.
+        """
+        return cls.open_whole(harvest).seen
+
+    @classmethod
+    def open_whole(cls, harvest: Path) -> "Corpus":
+        """As `open`, with all documents."""
         path = harvest / CORPUS_FOLDER / "corpus.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            names = ("name", "digest", "n_row", "context", "first", "n_tokens")
-            listed = values.get("sources")
+            check_version(values, path.parent)
+            names = ("name", "digest", "n_row", "context", "first", "n_tokens", "packed")
+            kept = path.parent / KEPT
             return cls(
-                folder=harvest / CORPUS_FOLDER,
-                sources=tuple(listed) if listed is not None else Names(path.with_name("sources.jsonl")),
+                folder=path.parent,
+                kept=np.asarray(map_arrays(kept)[0]["document"], dtype=np.int64) if kept.is_file() else None,
+                sources=Names(path.with_name("sources.jsonl")),
                 vocabulary=tuple(values["vocabulary"]),
-                packed=bool(values.get("packed", False)),
                 **{name: values[name] for name in names},
             )
         except FileNotFoundError:
@@ -74,14 +97,32 @@ class Corpus:
         except (ValueError, KeyError, TypeError):
             raise RunError(f"{path} is damaged; run the harvest again in a new folder") from None
 
+    @property
+    def seen(self) -> "Corpus":
+        """The kept documents alone, each in a row of its own."""
+        return self if self.kept is None else replace(self, whole=self, n_row=len(self.kept), packed=False)
+
     @cached_property
     def tokens(self) -> Int[np.ndarray, "n_row context"]:
-        """Token ids, memory-mapped."""
+        """Token ids; memory-mapped where all documents are here."""
+        if self.whole is not None:
+            return self._own_rows(self.whole)
         path = self.folder / "tokens.bin"
         kind = token_type(len(self.vocabulary))
         if not path.is_file() or path.stat().st_size != self.n_row * self.context * np.dtype(kind).itemsize:
             raise RunError(f"{path} is missing or cut short; run the harvest again in a new folder")
         return np.memmap(path, dtype=kind, mode="r", shape=(self.n_row, self.context))
+
+    def _own_rows(self, whole: "Corpus") -> Int[np.ndarray, "n_kept context"]:
+        slots = whole.tokens.reshape(-1)
+        rows = np.zeros((self.n_row, self.context), slots.dtype)
+        for row, start, length in zip(rows, whole.start[self.kept].tolist(), self.length.tolist(), strict=True):
+            row[:length] = slots[start : start + length]
+        return rows
+
+    def _of_seen(self, name: str) -> Int[np.ndarray, " n_document"]:
+        values = self._rows[name]
+        return np.asarray(values if self.whole is None else values[self.kept], dtype=np.int64)
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
@@ -97,27 +138,47 @@ class Corpus:
     @cached_property
     def length(self) -> Int[np.ndarray, " n_document"]:
         """Tokens in each document, BOS included."""
-        return np.asarray(self._rows["length"], dtype=np.int64)
+        return self._of_seen("length")
 
     @cached_property
     def source(self) -> Int[np.ndarray, " n_document"]:
         """Number of each document's source in `sources`."""
-        return np.asarray(self._rows["source"], dtype=np.int64)
+        return self._of_seen("source")
+
+    def document_of(self, slots: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+        """Number of the document at each slot; of padding, that of the document before it."""
+        if not self.packed:
+            return np.asarray(slots // self.context)
+        return np.asarray(np.searchsorted(self.start, slots, side="right") - 1)
 
     def places(self, rows: Int[np.ndarray, " row"]) -> Places:
         """What stands in some rows, cut behind the last token of the fullest."""
         slot = rows[:, None] * self.context + np.arange(self.context)
-        document = np.searchsorted(self.start, slot, side="right") - 1
+        document = self.document_of(slot)
         inside = slot - self.start[document]
         filled = inside < self.length[document]
         width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
-        arrays = np.where(filled, document, -1), inside, filled & (inside >= self.first)
-        return Places(*(array[:, :width] for array in arrays))
+        places = Places(np.where(filled, document, -1), inside, filled & (inside >= self.first))
+        return Places(*(array[:, :width] for array in places))
 
     def count_tokens(self, rows: slice) -> int:
         """Unmasked tokens of some rows."""
         low, high = np.searchsorted(self.start, (rows.start * self.context, rows.stop * self.context))
         return int((self.length[low:high] - self.first).sum())
+
+
+def check_version(values: dict[str, Any], folder: Path) -> None:
+    """Refuse what another version wrote; `values` are a file's in `folder`.
+
+    Raises:
+        UsageError: they are of another format.
+        KeyError: they name none.
+    """
+    if values["format_version"] != FORMAT_VERSION:
+        raise UsageError(
+            f"{folder} was harvested by another version of autointerp (format {values['format_version']}, this one "
+            f"reads {FORMAT_VERSION}); move {folder.parent} away and run the harvest again, or choose another --out"
+        )
 
 
 def token_type(d_vocab: int) -> type[np.uint16] | type[np.uint32]:

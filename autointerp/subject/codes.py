@@ -4,7 +4,7 @@ Pre-activations or dense activations `[n, d_sae]` flow in, `SparseCode` flows ou
 file.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +122,16 @@ def densify(code: SparseCode, n_row: int, d_sae: int) -> Float[Tensor, "n d_sae"
     acts = torch.zeros(n_row, d_sae, dtype=code.value.dtype, device=code.value.device)
     acts[code.row, code.feature] = code.value
     return acts
+
+
+def dense_chunks(code: SparseCode, n_row: int, d_sae: int) -> Iterator[Float[Tensor, "chunk d_sae"]]:
+    """The dense activations of a code, some rows at a time; one empty chunk where there are no rows."""
+    size = rows_a_chunk(d_sae, code.value.device)
+    for low in range(0, max(n_row, 1), size):
+        high = min(low + size, n_row)
+        a, b = torch.searchsorted(code.row, torch.tensor([low, high], device=code.row.device)).tolist()
+        part = SparseCode(code.row[a:b] - low, code.feature[a:b], code.value[a:b])
+        yield densify(part, high - low, d_sae)
 
 
 def join_codes(codes: Iterable[tuple[int, SparseCode]]) -> SparseCode:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autointerp.errors import UsageError
-from autointerp.subject.codes import SparseCode, join_codes, rows_a_chunk, select_nonzero
+from autointerp.subject.codes import SparseCode, dense_chunks, join_codes, rows_a_chunk, select_nonzero
 from autointerp.subject.loaders import saelens
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.parts import SaeParts
@@ -64,6 +64,14 @@ class CustomDictionary:
             raise UsageError(f"the dictionary {self.kind} only encodes; it has no decode")
         with torch.no_grad():
             return self.decoder(acts)
+
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """The object's own decoding of a code.
+
+        Raises:
+            UsageError: it has none.
+        """
+        return torch.cat([self.decode(acts) for acts in dense_chunks(code, len(x), self.d_sae)])
 
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """`decode(encode(x))`."""

@@ -88,6 +88,9 @@ class Dictionary(Protocol):
     ) -> Float[Tensor, "*batch d_out"]:
         """What activations stand for; `x` is needed where each input is scaled by itself, or skips."""
 
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """`decode` of the code of rows `x`, a bounded part of it dense at a time at most."""
+
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """`decode(encode(x), x)`."""
 

@@ -98,6 +98,27 @@ class Subject:
         return {name: raw[name].flatten(2) for name in hook_points}
 
     @torch.inference_mode()
+    def logits(
+        self, token_ids: Int[Tensor, "batch pos"], replaced: Mapping[str, Float[Tensor, "batch pos width"]]
+    ) -> Float[Tensor, "batch pos d_vocab"]:
+        """Next-token logits, with the activations at some hook points replaced, heads flattened as `capture` gives.
+
+        Raises:
+            UsageError: a hook point does not exist.
+        """
+
+        def putter(new: Tensor) -> Callable[..., Tensor]:
+            return lambda activation, hook: new.reshape(activation.shape).to(activation.dtype)
+
+        for name in replaced:
+            self._names_of(name)
+        with self._lock:
+            hooks = [(name, putter(new)) for name, new in replaced.items()]
+            tokens = token_ids.to(self.device)
+            logits: Tensor = self._bridge.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
+        return logits
+
+    @torch.inference_mode()
     def output_tokens(self, directions: Float[Tensor, "n width"], hook_point: str) -> Float[Tensor, "n d_vocab"] | None:
         """Weights of directions at `hook_point` on the output tokens' logits; None where there is no direct path."""
         return output_weights(self._bridge, self._names_of(hook_point), directions)

@@ -12,7 +12,7 @@ from torch import Tensor
 from autointerp.errors import UsageError
 from autointerp.provenance import digest
 from autointerp.subject.activations import TopK
-from autointerp.subject.codes import SparseCode, join_codes, rows_a_chunk
+from autointerp.subject.codes import SparseCode, dense_chunks, join_codes, rows_a_chunk
 
 NEURON_K = 16
 """Values kept per token."""
@@ -74,6 +74,10 @@ class NeuronBasis:
         if not self.both_tails:
             return acts
         return acts[..., : self.d_in] - acts[..., self.d_in :]
+
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+        """The coordinates that a code is."""
+        return torch.cat([self.decode(acts) for acts in dense_chunks(code, len(x), self.d_sae)])
 
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """The input less what was not kept."""

@@ -105,16 +105,25 @@ class Sae:
         """
         return self._finish(acts.to(self.W_dec.dtype) @ self.W_dec, x)
 
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """`decode` of the code of rows `x`, without making it dense.
+
+        Raises:
+            UsageError: as `decode`.
+        """
+        if self.cannot_decode is not None:
+            raise UsageError(self.cannot_decode)
+        starts = torch.searchsorted(code.row, torch.arange(len(x), device=x.device))
+        written = torch.nn.functional.embedding_bag(
+            code.feature, self.W_dec, starts, mode="sum", per_sample_weights=code.value.to(self.W_dec.dtype)
+        )
+        return self._finish(written, x)
+
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """`decode(encode(x), x)`, with the code kept sparse."""
         rows = self._flatten_heads(x)
         flat = rows.reshape(-1, self.d_in)
-        code = self.encode_sparse(flat)
-        starts = torch.searchsorted(code.row, torch.arange(len(flat), device=flat.device))
-        written = torch.nn.functional.embedding_bag(
-            code.feature, self.W_dec, starts, mode="sum", per_sample_weights=code.value.to(self.W_dec.dtype)
-        )
-        return self._finish(written, flat).reshape(*rows.shape[:-1], self.d_out)
+        return self.decode_sparse(self.encode_sparse(flat), flat).reshape(*rows.shape[:-1], self.d_out)
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_out"]:
         """What each feature writes, one row a feature."""

@@ -81,6 +81,13 @@ class BothTails:
         positive, negative = acts.chunk(2, dim=-1)
         return self.signed_dictionary.decode(positive - negative, x)
 
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """What a code stands for."""
+        d = self.signed_dictionary.d_sae
+        negative = code.feature >= d
+        value = torch.where(negative, -code.value, code.value)
+        return self.signed_dictionary.decode_sparse(SparseCode(code.row, code.feature - d * negative, value), x)
+
     def reconstruct(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """As the signed dictionary's."""
         return self.signed_dictionary.reconstruct(x)

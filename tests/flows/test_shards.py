@@ -100,6 +100,39 @@ def test_a_part_that_never_ran_is_made_by_the_closing_harvest(
     assert contents(run) == contents(whole)
 
 
+def test_a_damaged_shard_of_one_part_is_made_again(small: SmallRun, whole: Path, tmp_path: Path, call: Call) -> None:
+    """Before the parts are closed and after it, a repair must find a changed byte and make only that shard again."""
+    run = tmp_path / "run"
+    for part in ("0/2", "1/2"):
+        assert call("harvest", *small.flags(run), "--shard", part).code == 0
+    refused = call("harvest", *small.flags(run), "--shard", "1/2", "--repair")
+    assert refused.code == 2
+    assert "without --shard" in refused.error
+    for name in shard_names(whole)[1:3]:
+        path = run / "harvest" / "topk" / name
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 0x10
+        path.write_bytes(data)
+        mended = call("harvest", *small.flags(run), "--repair")
+        assert mended.code == 0, mended.err
+        assert f"topk: {name} is damaged" in mended.err
+        assert contents(run) == contents(whole)
+
+
+def test_parts_of_a_packed_sample_are_those_of_one_piece(small: SmallRun, tmp_path: Path, call: Call) -> None:
+    """Which documents are kept must depend on no part, and a shard's kept documents be numbered after those before."""
+    config = tmp_path / "keep.toml"
+    config.write_text(
+        '[harvest]\npack = true\nkeep = "sample"\nkeep_tokens = 3000\nmax_norm = 1.01\n', encoding="utf-8"
+    )
+    words = ["harvest", str(config)]
+    assert call(*words, *small.flags(tmp_path / "one")).code == 0
+    for part in ("1/2", "0/2"):
+        assert call(*words, *small.flags(tmp_path / "parts"), "--shard", part).code == 0
+    assert call(*words, *small.flags(tmp_path / "parts")).code == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "one")
+
+
 def make_settings(small: SmallRun, out: Path) -> RunConfig:
     values: dict[str, object] = {"model": small.model, "corpus": small.corpus, "out": out}
     values["dictionary"] = [parse_dictionary(f"planted={small.planted}"), parse_dictionary(f"topk={small.topk}")]

@@ -92,3 +92,53 @@ def test_padding_and_beginnings_have_no_events(both: tuple[Path, Path]) -> None:
     for feature in range(packed.spec.d_sae):
         assert np.isin(packed.read(feature).slot, text).all()
     assert any(len(packed.read(feature).slot) == len(text) for feature in range(packed.spec.d_sae))
+
+
+@pytest.mark.parametrize("name", ["planted", "topk"])
+def test_statistics_and_metrics_do_not_depend_on_packing(both: tuple[Path, Path], name: str) -> None:
+    """Documents counted by row, or a loss that sees the document before, would differ."""
+    whole, packed = (Harvest(folder, name) for folder in both)
+    assert (packed.stats.n_document == whole.stats.n_document).all()
+    assert packed.masked | {"padding": 0} == whole.masked | {"padding": 0}
+    assert packed.masked["padding"] < whole.masked["padding"]
+    one, two = whole.metrics, packed.metrics
+    assert one.loss is not None
+    assert two.loss is not None
+    assert one.reconstruction is not None
+    assert two.reconstruction is not None
+    assert two.loss.model_dump() == pytest.approx(one.loss.model_dump(), rel=1e-4, abs=1e-6)
+    assert two.reconstruction.model_dump() == pytest.approx(one.reconstruction.model_dump(), rel=1e-4)
+
+
+def test_a_kept_sample_of_packed_rows_is_that_of_single_rows(short: SmallRun, tmp_path: Path) -> None:
+    """Documents are kept, not rows: which ones, their activations and the strongest windows are the same either way."""
+    keep = {"keep": "sample", "keep_tokens": 1024, "keep_strongest": 2, "skip_tokens": 1, "max_norm": 1.01}
+    whole, packed = (
+        Harvest(run_harvest(small_config(short, tmp_path / str(pack), pack=pack, **keep)), "topk")
+        for pack in (False, True)
+    )
+    assert packed.corpus.kept is not None
+    assert whole.corpus.kept is not None
+    assert packed.corpus.kept.tolist() == whole.corpus.kept.tolist()
+    assert 0 < len(packed.corpus.kept) < len(Corpus.open_whole(tmp_path / "True" / "harvest").length)
+    text = CorpusIndex(whole.corpus, 0).text.reshape(whole.corpus.tokens.shape)
+    assert (packed.corpus.tokens[text] == whole.corpus.tokens[text]).all()
+    assert packed.corpus.length.tolist() == whole.corpus.length.tolist()
+    assert packed.corpus.source.tolist() == whole.corpus.source.tolist()
+    assert whole.masked["norm"] > 0
+    assert packed.masked_slots.tolist() == whole.masked_slots.tolist()
+    assert packed.masked["position"] == whole.masked["position"] > 0
+    index = packed.corpus.whole
+    assert index is not None
+    for feature in range(whole.spec.d_sae):
+        one, two = whole.read(feature), packed.read(feature)
+        assert one.slot.tolist() == two.slot.tolist()
+        assert one.value.tolist() == pytest.approx(two.value.tolist(), rel=2e-3, abs=1e-5)
+        document = index.document_of(packed.strongest(feature).slot)
+        place = packed.strongest(feature).slot - index.start[document]
+        if len(document):
+            values = packed.strongest(feature).value
+            assert values.max() == pytest.approx(float(whole.stats.max[feature]), rel=2e-3)
+            assert (place < index.length[document]).all()
+        assert packed.stats.n_document[feature] == whole.stats.n_document[feature]
+        assert packed.stats.n_active[feature] == whole.stats.n_active[feature]

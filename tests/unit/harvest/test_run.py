@@ -13,7 +13,9 @@ from transformers import GPT2LMHeadModel
 
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest import run as harvest_run
-from autointerp.harvest.events import Harvest, Shard
+from autointerp.harvest import stats as harvest_stats
+from autointerp.harvest.events import Harvest
+from autointerp.harvest.shards import Shard
 from autointerp.provenance import digest_file
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import Subject, load_model
@@ -99,6 +101,20 @@ def test_statistics_by_brute_force(harvested: Path, name: str) -> None:
             assert harvest.level_rule(feature)[1] == (len(np.unique(values)) < 10)
         else:
             assert (stats.max, stats.mean_active, stats.deciles) == (0.0, 0.0, ())
+
+
+@pytest.mark.parametrize("name", ["planted", "topk"])
+def test_features_with_many_events_have_the_same_statistics(
+    harvested: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feature active on all of a billion tokens is summed shard by shard, which must not show."""
+    harvest = Harvest(harvested, name)
+    shards = [Shard(path, harvest.corpus.context) for path in sorted((harvested / name).glob("shard-*"))]
+    for block in (1, 500):
+        monkeypatch.setattr(harvest_stats, "EVENTS_A_BLOCK", block)
+        again = harvest_stats.compute_stats(shards, harvest.spec.d_sae, harvest.corpus)
+        for field, one, other in zip(again._fields, again, harvest.stats, strict=True):
+            assert one == pytest.approx(np.array(other), rel=1e-9), field
 
 
 def test_facts_by_brute_force(small: SmallRun, topk: Harvest, subject: Subject) -> None:
@@ -209,7 +225,7 @@ def test_too_little_disk_is_refused_before_the_pass(
 ) -> None:
     """A disk that fills after hours leaves nothing to show; the forecast is from one batch."""
     monkeypatch.setattr(harvest_run, "free_bytes", lambda folder: 50_000)
-    with pytest.raises(UsageError, match=r"needs about .* GB and the disk of .* free"):
+    with pytest.raises(UsageError, match=r"needs about .* MB and the disk of .* free"):
         run_harvest(small_config(small, tmp_path))
     assert not list((tmp_path / "harvest").glob("*/shard-*"))
 
@@ -230,7 +246,7 @@ def test_nan_on_the_way_stops_with_its_place(small: SmallRun, tmp_path: Path, mo
         run_harvest(small_config(small, tmp_path))
     finished = sorted((tmp_path / "harvest/planted").glob("shard-*"))
     assert finished
-    assert all(np.isfinite(Shard(path, 64).read(0).value).all() for path in finished)
+    assert all(np.isfinite(Shard(path, 64).events.read(0).value).all() for path in finished)
     assert not (tmp_path / "harvest/planted/manifest.json").exists()
 
 

@@ -1,0 +1,96 @@
+"""The end of a pass: statistics, weight-side facts, metrics, and the manifest that says that all is there.
+
+Finished shards and the loaded model flow in; a dictionary's last files come out. Run again, it writes the same.
+"""
+
+import datetime
+import json
+import platform
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.encode import Reader, TextMask
+from autointerp.harvest.facts import compute_facts
+from autointerp.harvest.losses import measure_losses
+from autointerp.harvest.metrics import LossMetrics, dictionary_metrics, reconstruction_metrics
+from autointerp.harvest.plan import PassSettings
+from autointerp.harvest.shards import Shard
+from autointerp.harvest.stats import compute_stats
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
+from autointerp.provenance import canonical_json, digest_file, write_atomically
+from autointerp.subject.model import Subject
+
+
+def close_readers(
+    subject: Subject,
+    readers: Sequence[Reader],
+    corpus: Corpus,
+    settings: PassSettings,
+    loss_tokens: int,
+    began: str,
+    started: float,
+) -> None:
+    """Write what follows from the finished shards; each reader's manifest last."""
+    n_shard = settings.n_shard(corpus)
+    shards = {r.spec.id: [Shard(r.shard(index), corpus.context) for index in range(n_shard)] for r in readers}
+    text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
+    masked = text.count()
+    losses = _losses(subject, readers, shards, text, loss_tokens)
+    for reader in readers:
+        _close(subject, reader, shards[reader.spec.id], corpus.seen, masked, losses.get(reader.spec.id), began, started)
+
+
+def _losses(
+    subject: Subject, readers: Sequence[Reader], shards: dict[str, list[Shard]], text: TextMask, n_tokens: int
+) -> dict[str, LossMetrics]:
+    """Losses of the readers that decode; those at one hook point share the forward passes."""
+    groups: dict[tuple[str, str], list[Reader]] = {}
+    for reader in readers:
+        if n_tokens and len(shards[reader.spec.id][0].more["sum_in"]):
+            groups.setdefault((reader.spec.hook_point, reader.dictionary.hook_out), []).append(reader)
+    found: dict[str, LossMetrics] = {}
+    for group in groups.values():
+        first = shards[group[0].spec.id]
+        n = sum(float(shard.more["sums"][0]) for shard in first)
+        mean = np.sum([shard.more["sum_in"] for shard in first], axis=0) / max(n, 1.0)
+        measured = measure_losses(subject, group, text, mean, n_tokens)
+        found |= {reader.spec.id: one for reader, one in zip(group, measured, strict=True)}
+    return found
+
+
+def _close(
+    subject: Subject,
+    reader: Reader,
+    shards: Sequence[Shard],
+    seen: Corpus,
+    masked: dict[str, int],
+    loss: LossMetrics | None,
+    began: str,
+    started: float,
+) -> None:
+    stats = compute_stats(shards, reader.spec.d_sae, seen)
+    save_arrays(reader.folder / "stats.safetensors", stats._asdict())
+    save_arrays(reader.folder / "facts.safetensors", compute_facts(subject, reader.dictionary)._asdict())
+    n_tokens = sum(shard.n_token for shard in shards)
+    sums = [shard.more["sums"] for shard in shards], [shard.more["sum_in"] for shard in shards]
+    reconstruction = reconstruction_metrics(*sums) if len(sums[1][0]) else None
+    metrics = dictionary_metrics(n_tokens, stats.n_active, stats.total, reconstruction, loss)
+    names = [*(shard.path.name for shard in shards), "stats.safetensors", "facts.safetensors"]
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "dictionary": reader.spec.model_dump(),
+        "plan": json.loads((reader.folder / "plan.json").read_text(encoding="utf-8")),
+        "files": {name: digest_file(reader.folder / name) for name in names},
+        "n_event": sum(shard.n_event for shard in shards),
+        "n_tokens": n_tokens,
+        "masked": {**masked, "norm": sum(shard.n_outlier for shard in shards)},
+        "metrics": metrics.model_dump(),
+        "started": began,
+        "closed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 3),
+        "host": platform.node(),
+    }
+    write_atomically(reader.folder / "manifest.json", canonical_json(manifest))

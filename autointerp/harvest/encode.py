@@ -1,0 +1,171 @@
+"""From rows of tokens to sparse events: which tokens are looked at, one forward pass, every dictionary's code.
+
+A subject, dictionaries and rows flow in; events as arrays, and sums for a dictionary's metrics, flow out. Copies from a
+GPU are asynchronous: they are waited for when they are collected, a batch later. Writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autointerp.errors import UsageError
+from autointerp.harvest.capture import capture_rows
+from autointerp.harvest.events import is_finished
+from autointerp.harvest.metrics import SUMS
+from autointerp.harvest.shards import shard_name
+from autointerp.harvest.tokens import Corpus, Places
+from autointerp.records import DictionarySpec
+from autointerp.subject.dictionaries import Dictionary
+from autointerp.subject.model import Subject
+
+SPECIAL = "\\s{"
+"""How the escaped text of a special token begins."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A dictionary about to be harvested into its own folder."""
+
+    spec: DictionarySpec
+    dictionary: Dictionary
+    folder: Path
+    norm_limit: float | None = None
+    """Tokens whose activations at its hook point have a larger norm are masked; None masks none."""
+
+    @property
+    def done(self) -> bool:
+        """The whole pass was finished before."""
+        return is_finished(self.folder)
+
+    def shard(self, index: int) -> Path:
+        """Path of one shard."""
+        return self.folder / shard_name(index)
+
+
+class TextMask:
+    """Which places of a corpus hold text to be looked at: neither BOS, padding, special tokens nor skipped places."""
+
+    def __init__(self, corpus: Corpus, skip: int, *, special: bool) -> None:
+        """`skip` places after BOS of each document are left out, and special tokens in the text unless `special`."""
+        self.corpus = corpus
+        self.skip = skip
+        names = [special or not text.startswith(SPECIAL) for text in corpus.vocabulary]
+        self._is_text: Bool[np.ndarray, " d_vocab"] = np.array(names)
+
+    def of_rows(self, rows: Int[np.ndarray, " n"], places: Places) -> Bool[np.ndarray, "n width"]:
+        """Of some rows, whose places are given."""
+        tokens = self.corpus.tokens[rows, : places.text.shape[1]]
+        return np.asarray(places.text & (places.place >= self.corpus.first + self.skip) & self._is_text[tokens])
+
+    def of_document(self, tokens: Int[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+        """Of all places of one document."""
+        return np.asarray((np.arange(len(tokens)) >= self.corpus.first + self.skip) & self._is_text[tokens])
+
+    def count(self) -> dict[str, int]:
+        """How many places of the whole corpus are left out, by the first reason that applies."""
+        corpus = self.corpus
+        left = corpus.length - corpus.first
+        counts = {
+            "bos": len(corpus.length) * corpus.first,
+            "padding": corpus.n_row * corpus.context - int(corpus.length.sum()),
+            "position": int(np.minimum(left, self.skip).sum()),
+        }
+        stretches = (np.arange(low, min(low + 1024, corpus.n_row)) for low in range(0, corpus.n_row, 1024))
+        n_text = sum(int(self.of_rows(rows, corpus.places(rows)).sum()) for rows in stretches)
+        return {**counts, "special": int(left.sum()) - counts["position"] - n_text}
+
+
+class Encoded:
+    """One reader's events of one batch, perhaps still on their way from the device."""
+
+    def __init__(self, slots: Int[np.ndarray, " n"], arrays: Sequence[Tensor]) -> None:
+        self._slots = slots
+        self._arrays = [_start_copy(array) for array in arrays]
+        self._arrived = torch.cuda.Event() if arrays[0].device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def collect(self) -> "Events":
+        """The events, once they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        row, feature, value, outlier, per_token, sum_in = (array.numpy() for array in self._arrays)
+        return Events(
+            slot=self._slots[row],
+            feature=feature,
+            value=value,
+            masked=self._slots[outlier],
+            n_token=len(self._slots) - int(outlier.sum()),
+            sums=per_token.astype(np.float64).sum(axis=1),
+            sum_in=sum_in.astype(np.float64),
+        )
+
+
+class Events(NamedTuple):
+    """One reader's events of one batch, in slot order, and what its metrics need."""
+
+    slot: Int[np.ndarray, " n"]
+    feature: Int[np.ndarray, " n"]
+    value: Float[np.ndarray, " n"]
+    masked: Int[np.ndarray, " m"]
+    """Slots masked for their norm."""
+    n_token: int
+    sums: Float[np.ndarray, " name"]
+    """`metrics.SUMS`; zeros where the dictionary cannot decode."""
+    sum_in: Float[np.ndarray, " d_out"]
+
+
+def _start_copy(array: Tensor) -> Tensor:
+    if array.device.type != "cuda":
+        return array.cpu()
+    pinned = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)
+    return pinned.copy_(array, non_blocking=True)
+
+
+@torch.inference_mode()
+def encode_rows(
+    subject: Subject, readers: Sequence[Reader], text: TextMask, rows: Int[np.ndarray, " n"], first_row: int
+) -> list[Encoded]:
+    """Every reader's events of some rows, from one forward pass; slots count from `first_row`."""
+    corpus = text.corpus
+    hooks = {hook for r in readers for hook in (r.spec.hook_point, r.dictionary.hook_out)}
+    captured, places = capture_rows(subject, corpus, rows, sorted(hooks))
+    mask = text.of_rows(rows, places)
+    slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
+    keep = torch.from_numpy(mask).to(subject.device)
+    at_hook = {hook: captured.pop(hook)[keep].float() for hook in sorted(hooks)}
+    return [_encode(reader, at_hook, slots) for reader in readers]
+
+
+def _encode(reader: Reader, at_hook: dict[str, Tensor], slots: Int[np.ndarray, " n"]) -> Encoded:
+    x, target = at_hook[reader.spec.hook_point], at_hook[reader.dictionary.hook_out]
+    outlier = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if reader.norm_limit is not None:
+        outlier = x.norm(dim=1) > reader.norm_limit  # a NaN is no outlier: it has to stop the pass
+    inside = (~outlier).nonzero()[:, 0]
+    if len(inside) < len(x):
+        x, target = x[inside], target[inside]
+    code = reader.dictionary.encode_sparse(x)
+    try:
+        out = reader.dictionary.decode_sparse(code, x)
+        per_token, sum_in = _compare(target, out), target.sum(dim=0)
+    except UsageError:
+        per_token, sum_in = x.new_zeros(len(SUMS), 0), x.new_zeros(0)
+    row = code.row if len(inside) == len(outlier) else inside[code.row]
+    return Encoded(slots, [row, code.feature.to(torch.int32), code.value.float(), outlier, per_token, sum_in])
+
+
+def _compare(x: Float[Tensor, "n d"], out: Float[Tensor, "n d"]) -> Float[Tensor, "name n"]:
+    """`metrics.SUMS` of each token, before they are summed."""
+    norm, norm_out = x.norm(dim=1), out.norm(dim=1)
+    product = (x * out).sum(dim=1)
+    cosine = product / (norm * norm_out).clamp_min(1e-12)
+    error = (x - out).square_().sum(dim=1)
+    ratio = norm_out / norm.clamp_min(1e-12)
+    return torch.stack([torch.ones_like(norm), norm.square(), norm_out.square(), error, product, cosine, ratio])

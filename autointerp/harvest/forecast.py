@@ -1,0 +1,80 @@
+"""What a pass will need, said before it starts: bytes on disk, memory, time.
+
+The events of one batch and its seconds flow in, a `Forecast` or a refusal flows out. Nothing is written.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from autointerp.errors import UsageError
+from autointerp.harvest.encode import Reader
+from autointerp.harvest.plan import PassSettings
+from autointerp.harvest.sample import WINDOW
+from autointerp.harvest.sort import EVENTS_A_RUN
+from autointerp.harvest.tokens import Corpus
+
+BYTES_AN_EVENT = 6.1
+"""Position, value, and the checksums' share."""
+BYTES_A_FEATURE = 900.0
+"""Statistics and facts but for the decoder direction."""
+BYTES_AN_EVENT_IN_MEMORY = 16.0
+"""While a shard's runs are merged."""
+BYTES_AN_EVENT_IN_A_RUN = 48.0
+FREE_SHARE = 0.95
+
+
+class Forecast(NamedTuple):
+    """What a pass will need, roughly."""
+
+    disk_bytes: float
+    memory_bytes: float
+    """Beside the model and the dictionaries."""
+    seconds: float
+
+    def __str__(self) -> str:
+        minutes = self.seconds / 60
+        time = f"{minutes:,.0f} minutes" if minutes >= 2 else f"{self.seconds:,.0f} seconds"
+        return f"about {_size(self.disk_bytes)} of disk, {_size(self.memory_bytes)} of memory and {time}"
+
+
+def forecast(
+    readers: Sequence[Reader], l0: Mapping[str, float], corpus: Corpus, settings: PassSettings, seconds: float
+) -> Forecast:
+    """From each reader's active features a token in one batch, and the seconds that all batches would take.
+
+    Disk is for the missing shards of all parts, which share it.
+    """
+    n_shard = settings.n_shard(corpus)
+    shard_tokens = corpus.n_tokens / n_shard
+    disk = memory = 0.0
+    for reader in readers:
+        d_sae, active = reader.spec.d_sae, l0[reader.spec.id]
+        events = active * min(settings.keep_tokens if settings.keep == "sample" else corpus.n_tokens, corpus.n_tokens)
+        a_shard = 4.5 * d_sae
+        if settings.keep == "sample":
+            in_windows = min(settings.keep_strongest * (1 + WINDOW * active / d_sae), active * shard_tokens / d_sae)
+            a_shard += d_sae * (24.0 + BYTES_AN_EVENT * in_windows)
+        missing = sum(not reader.shard(index).is_file() for index in range(n_shard)) / n_shard
+        disk += (events * BYTES_AN_EVENT + n_shard * a_shard) * missing
+        disk += d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
+        memory += active * shard_tokens * BYTES_AN_EVENT_IN_MEMORY + EVENTS_A_RUN * BYTES_AN_EVENT_IN_A_RUN
+    return Forecast(disk, memory, seconds)
+
+
+def check_disk(folder: Path, need: float, free_bytes: Callable[[Path], int]) -> None:
+    """Refuse what a disk cannot hold.
+
+    Raises:
+        UsageError: it has too little free.
+    """
+    free = free_bytes(folder)
+    if need > free * FREE_SHARE:
+        raise UsageError(
+            f"the harvest needs about {_size(need)} and the disk of {folder} has {_size(free)} free; free some, take a "
+            f'smaller corpus, set [harvest] keep = "sample", or choose another --out'
+        )
+
+
+def _size(n: float) -> str:
+    return f"{n / 1e9:,.2f} GB" if n >= 1e8 else f"{n / 1e6:,.1f} MB"

@@ -1,0 +1,216 @@
+"""One shard of a harvest: a stretch of the corpus, its events by feature, and sums over all that was seen there.
+
+    indptr [d_sae + 1], position [n_event], value [n_event]   events of the kept documents, feature-major
+    check [blocks]                                            CRC-32 of eight features' positions and values
+    masked [n]                                                positions whose norm was too large to be looked at
+    sums [name], sum_in [d_out]                               what a dictionary's metrics need, in float64
+
+`position` is row * context + place in the row, counted from the shard's first row; where a sample is kept, each kept
+document is a row of its own, and rows count from the shard's first such. `value`
+is fp16 after division by the shard's power of two, which stands in its header. In a harvest that keeps a sample the
+shard also holds, over all its rows, `n_active`, `n_document`, `max` and `total` of each feature, and each feature's
+strongest windows as `strongest_indptr`, `strongest_position`, `strongest_value` and `strongest_check`, whose positions
+count all the shard's rows. Knows no model.
+"""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from autointerp.errors import RunError
+from autointerp.harvest.arrays import REPAIR, checksum, map_arrays, save_arrays
+
+_TARGET_EXPONENT = 15
+_LEAST_EXPONENT = -125
+"""Below it the scale, or the smallest stored value times it, would be 0 in float32."""
+_SMALLEST = np.float16(2.0**-24)
+_FEATURES_A_CHECK = 8
+"""A checksum's eight features cost 0.05 bytes an event at ten events a feature, and microseconds to hold against."""
+
+
+class FeatureEvents(NamedTuple):
+    """One feature's activations, by slot."""
+
+    slot: Int[np.ndarray, " n"]
+    """row * context + place, ascending."""
+    value: Float[np.ndarray, " n"]
+    """Raw units, never zero; float32."""
+
+
+class ShardArrays(NamedTuple):
+    """Events, feature-major."""
+
+    indptr: Int[np.ndarray, " d_sae_plus_1"]
+    position: Int[np.ndarray, " n_event"]
+    value: Float[np.ndarray, " n_event"]
+    """Raw units, float32."""
+
+
+def shard_name(index: int) -> str:
+    """File name of a shard."""
+    return f"shard-{index:05d}.safetensors"
+
+
+def write_shard(
+    path: Path,
+    shard: ShardArrays,
+    meta: dict[str, object],
+    more: dict[str, np.ndarray] | None = None,
+    strongest: ShardArrays | None = None,
+) -> None:
+    """Commit one shard, with further arrays as the header of this module lists them.
+
+    Raises:
+        RunError: an activation is NaN or infinite; the text names its feature and position.
+    """
+    for events in (shard, strongest):
+        _check_finite(path, events)
+    largest = max(float(np.abs(s.value).max(initial=0.0)) for s in (shard, strongest) if s is not None)
+    exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
+    arrays = {**_stored(shard, exponent, ""), **(more or {})}
+    if strongest is not None:
+        arrays |= _stored(strongest, exponent, "strongest_")
+    save_arrays(path, arrays, {**meta, "scale_exponent": exponent})
+
+
+def _check_finite(path: Path, shard: ShardArrays | None) -> None:
+    if shard is None:
+        return
+    bad = np.flatnonzero(~np.isfinite(shard.value))
+    if len(bad):
+        feature = int(np.searchsorted(shard.indptr, bad[0], side="right")) - 1
+        raise RunError(
+            f"feature {feature} has the activation {shard.value[bad[0]]} at position {int(shard.position[bad[0]])} of "
+            f"{path.stem}; check the model's and the dictionary's weights and dtype"
+        )
+
+
+def _stored(shard: ShardArrays, exponent: int, prefix: str) -> dict[str, np.ndarray]:
+    value = np.ldexp(shard.value, -exponent).astype(np.float16)
+    zero = value == 0
+    value[zero] = np.copysign(_SMALLEST, shard.value[zero])
+    position = shard.position.astype(np.uint32, copy=False)
+    indptr = shard.indptr.astype(np.int32 if len(value) < 2**31 else np.int64, copy=False)
+    edges = _block_edges(indptr)
+    check = [checksum(value[a:b], checksum(position[a:b])) for a, b in pairwise(edges)]
+    return {
+        f"{prefix}indptr": indptr,
+        f"{prefix}position": position,
+        f"{prefix}value": value,
+        f"{prefix}check": np.array(check, np.uint32),
+    }
+
+
+def _block_edges(indptr: Int[np.ndarray, " d_sae_plus_1"]) -> list[int]:
+    """First events of the blocks of features, and the end."""
+    edges: list[int] = indptr[:-1:_FEATURES_A_CHECK].tolist()
+    return [*edges, int(indptr[-1])]
+
+
+class EventTable:
+    """The events of a shard, feature by feature; a block of features is held against its checksum when first read."""
+
+    def __init__(self, path: Path, arrays: dict[str, np.ndarray], prefix: str, first_slot: int, scale: float) -> None:
+        self.indptr = arrays[f"{prefix}indptr"]
+        self._path = path
+        self._position, self._value = arrays[f"{prefix}position"], arrays[f"{prefix}value"]
+        self._check = arrays[f"{prefix}check"]
+        self._seen: Bool[np.ndarray, " block"] = np.zeros(len(self._check), np.bool_)
+        self.first_slot, self._scale = first_slot, np.float32(scale)
+
+    def read(self, feature: int) -> FeatureEvents:
+        """One feature's events."""
+        return self.read_range(feature, feature + 1)
+
+    def read_range(self, low: int, high: int) -> FeatureEvents:
+        """The events of features `low` to `high`, feature by feature.
+
+        Raises:
+            RunError: a byte differs from what was written.
+        """
+        for block in range(low // _FEATURES_A_CHECK, -(-high // _FEATURES_A_CHECK)):
+            if not self._seen[block]:
+                self._look_at(block)
+        part = slice(int(self.indptr[low]), int(self.indptr[high]))
+        slot = self._position[part].astype(np.int64)
+        slot += self.first_slot
+        value = self._value[part].astype(np.float32)
+        value *= self._scale
+        return FeatureEvents(slot, value)
+
+    def read_slots(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(feature, slot, value) of all events from slot `low` to `high`, features ascending."""
+        self.verify()
+        position = np.asarray(self._position)
+        index = np.flatnonzero((position >= low - self.first_slot) & (position < high - self.first_slot))
+        feature = np.searchsorted(self.indptr, index, side="right") - 1
+        slot = position[index].astype(np.int64) + self.first_slot
+        return feature, slot, self._value[index].astype(np.float32) * self._scale
+
+    def verify(self) -> None:
+        """Look at every event that was not looked at before.
+
+        Raises:
+            RunError: a byte differs from what was written.
+        """
+        for block in np.flatnonzero(~self._seen).tolist():
+            self._look_at(block)
+
+    def _look_at(self, block: int) -> None:
+        low = block * _FEATURES_A_CHECK
+        high = min(low + _FEATURES_A_CHECK, len(self.indptr) - 1)
+        part = slice(int(self.indptr[low]), int(self.indptr[high]))
+        if checksum(self._value[part], checksum(self._position[part])) != self._check[block]:
+            raise RunError(f"{self._path} is damaged: events of features {low} to {high - 1} changed; {REPAIR}")
+        self._seen[block] = True
+
+
+_OWN_CHECKS = ("position", "value", "strongest_position", "strongest_value")
+
+
+class Shard:
+    """One open shard."""
+
+    def __init__(self, path: Path, context: int) -> None:
+        self.path = path
+        arrays, meta = map_arrays(path, later=_OWN_CHECKS)
+        try:
+            names = ("first_row", "first_kept", "scale_exponent", "n_token", "n_outlier")
+            first_row, first_kept, exponent, self.n_token, self.n_outlier = (int(str(meta[name])) for name in names)
+            scale = 2.0**exponent
+            self.events = EventTable(path, arrays, "", first_kept * context, scale)
+            """Of the kept documents; slots as in `Corpus.seen`."""
+            self.strongest = (
+                EventTable(path, arrays, "strongest_", first_row * context, scale)
+                if "strongest_indptr" in arrays
+                else None
+            )
+            """Of the strongest windows; slots count all rows."""
+        except KeyError as error:
+            raise RunError(f"{path} lacks {error}; {REPAIR}") from None
+        self.more = {name: array for name, array in arrays.items() if name not in _OWN_CHECKS}
+        """What else the shard holds, by name."""
+
+    @property
+    def n_event(self) -> int:
+        """Events of the kept documents."""
+        return int(self.events.indptr[-1])
+
+    @property
+    def masked(self) -> Int[np.ndarray, " n"]:
+        """Slots of kept documents whose activations were too large to be looked at, ascending."""
+        return np.asarray(self.more["masked"].astype(np.int64) + self.events.first_slot)
+
+    def verify(self) -> None:
+        """Look at every byte that opening it did not.
+
+        Raises:
+            RunError: one of them changed.
+        """
+        self.events.verify()
+        if self.strongest is not None:
+            self.strongest.verify()

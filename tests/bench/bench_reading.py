@@ -1,0 +1,163 @@
+"""Reading a large store without torch: one feature's events, a cold open, a feature's examples, and bytes an event.
+
+    python tests/bench/bench_reading.py [--events 30000000] [--features 16384] [--examples 200]
+
+Writes a store of random events (densities log-uniform over two decades) with the harvest's own writer, then reads it.
+Each figure is the median over features, or the best of five openings; examples are timed by processor time on a sample
+of features and scaled to all.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from autointerp.examples import Chooser
+from autointerp.harvest.arrays import save_arrays
+from autointerp.harvest.events import FactsArrays, Harvest
+from autointerp.harvest.metrics import SUMS, dictionary_metrics
+from autointerp.harvest.shards import Shard, ShardArrays, shard_name, write_shard
+from autointerp.harvest.stats import compute_stats
+from autointerp.harvest.tokenise import Encoding, write_corpus
+from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
+from autointerp.interpret.protocols import PROTOCOLS
+from autointerp.provenance import canonical_json, digest_file, write_atomically
+from autointerp.records import DictionarySpec
+from autointerp.splits import CorpusIndex
+from autointerp.subject.corpus.sources import ListedSources, Source
+
+CONTEXT = 512
+TOKENS = 500_000
+N_SHARD = 2
+D_VOCAB = 4096
+
+
+def main() -> int:
+    """Write, read, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=30_000_000)
+    parser.add_argument("--features", type=int, default=2**14)
+    parser.add_argument("--examples", type=int, default=200)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        write_store(folder, asked.events, asked.features)
+        print("| what | here | wanted |\n| --- | --- | --- |")
+        for row in _measure(folder, asked.features, asked.examples):
+            print(f"| {' | '.join(row)} |", flush=True)
+    return 0
+
+
+def _measure(folder: Path, d_sae: int, n_examples: int) -> list[tuple[str, str, str]]:
+    harvest = Harvest(folder, "bench")
+    n_event = harvest.manifest["n_event"]
+    size = sum(path.stat().st_size for path in (folder / "bench").glob("shard-*"))
+    rng = np.random.default_rng(1)
+    features = rng.permutation(d_sae)[:2000].tolist()
+    first = [_seconds(lambda f=f: harvest.read(f)) for f in features]  # type: ignore[misc]
+    again = [_seconds(lambda f=f: harvest.read(f)) for f in features]  # type: ignore[misc]
+    opened = [_seconds(lambda i=i: Harvest(folder, "bench").read(i)) for i in range(5)]  # type: ignore[misc]
+    chooser = Chooser(harvest, CorpusIndex(harvest.corpus, 0), "bench", PROTOCOLS["simulate"].design)
+    chooser.feature_record(features[0])
+    chosen = [_processor_seconds(lambda f=f: chooser.feature_record(f)) for f in features[:n_examples]]  # type: ignore[misc]
+    milliseconds = f"{statistics.median(chosen) * 1e3:.1f} ms"
+    whole = f"{statistics.fmean(chosen) * d_sae / 2:,.0f} s"
+    return [
+        ("events", f"{n_event:,} in {N_SHARD} shards of {d_sae:,} features", ""),
+        ("bytes an event in the shards", f"{size / n_event:.2f}", "6.50"),
+        ("the same at ten events a feature", f"{_thin_shard(folder, d_sae):.2f}", "6.50"),
+        ("one feature's events, first time, p50", f"{statistics.median(first) * 1e3:.3f} ms", "0.1 ms"),
+        ("one feature's events, again, p50", f"{statistics.median(again) * 1e3:.3f} ms", "0.1 ms"),
+        ("open and one feature, warm", f"{min(opened) * 1e3:.1f} ms", "50 ms"),
+        ("a feature's examples, processor time, p50", milliseconds, "5 ms"),
+        ("all features' examples on 2 cores, scaled", whole, "60 s at 16k"),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _thin_shard(folder: Path, d_sae: int) -> float:
+    """Bytes an event of a shard with ten events of every feature."""
+    n = 10 * d_sae
+    events = ShardArrays(np.arange(0, n + 1, 10), np.arange(n), np.ones(n, np.float32))
+    meta: dict[str, object] = {"first_row": 0, "first_kept": 0, "n_token": n, "n_outlier": 0}
+    more: dict[str, np.ndarray] = {
+        "masked": np.zeros(0, np.uint32),
+        "sums": np.zeros(len(SUMS)),
+        "sum_in": np.zeros(512),
+    }
+    write_shard(folder / "thin.safetensors", events, meta, more)
+    return (folder / "thin.safetensors").stat().st_size / n
+
+
+def write_store(folder: Path, n_event: int, d_sae: int) -> None:
+    """A finished harvest of random events over random text."""
+    rng = np.random.default_rng(0)
+    words = tuple(f" w{i}" for i in range(D_VOCAB))
+    encoding = Encoding(lambda texts: [[int(t) for t in text.split()] for text in texts], words, None, 0, CONTEXT)
+    texts = [" ".join(map(str, (rng.zipf(1.2, CONTEXT) % D_VOCAB).tolist())) for _ in range(TOKENS // CONTEXT)]
+    sources = ListedSources("bench", lambda: [Source(f"source-{i}", text) for i, text in enumerate(texts)])
+    corpus = write_corpus(
+        folder, "bench", lambda: sources, encoding, lambda stage, done, total: None, lambda text: None
+    )
+    density = 10 ** rng.uniform(-2, 0, d_sae)
+    density *= n_event / TOKENS / density.sum()
+    bench = folder / "bench"
+    edges = np.linspace(0, corpus.n_row, N_SHARD + 1).astype(int)
+    for index in range(N_SHARD):
+        n_slot = int(edges[index + 1] - edges[index]) * CONTEXT
+        position = [np.flatnonzero(rng.random(n_slot, dtype=np.float32) < d).astype(np.uint32) for d in density]
+        indptr = np.concatenate([[0], np.cumsum([len(p) for p in position])])
+        value = rng.exponential(1, indptr[-1]).astype(np.float32) + np.float32(0.01)
+        first = int(edges[index])
+        meta: dict[str, object] = {"first_row": first, "first_kept": first, "n_token": n_slot, "n_outlier": 0}
+        more = {"masked": np.zeros(0, np.uint32)}
+        write_shard(bench / shard_name(index), ShardArrays(indptr, np.concatenate(position), value), meta, more)
+    _close(bench, corpus, d_sae)
+
+
+def _close(bench: Path, corpus: Corpus, d_sae: int) -> None:
+    shards = [Shard(path, CONTEXT) for path in sorted(bench.glob("shard-*"))]
+    stats = compute_stats(shards, d_sae, corpus)
+    save_arrays(bench / "stats.safetensors", stats._asdict())
+    rng = np.random.default_rng(2)
+    table = rng.integers(0, d_sae, (d_sae, 20)).astype(np.int32)
+    cosine, words = np.full((d_sae, 20), 0.3, np.float32), rng.integers(0, D_VOCAB, (d_sae, 20)).astype(np.int32)
+    norm = np.ones(d_sae, np.float32)
+    direction = np.zeros((d_sae, 512), np.float16)
+    facts = FactsArrays(direction, norm, norm, table, cosine, words, cosine, words, cosine)
+    save_arrays(bench / "facts.safetensors", facts._asdict())
+    spec = DictionarySpec(
+        id="bench", role="trained", model="", hook_point="", d_in=512, d_sae=d_sae, kind="", source="bench",
+        weights_digest="",
+    )  # fmt: skip
+    n_tokens = sum(shard.n_token for shard in shards)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "dictionary": spec.model_dump(),
+        "files": {path.name: digest_file(path) for path in bench.glob("*.safetensors")},
+        "n_event": sum(shard.n_event for shard in shards),
+        "n_tokens": n_tokens,
+        "masked": {},
+        "metrics": dictionary_metrics(n_tokens, stats.n_active, stats.total, None, None).model_dump(),
+    }
+    write_atomically(bench / "manifest.json", canonical_json(manifest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
