@@ -65,11 +65,11 @@ def test_the_summary_accounts_for_every_feature(finished: Finished) -> None:
         assert scored + total == n_features
         assert {"role", "explained", "protocol", "n_windows", "n_tokens", "l0", "density"} <= set(values)
         assert isinstance(values["spearman"], dict)
-        assert set(values["spearman"]) == {"mean", "counted_mean", "median", "low", "high"}
+        assert set(values["spearman"]) == {"mean", "counted_mean", "median", "low", "high", "n"}
         for control in ("lookup", "shuffled"):
             found = values[control]
             assert isinstance(found, dict)
-            assert set(found) == {"mean", "counted_mean"}
+            assert set(found) == {"mean", "counted_mean", "low", "high", "n"}
     assert summary["planted"]["n_features"] == len(PLANTED)
     assert summary["planted"]["skipped"] == {"dead": 1}
     store = RunStore(finished.path / "store.sqlite")
