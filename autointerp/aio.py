@@ -378,13 +378,9 @@ async def score(
         simulation = await backends.simulator.simulate(said, windows)
     if not any(simulation.levels):
         raise RunError(f"no window was answered: {simulation.failures[0][1]}")
-    return score_feature(
-        record,
-        record.splits.score,
-        simulation.levels,
-        Terms("records", backends.simulator.name, "jackknife"),
-        usage=simulation.usage,
-    )
+    terms = Terms("records", backends.simulator.name, "jackknife")
+    scored = score_feature(record, record.splits.score, simulation.levels, terms)
+    return scored.model_copy(update={"usage": simulation.usage})
 
 
 def cache_folder() -> Path:

@@ -130,7 +130,7 @@ class ExplainConfig(_Section):
     candidates: Annotated[int, Field(ge=1, le=50)] = 1
     """Explanations asked for; the best on the select part is kept."""
     refine: bool = False
-    """Show the explanation its errors on the select part once; the revision is kept only if it is better there."""
+    """Show the explanation its errors on half of the select part; a revision that is better on the rest is kept."""
 
 
 class ScoreConfig(_Section):

@@ -5,6 +5,7 @@ draw is seeded by (run seed, dictionary, feature, step). Knows no LLM and no tor
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,8 @@ from autointerp.splits import CorpusIndex
 from autointerp.strata import MOST_NEIGHBOURS, Blocked, Choice, Design, Events, Picker
 
 MOST_PAIRS = 256
+MOST_SOURCES = 2**16
+"""Names of sources kept at hand."""
 SINGLE_TOKEN_ROWS = 20
 """Documents whose strongest places decide on the single-token flag."""
 
@@ -60,6 +63,7 @@ class Chooser:
         self.index = index
         self.dictionary = dictionary
         self.design = design
+        self._source = lru_cache(MOST_SOURCES)(index.corpus.sources.__getitem__)
 
     def feature_record(self, feature: int) -> FeatureRecord:
         """Everything that explaining and scoring one feature needs; a part without events stays empty."""
@@ -148,7 +152,7 @@ class Chooser:
                         record=ActivationRecord(
                             tokens=tuple(words[t] for t in self.index.tokens[first : first + length].tolist()),
                             activations=tuple(values.tolist()),
-                            document=corpus.sources[int(corpus.source[documents[i]])],
+                            document=self._source(int(corpus.source[documents[i]])),
                             start=start,
                             place=None if places[i] == start else int(places[i]),
                             row=row,

@@ -7,6 +7,7 @@ nothing itself. Knows no other feature but the one whose explanation serves as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autointerp.interpret.lookup import words_of
 from autointerp.interpret.score import Guided, Shuffled, is_open, score_feature, select_value
 from autointerp.interpret.simulate import Simulator
 from autointerp.plans import Interpretation
@@ -59,23 +60,27 @@ class Refined:
 
 
 async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: Explanation) -> Refined:
-    """One revision by the errors on the select part, kept only if it is better there; else all stays as it was."""
-    examples = record.splits.select
-    if not examples or explanation.no_pattern or plan.refiner is None:
+    """One revision by the errors on one half of the select part, kept only if it is better on the other half.
+
+    On the windows whose errors it was made from, a revision that merely lists them is better than any.
+    """
+    shown, held = _halves(record.splits.select)
+    if not held or explanation.no_pattern or plan.refiner is None:
         return Refined(explanation, Skipped(reason="nothing_to_refine"))
-    before = await simulate_one(plan.simulator, explanation, examples)
+    before = await simulate_one(plan.simulator, explanation, [*shown, *held])
     if not any(before.levels):
         return Refined(explanation, _unanswered("refine", before, before.usage))
-    revision = await plan.refiner.refine(record, explanation, before)
+    seen = record.model_copy(update={"splits": record.splits.model_copy(update={"select": tuple(shown)})})
+    revision = await plan.refiner.refine(seen, explanation, Simulation(levels=before.levels[: len(shown)]))
     if isinstance(revision, Failed) and not revision.attempts:
         return Refined(_charged(explanation, before.usage), Skipped(reason=revision.reason))
     if isinstance(revision, Failed):
         return Refined(explanation, revision.model_copy(update={"usage": before.usage + revision.usage}))
-    after = await simulate_one(plan.simulator, revision, examples)
+    after = await simulate_one(plan.simulator, revision, held)
     usage = before.usage + revision.usage + after.usage
     if not any(after.levels):
         return Refined(explanation, _unanswered("refine", after, usage))
-    values = [select_value(examples, simulation.levels) for simulation in (before, after)]
+    values = [select_value(held, levels) for levels in (before.levels[len(shown) :], after.levels)]
     kept = (values[1] or 0.0) > (values[0] or 0.0)
     refinement = Refinement(
         before=explanation.text, kept=kept, select_before=values[0], select_after=values[1], usage=usage
@@ -83,6 +88,14 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
     better = revision if kept else explanation
     changes = {"refinement": refinement, "usage": explanation.usage + usage}
     return Refined(better.model_copy(update=changes), Done())
+
+
+def _halves(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Two halves with as many windows of each stratum."""
+    halves: tuple[list[Example], list[Example]] = ([], [])
+    for number, example in enumerate(sorted(examples, key=lambda example: example.stratum)):
+        halves[number % 2].append(example)
+    return halves
 
 
 def _charged(explanation: Explanation, usage: Usage) -> Explanation:
@@ -132,19 +145,27 @@ async def score_one(
     guided = await _guided(plan, index, own.explanation)
     if guided:
         kept["guided"] = guided
-    levels = {name: s.levels for name, s in kept.items()}
-    score = score_feature(
-        record,
-        examples,
-        chosen.simulation.levels,
-        plan.terms,
-        no_pattern=own.explanation.no_pattern,
-        shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
-        unrefined=levels.get("unrefined"),
-        guided=Guided(guided.examples, guided.levels) if guided else None,
-        n_saved=chosen.n_saved,
-        usage=sum((s.usage for s in kept.values()), Usage()),
-    )
+    n_first = sum(example.block < plan.plan.first_blocks for example in examples)
+
+    def on(n: int) -> FeatureScore:
+        levels = {name: simulation.levels[:n] for name, simulation in kept.items()}
+        return score_feature(
+            record,
+            examples[:n],
+            levels["explanation"],
+            plan.terms,
+            no_pattern=own.explanation.no_pattern,
+            shuffled=Shuffled(levels.get("shuffled"), other_id, why_not_shuffled),
+            unrefined=levels.get("unrefined"),
+            guided=Guided(guided.examples, guided.levels) if guided else None,
+        )
+
+    changes = {
+        "n_saved": chosen.n_saved,
+        "first": on(n_first) if n_first < len(examples) and plan.plan.most_blocks > plan.plan.first_blocks else None,
+        "usage": sum((s.usage for s in kept.values()), Usage()),
+    }
+    score = on(len(examples)).model_copy(update=changes)
     return ScoredOne(score, own.id, kept, _shuffled_outcome(kept.get("shuffled")))
 
 
@@ -215,7 +236,7 @@ async def _guided(plan: Interpretation, index: int, explanation: Explanation) ->
     """What the explanation predicts on silent text that its own words point at; None where there is none."""
     if explanation.no_pattern or plan.maker is None or not plan.guided:
         return None
-    examples = plan.maker.guided_examples(index, explanation.text, plan.guided)
+    examples = plan.maker.guided_examples(index, words_of(explanation.text), plan.guided)
     if not examples:
         return None
     simulation = await simulate_one(plan.simulator, explanation, examples)

@@ -258,9 +258,9 @@ class Refinement(Record):
     before: str
     """The explanation as it was."""
     kept: bool
-    """Whether the revision was better on the select part and took its place."""
+    """Whether the revision was better on the half of the select part whose errors it was not made from."""
     select_before: float | None
-    """Spearman on the select part; None where undefined."""
+    """Spearman on that half; None where undefined."""
     select_after: float | None
     usage: Usage = Usage()
     """What asking for the revision and trying it on the select part cost."""

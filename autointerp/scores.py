@@ -89,6 +89,9 @@ class FeatureScore(Record):
     """Mean absolute level error by stratum; None where the stratum is empty."""
     n_saved: int = 0
     """Windows that stopping early left unasked."""
+    first: "FeatureScore | None" = None
+    """The same on the first block of windows, where an open score went on to more. Means are of these: whether a
+    feature went on depends on its score, so a mean over what each ended with would be biased."""
     why: Why | None = None
     """Why the score is low or undefined; None for a good one."""
     usage: Usage = Usage()

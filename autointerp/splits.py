@@ -106,6 +106,7 @@ class CorpusIndex:
         self._one_a_row = len(corpus.start) == len(corpus.tokens)
         self._candidates: dict[tuple[Part, int], Candidates] = {}
         self._shared: dict[int, Bool[np.ndarray, " n_slot"]] = {}
+        self._part_text: dict[Part, Int[np.ndarray, " n"]] = {}
         self._by_token: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
 
     @cached_property
@@ -132,8 +133,10 @@ class CorpusIndex:
 
     def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
         """Slots of a part's text."""
-        slots = np.flatnonzero(self.text)
-        return np.asarray(slots[self.in_part(slots, part)])
+        if part not in self._part_text:
+            slots = np.flatnonzero(self.text)
+            self._part_text[part] = np.asarray(slots[self.in_part(slots, part)])
+        return self._part_text[part]
 
     @cached_property
     def explain_counts(self) -> Int[np.ndarray, " d_vocab"]:

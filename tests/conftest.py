@@ -2,6 +2,11 @@
 
 import os
 
+# Before numpy and torch are imported: threads that wait for each other make tests crawl on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
+
 import pytest
 from hypothesis import settings
 
@@ -9,8 +14,6 @@ from tests.small_run import SmallRun, make_small_run
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["AUTOINTERP_LOOPBACK_ONLY"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ Stop = Annotated[
     typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
 ]
 Refine = Annotated[
-    bool | None, typer.Option("--refine/--no-refine", help="Show an explanation its errors on the select part once.")
+    bool | None, typer.Option("--refine/--no-refine", help="One revision from errors on half of the select part.")
 ]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]

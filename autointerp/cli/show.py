@@ -63,9 +63,9 @@ def _missing(summaries: Mapping[str, DictionarySummary]) -> Iterator[str]:
 
 def _explained(summaries: Sequence[DictionarySummary]) -> str:
     first = summaries[0]
-    least = "at least " if first.protocol.endswith("-ci") else ""
+    windows = "the first {} windows of every feature" if first.protocol.endswith("-ci") else "{} windows a feature"
     return (
-        f"Protocol {first.protocol}, {least}{first.n_windows} windows a feature. Means are over features, intervals by "
+        f"Protocol {first.protocol}, {windows.format(first.n_windows)}. Means are over features, intervals by "
         "bootstrap over them; an explanation that found no pattern or predicts one level everywhere counts as 0. "
         "null: mean 95 % point of the score with the predictions permuted over the windows."
     )

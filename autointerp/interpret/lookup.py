@@ -73,6 +73,14 @@ def parse_entries(text: str) -> list[Entry] | None:
     ]
 
 
+def words_of(text: str) -> str:
+    """The words by which an explanation can be looked up in text: a look-up's tokens without its levels and grammar."""
+    entries = parse_entries(text)
+    if entries is None:
+        return text
+    return " ".join(part for entry in entries for part in (entry.previous, entry.token) if part is not None)
+
+
 class LookupExplainer:
     """Names the tokens, alone or after another, that carry most of the activation."""
 

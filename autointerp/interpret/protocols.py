@@ -64,7 +64,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
             name="graded-120x32",
             width=32,
             blocks=(20, 10, 10),
-            n_select=10,
+            n_select=16,
             targets=True,
         ),
         description=(

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.interpret import detection, intervals, nulls, statistics
 from autointerp.interpret.controls import control_levels
-from autointerp.records import HARD_STRATA, Example, FeatureId, FeatureRecord, Usage
+from autointerp.records import HARD_STRATA, Example, FeatureId, FeatureRecord
 from autointerp.scores import FeatureScore, Score, UndefinedReason, Why
 
 MIN_WINDOWS = 20
@@ -97,15 +97,12 @@ def score_feature(
     shuffled: Shuffled = Shuffled(),
     unrefined: Predicted | None = None,
     guided: Guided | None = None,
-    n_saved: int = 0,
-    usage: Usage = Usage(),  # noqa: B008 - frozen
 ) -> FeatureScore:
     """Score one explanation's simulation on examples of the score part, with its controls on the same windows.
 
     Args:
         predicted: the simulation, one entry per example; ignored where `no_pattern`.
         unrefined: the explanation before its revision through the same simulator.
-        n_saved: windows that stopping early left unasked.
     """
     answers = {**control_levels(record, examples), "shuffled": shuffled.predicted, "unrefined": unrefined}
     for given in (None if no_pattern else predicted, *answers.values()):
@@ -131,8 +128,6 @@ def score_feature(
         lift_ratio=_ratio(spearman, measured["lookup"]),
         shuffled_from=shuffled.source,
         profile=record.token_profile,
-        n_saved=n_saved,
-        usage=usage,
         **({"more": (), "per_stratum": {}} if own.undefined else _details(examples, grid, own, predicted, guided)),
     )
     return score.model_copy(update={"why": _why(score)})

@@ -133,7 +133,8 @@ def summarise(
     asked = set(features)
     scores = [score for score in scores if score.feature.index in asked]
     others = [ended[index] for index in sorted(asked - {score.feature.index for score in scores})]
-    headline = [score.spearman for score in scores]
+    firsts = [score.first or score for score in scores]
+    headline = [score.spearman for score in firsts]
     return DictionarySummary(
         role=role,
         n_features=len(asked),
@@ -145,13 +146,13 @@ def summarise(
         protocol=protocol,
         n_windows=n_windows,
         spearman=_headline(headline, seed),
-        null_threshold=_mean(_present(score.spearman.null_threshold for score in scores)),
-        **{name: _means([getattr(score, name) for score in scores], seed) for name in CONTROLS},
-        statistics=_statistics(scores),
-        false_positives=_false_positives(scores),
-        hit_rate=_mean(_present(score.hit_rate for score in scores)),
-        specificity_untested=sum(s.specificity_untested for s in scores if s.spearman.value is not None),
-        splits=_splits(scores, seed),
+        null_threshold=_mean(_present(score.spearman.null_threshold for score in firsts)),
+        **{name: _means([getattr(score, name) for score in firsts], seed) for name in CONTROLS},
+        statistics=_statistics(firsts),
+        false_positives=_false_positives(firsts),
+        hit_rate=_mean(_present(score.hit_rate for score in firsts)),
+        specificity_untested=sum(s.specificity_untested for s in firsts if s.spearman.value is not None),
+        splits=_splits(firsts, seed),
         why=_tally(score.why for score in scores if score.why),
         windows_asked=sum(score.n_windows for score in scores),
         windows_saved=sum(score.n_saved for score in scores),

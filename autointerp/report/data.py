@@ -149,6 +149,11 @@ class FeatureEntry(Record):
         """The headline."""
         return self.score.spearman.value if self.score else None
 
+    @property
+    def compared(self) -> FeatureScore | None:
+        """The score that distributions and means are over: on the windows that every feature has."""
+        return self.score and (self.score.first or self.score)
+
     @model_validator(mode="after")
     def _value_or_reason(self) -> Self:
         if (self.state == "scored") != (self.value is not None):

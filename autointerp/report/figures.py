@@ -46,7 +46,7 @@ class Axis:
 
 def axis_of(features: Sequence[FeatureEntry]) -> Axis:
     """One axis for all dictionaries of a report."""
-    scored = [f.score for f in features if f.score]
+    scored = [score for f in features for score in (f.score, f.compared) if score]
     columns = [(s.spearman, s.lookup, s.bigram, s.position, s.shuffled) for s in scored]
     return Axis([score.value for column in columns for score in column if score.value is not None])
 
@@ -62,7 +62,7 @@ def histogram(values: Sequence[float], axis: Axis) -> list[float]:
 
 def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, axis: Axis, peak: float) -> Markup:
     """One dictionary's panel: the explanations' scores filled, the controls as outlines, the means below."""
-    found = [f.score for f in features if f.score]
+    found = [f.compared for f in features if f.compared]
     scores = _values([s.spearman for s in found])
     lookup, shuffled = _values([s.lookup for s in found]), _values([s.shuffled for s in found])
     lines = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x, _ in axis.ticks())
@@ -84,7 +84,7 @@ def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, a
 def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
     """The tallest bin of explanations and look-up: all panels share one height scale; shuffled scores, which crowd
     around 0, leave at the top."""
-    found = [[f.score for f in group if f.score] for group in groups]
+    found = [[f.compared for f in group if f.compared] for group in groups]
     drawn = [_values([getattr(s, name) for s in group]) for group in found for name in ("spearman", "lookup")]
     return max([0.05, *(max(histogram(values, axis)) for values in drawn)])
 

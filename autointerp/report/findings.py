@@ -55,11 +55,12 @@ def tell(
     """Sentences on a run, most important first."""
     trained = [name for name, summary in summaries.items() if summary.role == "trained"]
     others = [name for name in summaries if name not in trained]
+    firsts = {name: [score.first or score for score in found] for name, found in scores.items()}
     for name in trained or others:
-        yield _beside_its_controls(name, summaries[name], scores[name], seed)
+        yield _beside_its_controls(name, summaries[name], firsts[name], seed)
     for other in others if trained else ():
         for name in trained:
-            yield _difference(name, other, _named(specs[other]), scores, seed)
+            yield _difference(name, other, _named(specs[other]), firsts, seed)
     for name in trained or others:
         yield from _shares(name, scores[name])
         yield from _by_tokens(name, summaries[name])

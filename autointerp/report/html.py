@@ -175,7 +175,7 @@ def _controls(
     summary: DictionarySummary, features: Sequence[FeatureEntry], axis: figures.Axis
 ) -> list[dict[str, object]]:
     """The explanations' mean and every control's, one line each; why, where it was not measured."""
-    scores = [f.score for f in features if f.score]
+    scores = [f.compared for f in features if f.compared]
     lines = [_line("Explanations", summary.spearman, summary.null_threshold, "score", axis, "")]
     for name in CONTROLS:
         means: Means = getattr(summary, name)

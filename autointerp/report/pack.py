@@ -207,6 +207,7 @@ def _score(score: FeatureScore) -> dict[str, object]:
     """What the card shows of a score beyond its row."""
     return {
         "windows": [score.n_windows, score.n_saved],
+        "first": score.first and [score.first.n_windows, *_interval(score.first.spearman)],
         "controls": {name: _control(getattr(score, name)) for name in CONTROLS},
         "shuffledFrom": score.shuffled_from and visible(str(score.shuffled_from)),
         "unrefined": score.unrefined and _control(score.unrefined),

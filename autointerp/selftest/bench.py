@@ -13,7 +13,7 @@ from autointerp.records import Record
 from autointerp.selftest.accuracy import FloorRow, compare_floors
 from autointerp.selftest.dictionaries import Gap, equal_quality
 from autointerp.selftest.generator import N_FRAGMENTS, Planted, Quality, density_name, plant
-from autointerp.selftest.measure import Cell, Draws, draw_scores, measure, population_scores, separation
+from autointerp.selftest.measure import Cell, Draws, draw_scores, measure, population_score, separation
 from autointerp.selftest.price import price_of
 from autointerp.selftest.samplers import DESIGNS, BenchDesign, BenchProtocol, graded
 from autointerp.selftest.stopping import StopRow, compare_stopping
@@ -103,7 +103,7 @@ def run_generator_bench(effort: Effort, seed: int, progress: Progress) -> Genera
 def _measure_all(
     planted: Mapping[str, Planted], effort: Effort, seed: int, progress: Progress
 ) -> dict[str, dict[str, Cell]]:
-    population = {name: population_scores(p, (seed, "population", name)) for name, p in planted.items()}
+    population = {name: population_score(p, "good", (seed, "population", name)) for name, p in planted.items()}
     cells: dict[str, dict[str, Cell]] = {}
     for i, (protocol, design) in enumerate(DESIGNS.items()):
         progress("protocols", i, len(DESIGNS))
@@ -113,7 +113,7 @@ def _measure_all(
             effort.graded if protocol == "graded-120" else effort.other,
         )
         cells[protocol] = {
-            name: measure(design, p, population[name]["good"], draws, price, (seed, protocol, name))
+            name: measure(design, p, population[name], draws, price, (seed, protocol, name))
             for name, p in planted.items()
         }
     progress("protocols", len(DESIGNS), len(DESIGNS))

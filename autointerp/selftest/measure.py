@@ -45,10 +45,10 @@ class Cell(Record):
     ranks_above: dict[str, float]
     """Share of draws that rank good strictly above each near-miss."""
     coverage: float | None
-    """Share of 95 % stratified BCa intervals of good that hold the design's large-sample value; None where hardly any
-    draw is defined."""
-    coverage_jackknife: float | None
-    """The same of stratified jackknife intervals."""
+    """Share of 95 % jackknife intervals of good that hold the design's large-sample value; None where hardly any draw
+    is defined."""
+    coverage_bca: float | None
+    """The same of stratified BCa intervals."""
     random_mean: float
     random_mean_abs: float
     """Of an explanation that has nothing to do with the feature; undefined as 0."""
@@ -110,8 +110,8 @@ def measure(
         undefined=1 - len(defined) / len(good),
         d_prime={q: separation(drawn.scores, q) for q in RIVALS},
         ranks_above={q: float((np.nan_to_num(good) > np.nan_to_num(drawn.scores[q])).mean()) for q in RIVALS},
-        coverage=coverage(intervals.bca, design, covered, "good"),
-        coverage_jackknife=coverage(intervals.jackknife, design, covered, "good"),
+        coverage=coverage(intervals.jackknife, design, covered, "good"),
+        coverage_bca=coverage(intervals.bca, design, covered, "good"),
         random_mean=float(null.mean()),
         random_mean_abs=float(np.abs(null).mean()),
         calls=price[0],
@@ -148,11 +148,11 @@ def coverage(find: FindIntervals, design: BenchDesign, drawn: Measured, quality:
     return float(((found.low <= pooled) & (pooled <= found.high))[defined].mean())
 
 
-def population_scores(planted: Planted, seed: tuple[object, ...]) -> dict[Quality, float]:
-    """Every explanation's rho over the whole corpus, a fragment a window."""
+def population_score(planted: Planted, quality: Quality, seed: tuple[object, ...]) -> float:
+    """An explanation's rho over the whole corpus, a fragment a window."""
     sample = Sample(planted.activation[None], planted.confusable[None])
     luck = draw_luck(sample, generator(*seed))
-    return {q: _whole_spearman(planted, judge_levels(JUDGES[q], planted, sample, luck)) for q in QUALITIES}
+    return _whole_spearman(planted, judge_levels(JUDGES[quality], planted, sample, luck))
 
 
 def _whole_spearman(planted: Planted, levels: Int[np.ndarray, "1 fragment tok"]) -> float:

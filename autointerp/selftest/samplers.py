@@ -167,8 +167,8 @@ def bricken(planted: Planted, n_draws: int, rng: np.random.Generator) -> Sample:
 
 
 DESIGNS: dict[BenchProtocol, BenchDesign] = {
-    "graded-60": BenchDesign(60, 32, 1, WINDOWS_A_REQUEST, (20, 20), graded(60)),
-    "graded-120": BenchDesign(120, 32, 1, WINDOWS_A_REQUEST, (40, 40), graded(120)),
+    "graded-60": BenchDesign(60, 32, 1, WINDOWS_A_REQUEST, (10, 20, 20), graded(60)),
+    "graded-120": BenchDesign(120, 32, 1, WINDOWS_A_REQUEST, (20, 40, 40), graded(120)),
     "simulate": BenchDesign(48, 16, 16, 1, (16, 16), simulate_48x16),
     "random": BenchDesign(10, 64, 64, 1, (), random_10x64),
     "top-random": BenchDesign(10, 64, 64, 1, (5,), top_random),

@@ -23,7 +23,7 @@ def find_chromium() -> str | None:
     return os.environ.get("AUTOINTERP_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     path = find_chromium()

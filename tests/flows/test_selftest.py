@@ -25,13 +25,19 @@ SELFTEST = (sys.executable, "-c", "from autointerp.cli.main import main; main()"
 KINDS = ("single token", "two-sense", "dead", "bursty")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the corpus is read once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def _short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _short(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """A look at every part in seconds; the bars, and all planted features of text, need the longer run."""
     planted = tuple(p for p in planted_texts() if p.kind in KINDS)
     monkeypatch.setattr(bench, "QUICK", bench.SMOKE)
     monkeypatch.setattr(textbench, "planted_texts", lambda: planted)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv(LOOPBACK_ONLY, "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -13,6 +13,7 @@ from autointerp.feature_steps import explain_one, refine_one, score_one
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import make_plan
 from autointerp.interpret.score import is_open
+from autointerp.interpret.summary import summarise
 from autointerp.pipeline import explain_features, score_features
 from autointerp.plans import Interpretation
 from autointerp.records import (
@@ -56,6 +57,7 @@ class Blunt:
         return [made[0].model_copy(update={"text": BLUNT})]
 
 
+WORSE = 'fires on " w2" (9); on " w5" (2); else 0'
 BLUNT = 'fires on " w2" (9); on " w3" (9); on " w9" (2); else 0'
 
 
@@ -139,6 +141,26 @@ def test_more_windows_are_asked_only_while_the_score_is_open(chooser: Chooser, t
     assert sizes == {True, False}, "the planted features should hold a clear one and an open one"
 
 
+def test_means_are_over_the_windows_that_every_feature_has(chooser: Chooser, tmp_path: Path) -> None:
+    """A feature goes on while its score is open: the mean over what each ended with is biased by the choosing."""
+    fixed, stopped = tmp_path / "fixed", tmp_path / "stopped"
+    fixed.mkdir()
+    stopped.mkdir()
+    sixty = replace(plan(fixed, chooser), explainer=Blunt())
+    some = replace(plan(stopped, chooser, CI), explainer=Blunt())
+    run(sixty)
+    run(some)
+    means = [
+        summarise(
+            "trained", FEATURES, work.store.scores("d", work.key), {}, explained=3, protocol=work.plan.label,
+            n_windows=60, n_tokens=1, l0=None, density=None, n_alive=3, refinements={}, seed=0,
+        ).model_dump(exclude={"protocol", "windows_asked", "windows_saved", "why"})
+        for work in (sixty, some)
+    ]  # fmt: skip
+    assert means[0] == means[1]
+    assert any(score.first is not None for score in some.store.scores("d", some.key))
+
+
 def is_open_at(work: Interpretation, record: FeatureRecord, simulation: Simulation, n: int) -> bool:
     from autointerp.interpret.score import score_feature
 
@@ -177,8 +199,8 @@ class Revising:
 @pytest.mark.parametrize(
     ("first", "second", "kept"),
     [
-        ('fires on " w9" (5); else 0', 'fires on " w5" (5); else 0', True),
-        ('fires on " w5" (5); else 0', 'fires on " w9" (5); else 0', False),
+        (WORSE, 'fires on " w5" (5); else 0', True),
+        ('fires on " w5" (5); else 0', WORSE, False),
         ('fires on " w5" (5); else 0', 'fires on " w5" (7); else 0', False),
     ],
 )
@@ -199,6 +221,33 @@ def test_a_revision_is_kept_only_if_it_is_better_on_the_select_part(
     assert refinement.select_after is not None
     assert (refinement.select_after > refinement.select_before) == kept
     assert refinement.usage.calls == refined.explanation.usage.calls == 1
+
+
+@dataclass
+class Watching(Counting):
+    """Keeps the windows of each asking."""
+
+    windows: list[list[Window]] = field(default_factory=list)
+
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
+        self.windows.append(list(windows))
+        return await super().simulate(explanation, windows)
+
+
+def test_a_revision_is_judged_on_windows_it_was_not_made_from(chooser: Chooser, tmp_path: Path) -> None:
+    """On the windows whose errors it was shown, a list of them beats every rule: 17 of 20 were kept, and lost."""
+    simulator = Watching()
+    work = replace(plan(tmp_path, chooser), refiner=Revising('fires on " w5" (5); else 0'), simulator=simulator)
+    record = chooser.feature_record(TOKEN)
+    said = Explanation(
+        feature=record.feature, text='fires on " w9" (5); else 0', author="x", method="tsv", examples_digest="x"
+    )
+    asyncio.run(refine_one(work, record, said))
+    before, after = simulator.windows
+    half = len(before) // 2
+    assert len(before) == len(record.splits.select) >= 40
+    assert after == before[half:]
+    assert not {w.tokens for w in before[:half]} & {w.tokens for w in after}
 
 
 def test_a_kept_revision_is_scored_beside_what_it_replaced(chooser: Chooser, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_first_block_is_a_balanced_sample_of_the_whole(records: dict[int, Fe
     sources = Counter(e.stratum for e in score if e.block == 0 and third(e) == "hard")
     assert all(sources[stratum] in (6, 7) for stratum in HARD_STRATA)
     select = Counter(map(third, records[SOMETIMES].splits.select))
-    assert select == {"decile": 10, "uniform": 10, "hard": 10}
+    assert select == {"decile": 16, "uniform": 16, "hard": 16}
 
 
 def test_blocks_follow_one_another_and_strata_do_not(records: dict[int, FeatureRecord]) -> None:

@@ -26,6 +26,9 @@ function headlineHtml(row, score) {
   const lookup = row.lookup[0] === null ? words(score.controls.lookup[4]) : fixed(row.lookup[0]);
   const lift = row.lift[0] === null ? words(score.lift) : fixed(row.lift[0], 2, true);
   const ratio = score.ratio === null ? "" : `<small title="(score − look-up) / (1 − look-up)">ratio ${fixed(score.ratio)}</small>`;
+  const first = score.first
+    ? `<small>first ${score.first[0]}: ${fixed(score.first[1])}</small><small>${interval(score.first.slice(1))}</small>`
+    : "";
   const saved = score.windows[1] ? `<small>${score.windows[1]} saved by stopping early</small>` : "";
   const cells = [
     ["Spearman", `<b class="big">${fixed(row.value)}</b> <small>${interval(row.score)}</small>`],
@@ -33,7 +36,7 @@ function headlineHtml(row, score) {
     ["Ceiling", `${fixed(row.ceiling)} <small>score / ceiling ${fixed(over)}</small>`],
     ["Look-up", `${lookup} <small>${interval(row.lookup)}</small>`],
     ["Over look-up", `${lift} <small>${interval(row.lift)}</small> ${ratio}`],
-    ["Windows", `${score.windows[0]} ${saved}`],
+    ["Windows", `${score.windows[0]} ${saved}${first}`],
   ];
   return `<dl class="headline">${cells.map(([k, v]) => `<div><dt>${k}</dt><dd>${v}</dd></div>`).join("")}</dl>`;
 }

@@ -54,11 +54,14 @@ def _split_of(found: Any, asked: DataSetName) -> Any:
 
 
 @contextmanager
-def _told(asked: DataSetName, library: ModuleType) -> Iterator[None]:
-    """What the library raises, as one sentence."""
+def _told(asked: DataSetName, library: ModuleType, *, reading: bool = False) -> Iterator[None]:
+    """What the library raises, as one sentence; what fails while rows are read is the network's or the disk's fault."""
+    lost: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
+    if reading:
+        lost = (*lost, OSError, import_extra("huggingface_hub.errors", str(asked)).HTTPError)
     try:
         yield
-    except (ConnectionError, TimeoutError) as error:
+    except lost as error:
         raise RunError(f"the data set {asked} cannot be reached ({_line(error)}); run again when it can") from None
     except (OSError, ValueError, library.exceptions.DatasetsError) as error:
         raise UsageError(f"the data set {asked} cannot be read: {_line(error)}") from None
@@ -124,7 +127,7 @@ class StreamedDataSet:
             self._done = int(str(position["row"]))
             self._rows.load_state_dict(position["state"])
         name = Path(self._asked.name).name
-        with _told(self._asked, import_extra("datasets", f"the data set {self._asked}")):
+        with _told(self._asked, import_extra("datasets", f"the data set {self._asked}"), reading=True):
             for row in self._rows:
                 self._done += 1
                 text = self._text(row)

@@ -4,6 +4,7 @@ A path and the number of records to pass over flow in; records flow out one at a
 unless it is one source. Knows no folder and no tokenizer.
 """
 
+import errno
 import gzip
 import io
 import json
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from autointerp.errors import UsageError
+from autointerp.errors import RunError, UsageError
 from autointerp.subject.corpus.extra import import_extra
 from autointerp.subject.corpus.sources import Source, make_source
 
 PAGE_CHARACTERS = 2_000
+LOST = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV)
+"""What a disk across a network says when it is away."""
 
 
 class Record(NamedTuple):
@@ -90,6 +93,7 @@ def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
     Raises:
         UsageError: the file cannot be read, or is not packed as its name says; also while the block reads it.
+        RunError: the disk failed.
     """
     try:
         with file.open("rb") as raw:
@@ -97,6 +101,8 @@ def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} is no whole gzip file ({error}); get it again") from None
     except OSError as error:
+        if error.errno in LOST:
+            raise RunError(f"the disk of {file} failed ({error.strerror}); run again when it is back") from None
         raise UsageError(f"cannot read the corpus file {file}: {error.strerror or error}") from None
 
 

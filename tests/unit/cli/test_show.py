@@ -31,7 +31,7 @@ def test_a_score_stands_beside_its_interval_null_and_controls(capsys: pytest.Cap
     assert words[4] == "0.450"
     assert words[7:] == ["0.200", "0.250", "0.375", "0.000"]
     assert "sae without a score: 1 constant_prediction" in lines
-    assert any(line.startswith("Protocol graded-60, 60 windows a feature") for line in lines)
+    assert any(line.startswith("Protocol graded-60, 60 windows a feature. Means") for line in lines)
 
 
 def test_what_was_not_measured_is_a_dash_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +64,12 @@ def test_the_table_fits_a_hundred_columns(capsys: pytest.CaptureFixture[str]) ->
     assert len(row) <= 100
     assert "topk-rerandomised" in row
     assert row.split()[-1] == "0.000"
+
+
+def test_under_early_stopping_the_windows_of_the_means_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Features end with different numbers of windows; the means are over those that all have."""
+    early = summary("trained", [feature_score(0, 0.5)]).model_copy(update={"protocol": "graded-ci"})
+    assert "Protocol graded-ci, the first 60 windows of every feature." in shown({"sae": early}, capsys)
 
 
 def test_an_empty_run_has_a_table(capsys: pytest.CaptureFixture[str]) -> None:

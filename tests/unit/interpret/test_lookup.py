@@ -16,6 +16,7 @@ from autointerp.interpret.lookup import (
     choose_entries,
     format_entries,
     parse_entries,
+    words_of,
 )
 from autointerp.records import Explanation, FeatureId, TokenTable, Window
 from tests.unit.interpret.planted import make_example, make_record
@@ -77,6 +78,12 @@ def explanation(text: str) -> Explanation:
 
 def simulate(text: str, windows: list[list[str]]) -> tuple[tuple[int, ...] | None, ...]:
     return asyncio.run(LookupSimulator().simulate(explanation(text), [Window(tuple(w)) for w in windows])).levels
+
+
+def test_the_words_of_a_look_up_text_are_its_tokens() -> None:
+    """Guided negatives were looked for by the levels in the brackets too, so that half of them were about digits."""
+    assert words_of('fires on " as" after " import" (10); on "x" (3); else 0') == " import  as x"
+    assert words_of("numbers such as 10 in dates") == "numbers such as 10 in dates"
 
 
 def test_the_most_specific_entry_wins() -> None:

@@ -187,3 +187,21 @@ def test_window_tracks_must_align(raw: dict[str, Any]) -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             ReportData.model_validate({**raw, "features": [{**feature, "windows": [window]}]})
+
+
+def test_under_early_stopping_distributions_are_over_the_first_windows(raw: dict[str, Any]) -> None:
+    """Which features go on depends on their scores: a mean of firsts over a distribution of ends fits neither."""
+    feature = next(f for f in raw["features"] if f["state"] == "scored")
+    first = {**feature["score"], "spearman": {**feature["score"]["spearman"], "value": -0.55, "low": -0.6, "high": 0.1}}
+    open_one = {**feature, "score": {**feature["score"], "first": first, "n_windows": 120}}
+    run = {**raw["run"], "protocol": {**raw["run"]["protocol"], "most_windows": 120}}
+    data = ReportData.model_validate({**raw, "run": run, "features": [open_one]})
+    page = outline(render_report(data))
+    assert data.features[0].compared is not None
+    assert data.features[0].compared.spearman.value == -0.55
+    assert json.loads(page.scripts["data"])["low"] == -0.6
+    assert json.loads(page.scripts["data"])["rows"][0][13][0] == pytest.approx(
+        feature["score"]["spearman"]["value"], abs=1e-4
+    )
+    assert "the first 60 windows, which every feature has" in " ".join(page.text.split())
+    assert "graded-60, 60 to 120 windows" in page.text

@@ -3,7 +3,8 @@
 import gzip
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -12,7 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from autointerp.config import DataSetName, parse_data_set
-from autointerp.errors import UsageError
+from autointerp.errors import RunError, UsageError
+from autointerp.subject.corpus.data_sets import StreamedDataSet
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.corpus.sources import Source
 
@@ -198,6 +200,27 @@ def test_what_is_wrong_with_a_data_set_is_told(tmp_path: Path, spec: str, column
     saved(tmp_path), streamed(tmp_path)
     with pytest.raises(UsageError, match=said):
         read(spec.format(tmp_path), column)
+
+
+def test_a_stream_that_is_lost_on_the_way_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that fails after hours is no bad input: what was read is kept, and the next start goes on there."""
+    stream = open_sources(streamed(tmp_path), tmp_path)
+    assert isinstance(stream, StreamedDataSet)
+    whole, rows = pairs(read(streamed(tmp_path))), stream._rows
+
+    class Lost:
+        def __iter__(self) -> Iterator[object]:
+            yield from islice(rows, 30)
+            raise OSError("read timed out")
+
+        def state_dict(self) -> object:
+            return rows.state_dict()
+
+    monkeypatch.setattr(stream, "_rows", Lost())
+    with pytest.raises(RunError, match=r"cannot be reached \(read timed out\); run again"):
+        list(stream.read(None))
+    rest = open_sources(streamed(tmp_path), tmp_path).read(stream.position())
+    assert whole[:30] + pairs(list(rest)) == whole
 
 
 def test_names_of_data_sets(tmp_path: Path) -> None:
