@@ -61,7 +61,7 @@ class TextMask:
     def of_rows(self, rows: Int[np.ndarray, " n"], places: Places) -> Bool[np.ndarray, "n width"]:
         """Of some rows, whose places are given."""
         tokens = self.corpus.tokens[rows, : places.text.shape[1]]
-        return np.asarray(places.text & (places.place >= self.corpus.first + self.skip) & self._is_text[tokens])
+        return np.asarray(places.text & (places.inside >= self.corpus.first + self.skip) & self._is_text[tokens])
 
     def of_document(self, tokens: Int[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
         """Of all places of one document."""

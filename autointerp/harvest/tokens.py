@@ -34,8 +34,8 @@ class Places(NamedTuple):
 
     document: Int[np.ndarray, "row place"]
     """Number of the document; -1 in padding."""
-    place: Int[np.ndarray, "row place"]
-    """Place in the document, BOS included; any number in padding."""
+    inside: Int[np.ndarray, "row place"]
+    """Place in the document, BOS included; of no meaning in padding."""
     text: Bool[np.ndarray, "row place"]
     """Neither BOS nor padding."""
 
@@ -158,8 +158,8 @@ class Corpus:
         inside = slot - self.start[document]
         filled = inside < self.length[document]
         width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
-        places = Places(np.where(filled, document, -1), inside, filled & (inside >= self.first))
-        return Places(*(array[:, :width] for array in places))
+        arrays = np.where(filled, document, -1), inside, filled & (inside >= self.first)
+        return Places(*(array[:, :width] for array in arrays))
 
     def count_tokens(self, rows: slice) -> int:
         """Unmasked tokens of some rows."""

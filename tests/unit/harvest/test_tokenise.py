@@ -62,7 +62,7 @@ def test_packed_rows_by_hand(tmp_path: Path) -> None:
     assert (corpus.n_row, corpus.n_tokens, corpus.packed) == (4, 17, True)
     places = corpus.places(np.array([0, 3]))
     assert places.document.tolist() == [[0, 0, 0, 1, 1, -1], [4, 4, 4, 4, 5, 5]]
-    assert [places.place[0, i] for i in range(5)] == [0, 1, 2, 0, 1]
+    assert [places.inside[0, i] for i in range(5)] == [0, 1, 2, 0, 1]
     assert places.text.tolist() == [[False, True, True, False, True, False], [False, True, True, True, False, True]]
     assert [corpus.count_tokens(slice(i, i + 1)) for i in range(4)] == [3, 3, 7, 4]
 
