@@ -14,9 +14,14 @@ from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
-from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
+from autointerp.interpret.simulate_llm import (
+    PromptLogprobsSimulator,
+    StructuredSimulator,
+    TopLogprobsSimulator,
+    make_llm_simulator,
+)
 from autointerp.llm.base import Capabilities, ChatModel
-from autointerp.llm.probe import probe
+from autointerp.llm.probe import probe, probe_prompts
 from autointerp.llm.registry import ConnectedModel, connect_model
 from autointerp.provenance import digest
 from autointerp.store.folder import RunFolder
@@ -70,21 +75,25 @@ async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIte
             timeout_s=config.endpoint.timeout_s,
         )
         try:
-            yield _choose(config, _Endpoint(connected.model, await _capabilities(connected, folder)))
+            yield _choose(config, _Endpoint(connected.model, await _capabilities(connected, folder, config.simulator)))
         finally:
             await connected.aclose()
 
 
-async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
+async def _capabilities(
+    connected: ConnectedModel, folder: RunFolder | None, simulator: SimulatorName | None
+) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
     kept = folder.read_note("endpoints") if folder else {}
     name = digest(connected.endpoint.model_dump())
     if name in kept:
         seen = Capabilities.model_validate(kept[name])
         connected.provider.assume(seen.rejected)
-        return seen
-    seen = await probe(connected.provider, connected.meter)
-    if folder:
+    else:
+        seen = await probe(connected.provider, connected.meter)
+    if simulator == "prompt-logprobs" and seen.prompt_logprobs is None:
+        seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
+    if folder and kept.get(name) != seen.model_dump(mode="json"):
         folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
     return seen
 
@@ -100,7 +109,7 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         if config.explain.refine:
             prompts["refine-tsv"] = explainer.refine_digest
             explainer_key += f" refined {_short(explainer.refine_digest)}"
-    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
+    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator | PromptLogprobsSimulator):
         prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
@@ -119,4 +128,5 @@ SIMULATORS: dict[SimulatorName, Callable[[_Endpoint], Simulator]] = {
     "lookup": lambda endpoint: LookupSimulator(),
     "top-logprobs": lambda endpoint: make_llm_simulator("top-logprobs", endpoint.model, endpoint.capabilities),
     "structured": lambda endpoint: make_llm_simulator("structured", endpoint.model, endpoint.capabilities),
+    "prompt-logprobs": lambda endpoint: make_llm_simulator("prompt-logprobs", endpoint.model, endpoint.capabilities),
 }
