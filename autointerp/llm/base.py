@@ -3,7 +3,8 @@
 Everything in the program that asks an LLM does it through `ChatModel`. Knows no provider, prompt or feature.
 """
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 from autointerp.records import Record, Usage
 
@@ -86,6 +87,15 @@ class ChatModel(Protocol):
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Answer, or raise a `RunError` that says why not."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A `ChatModel` that wants to know what became of its answers."""
+
+    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
+        """An item was answered (None), or ended Failed for a reason after these requests."""
         ...
 
 
