@@ -3,7 +3,7 @@
 Everything in the program that asks an LLM does it through `ChatModel`. Knows no provider, prompt or feature.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from autointerp.records import Record, Usage
 
@@ -86,6 +86,26 @@ class ChatModel(Protocol):
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Answer, or raise a `RunError` that says why not."""
+        ...
+
+
+class Purpose(NamedTuple):
+    """What a question is asked for; not part of the request, so that equal questions share one answer."""
+
+    stage: str
+    """`explain`, `select`, `refine`, `simulate`, `shuffled`, `unrefined`, `guided`; `other` outside a run."""
+    feature: str
+    """`dictionary/index`; empty outside a run."""
+
+
+class CallNotes(Protocol):
+    """Who is told of every reply that was used; implemented in `store`."""
+
+    def used(self, key: str, purpose: Purpose, reply: ChatReply, *, paid: bool) -> None:
+        """A reply was taken for a purpose: `paid` where it was asked for just now, else it was in the cache.
+
+        Told before a paid reply goes into the cache, so that a kill in between forgets no payment.
+        """
         ...
 
 
