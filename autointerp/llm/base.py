@@ -101,10 +101,11 @@ class Purpose(NamedTuple):
 class CallNotes(Protocol):
     """Who is told of every reply that was used; implemented in `store`."""
 
-    def used(self, key: str, purpose: Purpose, reply: ChatReply, *, paid: bool) -> None:
-        """A reply was taken for a purpose: `paid` where it was asked for just now, else it was in the cache.
+    def used(self, key: str, endpoint: Endpoint, reply: ChatReply, *, paid: bool) -> None:
+        """A reply was taken: `paid` where it was asked for just now, else it was in the cache.
 
-        Told before a paid reply goes into the cache, so that a kill in between forgets no payment.
+        What for is `purpose.purpose()`. Told before a paid reply goes into the cache, so that a kill in between
+        forgets no payment.
         """
         ...
 

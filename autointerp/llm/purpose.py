@@ -1,6 +1,6 @@
 """What the questions asked in a block are for: a context variable that tasks started in the block inherit.
 
-`feature_steps` says it, the cache's wrapper and whoever collects requests read it. Part of no request and no key.
+`feature_steps` says it; the log of calls and whoever collects requests read it. Part of no request and no key.
 """
 
 from collections.abc import Iterator

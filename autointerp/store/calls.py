@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from autointerp.errors import RunError
-from autointerp.llm.base import ChatReply, Purpose
+from autointerp.llm.base import ChatReply, Endpoint
+from autointerp.llm.purpose import purpose
 from autointerp.records import Usage
 
 Via = Literal["live", "batch", "cache"]
@@ -29,20 +30,17 @@ class Call(NamedTuple):
     """Where the reply stands in the cache."""
     stage: str
     feature: str
-    model: str
-    """As the endpoint calls the model that answered."""
+    endpoint: Endpoint
+    """Who was asked."""
     via: Via
     usage: Usage
-
-
-_FIELDS = set(Call._fields)
 
 
 class Account(NamedTuple):
     """What calls are summed by."""
 
     stage: str
-    model: str
+    endpoint: Endpoint
     via: Via
 
 
@@ -56,10 +54,10 @@ class CallLog:
             RunError: the file holds something else.
         """
         self.path = path
-        self._sums: dict[Account, list[int]] = {}
+        self._sums: dict[_Key, list[int]] = {}
         whole = 0
         for values, end in _read(path):
-            self._add(Account(values["stage"], values["model"], values["via"]), values["usage"])
+            self._add(_Key(*(values[name] for name in _Key._fields)), values["usage"])
             whole = end
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.truncate(self._file, whole)
@@ -76,29 +74,49 @@ class CallLog:
         """Release the file."""
         os.close(self._file)
 
-    def used(self, key: str, purpose: Purpose, reply: ChatReply, *, paid: bool) -> None:
+    def used(self, key: str, endpoint: Endpoint, reply: ChatReply, *, paid: bool) -> None:
         """As `CallNotes.used`."""
-        self.note(Call(key, *purpose, reply.model, "live" if paid else "cache", reply.usage))
+        self.note(Call(key, *purpose(), endpoint, "live" if paid else "cache", reply.usage))
 
     def note(self, call: Call) -> None:
         """Write a line; it is with the system when this returns."""
-        line = _line(call)
+        counts = _counts(call.usage)
+        key = _Key(call.stage, call.endpoint.provider, call.endpoint.base_url, call.endpoint.model, call.via)
+        values = {"digest": call.digest, "feature": call.feature, **key._asdict(), "usage": counts}
+        line = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         while line:
             line = line[os.write(self._file, line) :]
-        self._add(Account(call.stage, call.model, call.via), _counts(call.usage))
+        self._add(key, counts)
 
-    def _add(self, account: Account, counts: Sequence[int]) -> None:
-        sums = self._sums.setdefault(account, [0] * _SUMMED)
+    def _add(self, key: "_Key", counts: Sequence[int]) -> None:
+        sums = self._sums.setdefault(key, [0] * _SUMMED)
         for i, count in enumerate(counts):
             sums[i] += count
 
     def accounts(self) -> Mapping[Account, Usage]:
-        """Sums by stage, model and how the replies came."""
-        return {account: _usage(sums) for account, sums in self._sums.items()}
+        """Sums by stage, endpoint and how the replies came."""
+        return {Account(key.stage, key.endpoint, key.via): _usage(sums) for key, sums in self._sums.items()}
 
     def total(self) -> Usage:
         """Everything that was paid for."""
-        return sum((usage for account, usage in self.accounts().items() if account.via != "cache"), Usage())
+        return sum((_usage(sums) for key, sums in self._sums.items() if key.via != "cache"), Usage())
+
+
+class _Key(NamedTuple):
+    """An account as a line has it."""
+
+    stage: str
+    provider: str
+    base_url: str
+    model: str
+    via: Via
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(provider=self.provider, base_url=self.base_url, model=self.model)
+
+
+_FIELDS = {"digest", "feature", *_Key._fields, "usage"}
 
 
 def read_calls(path: Path) -> Iterator[Call]:
@@ -108,12 +126,9 @@ def read_calls(path: Path) -> Iterator[Call]:
         RunError: the file holds something else.
     """
     for values, _ in _read(path):
-        yield Call(**{**values, "usage": _usage(values["usage"])})
-
-
-def _line(call: Call) -> bytes:
-    values = {**call._asdict(), "usage": _counts(call.usage)}
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        key = _Key(*(values[name] for name in _Key._fields))
+        usage = _usage(values["usage"])
+        yield Call(values["digest"], key.stage, values["feature"], key.endpoint, key.via, usage)
 
 
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:

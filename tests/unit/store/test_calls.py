@@ -9,23 +9,28 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import RunError
-from autointerp.llm.base import Purpose
+from autointerp.llm.base import Endpoint
 from autointerp.llm.fakes import text_reply
+from autointerp.llm.purpose import asking_for
 from autointerp.provenance import digest
-from autointerp.records import Usage
+from autointerp.records import FeatureId, Usage
 from autointerp.store.calls import Account, Call, CallLog, read_calls
 
+ENDPOINT = Endpoint(provider="openai", base_url="http://h/v1", model="m")
+FIRST, SECOND = (FeatureId(dictionary="d", index=i) for i in (1, 2))
 WRITER = """
 import sys
 from pathlib import Path
-from autointerp.llm.base import Purpose
+from autointerp.llm.base import Endpoint
 from autointerp.llm.fakes import text_reply
+from autointerp.llm.purpose import asking_for
 from autointerp.provenance import digest
 from autointerp.store.calls import CallLog
 
 log = CallLog(Path(sys.argv[1]))
+endpoint = Endpoint(provider="openai", base_url="http://h/v1", model="m")
 for i in range(1000000):
-    log.used(digest(i), Purpose("explain", f"sae/{i}"), text_reply("four"), paid=True)
+    log.used(digest(i), endpoint, text_reply("four"), paid=True)
     print(i, flush=True)
 """
 
@@ -36,15 +41,18 @@ def test_sums_are_by_stage_model_and_way_and_only_payments_count(tmp_path: Path)
     usage = Usage(calls=1, input_tokens=10, cached_input_tokens=4, output_tokens=3)
     reply = text_reply("x", "m").model_copy(update={"usage": usage})
     with CallLog(path) as log:
-        log.used(digest(1), Purpose("explain", "d/1"), reply, paid=True)
-        log.used(digest(2), Purpose("explain", "d/2"), reply, paid=True)
-        log.used(digest(1), Purpose("simulate", "d/1"), reply, paid=False)
-        log.note(Call(digest(3), "simulate", "d/1", "m", "batch", usage))
+        with asking_for("explain", FIRST):
+            log.used(digest(1), ENDPOINT, reply, paid=True)
+        with asking_for("explain", SECOND):
+            log.used(digest(2), ENDPOINT, reply, paid=True)
+        with asking_for("simulate", FIRST):
+            log.used(digest(1), ENDPOINT, reply, paid=False)
+        log.note(Call(digest(3), "simulate", "d/1", ENDPOINT, "batch", usage))
         expected = log.accounts()
     assert expected == {
-        Account("explain", "m", "live"): usage + usage,
-        Account("simulate", "m", "cache"): usage,
-        Account("simulate", "m", "batch"): usage,
+        Account("explain", ENDPOINT, "live"): usage + usage,
+        Account("simulate", ENDPOINT, "cache"): usage,
+        Account("simulate", ENDPOINT, "batch"): usage,
     }
     with CallLog(path) as again:
         assert again.accounts() == expected
@@ -75,13 +83,13 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     """The next line appended behind half a line would spoil both."""
     path = tmp_path / "calls.jsonl"
     with CallLog(path) as log:
-        log.used(digest(1), Purpose("explain", "d/1"), text_reply("x"), paid=True)
+        log.used(digest(1), ENDPOINT, text_reply("x"), paid=True)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:40])
     assert [call.digest for call in read_calls(path)] == [digest(1)]
     with CallLog(path) as log:
         assert log.total().calls == 1
-        log.used(digest(2), Purpose("explain", "d/2"), text_reply("y"), paid=True)
+        log.used(digest(2), ENDPOINT, text_reply("y"), paid=True)
     assert [call.digest for call in read_calls(path)] == [digest(1), digest(2)]
 
 
