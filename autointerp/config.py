@@ -172,6 +172,8 @@ class RunConfig(_Section):
     """The OpenAI-compatible endpoint; `OPENAI_BASE_URL`, else the provider's own, where absent."""
     cache: Path | None = None
     """The reply cache; one per user where absent."""
+    prices: Path | None = None
+    """A table of prices like the package's `llm/prices.toml`, which wins over it."""
     out: Path
     """The run's folder."""
     seed: int = 0

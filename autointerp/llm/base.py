@@ -4,7 +4,7 @@ Everything in the program that asks an LLM does it through `ChatModel`. Knows no
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from autointerp.records import Record, Usage
 
@@ -96,6 +96,27 @@ class Settling(Protocol):
 
     def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
         """An item was answered (None), or ended Failed for a reason after these requests."""
+        ...
+
+
+class Purpose(NamedTuple):
+    """What a question is asked for; not part of the request, so that equal questions share one answer."""
+
+    stage: str
+    """`explain`, `select`, `refine`, `simulate`, `shuffled`, `unrefined`, `guided`; `other` outside a run."""
+    feature: str
+    """`dictionary/index`; empty outside a run."""
+
+
+class CallNotes(Protocol):
+    """Who is told of every reply that was used; implemented in `store`."""
+
+    def used(self, key: str, endpoint: Endpoint, reply: ChatReply, *, paid: bool) -> None:
+        """A reply was taken: `paid` where it was asked for just now, else it was in the cache.
+
+        What for is `purpose.purpose()`. Told before a paid reply goes into the cache, so that a kill in between
+        forgets no payment.
+        """
         ...
 
 
