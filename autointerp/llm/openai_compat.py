@@ -6,7 +6,9 @@ typed errors flow out. Keys come from the environment alone and appear in no tex
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -29,8 +31,11 @@ from autointerp.records import Usage
 OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 120.0
+UPLOAD_TIMEOUT_S = 1800.0
+"""Of a file of up to 200 MB."""
 NO_KEY = "none"
 """Sent to servers of one's own, which check no key but may want the header."""
+T = TypeVar("T")
 
 
 class OpenAICompatible:
@@ -119,8 +124,33 @@ class OpenAICompatible:
         Raises:
             LlmError: it could not be reached, or refuses to say.
         """
+        return decode_models(await self.exchange("GET", "/models"))
+
+    async def exchange(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
+        """One request of any other kind.
+
+        Raises:
+            LlmError: the endpoint could not be reached or says no.
+        """
+        return await self._told(self._exchange(method, path, body))
+
+    async def upload(self, path: Path, purpose: Literal["batch"], timeout_s: float = UPLOAD_TIMEOUT_S) -> str:
+        """Send a file under its name.
+
+        Returns:
+            The id that the endpoint gave it.
+
+        Raises:
+            LlmError: as `exchange`.
+        """
+        client = self._connected()
+        sent = client.files.create(file=path, purpose=purpose, timeout=timeout_s)
+        return (await self._told(self._timed(sent, timeout_s))).id
+
+    async def _told(self, sent: Awaitable[T]) -> T:
+        """What comes back; a status that says no as an error of ours."""
         try:
-            return decode_models(await self._exchange("GET", "/models", None))
+            return await sent
         except openai.APIStatusError as error:
             raise classify(ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)) from None
 
@@ -133,13 +163,16 @@ class OpenAICompatible:
     async def _exchange(self, method: str, path: str, body: dict[str, object] | None) -> bytes:
         """One HTTP exchange; the SDK's status errors pass through, transport errors become ours."""
         client = self._connected()
+        if method == "POST":
+            return await self._timed(client.post(path, cast_to=bytes, body=body), self._timeout_s)
+        return await self._timed(client.get(path, cast_to=bytes), self._timeout_s)
+
+    async def _timed(self, sent: Awaitable[T], timeout_s: float) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if method == "POST":
-                    return await client.post(path, cast_to=bytes, body=body)
-                return await client.get(path, cast_to=bytes)
+            async with asyncio.timeout(timeout_s):
+                return await sent
         except TimeoutError:
-            raise EndpointTimeoutError(self._timeout_s) from None
+            raise EndpointTimeoutError(timeout_s) from None
         except openai.APIStatusError:
             raise
         except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as error:
