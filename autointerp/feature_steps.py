@@ -28,6 +28,9 @@ from autointerp.records import (
 from autointerp.scores import FeatureScore, UndefinedReason
 from autointerp.store.runs import StoredExplanation
 
+PENDING = "pending"
+"""Reason of a question whose answer is still to come: nothing may be concluded from it."""
+
 
 async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanation | Failed:
     """The candidate that scores best on the select part; the first where that part is empty."""
@@ -40,6 +43,9 @@ async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanatio
     for candidate in candidates:
         simulation = await simulate_one(plan.simulator, candidate, examples)
         usage += candidate.usage + simulation.usage
+        if _is_pending(simulation):
+            reason, best = PENDING, None
+            break
         if not any(simulation.levels):
             reason = simulation.failures[0][1]
             continue
@@ -49,6 +55,10 @@ async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanatio
     if best is None:
         return Failed(stage="select", reason=reason, message="no candidate's simulation was answered", usage=usage)
     return best[1].model_copy(update={"usage": usage})
+
+
+def _is_pending(simulation: Simulation) -> bool:
+    return any(reason == PENDING for _, reason in simulation.failures)
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
     if not held or explanation.no_pattern or plan.refiner is None:
         return Refined(explanation, Skipped(reason="nothing_to_refine"))
     before = await simulate_one(plan.simulator, explanation, [*shown, *held])
-    if not any(before.levels):
+    if not any(before.levels) or _is_pending(before):
         return Refined(explanation, _unanswered("refine", before, before.usage))
     seen = record.model_copy(update={"splits": record.splits.model_copy(update={"select": tuple(shown)})})
     revision = await plan.refiner.refine(seen, explanation, Simulation(levels=before.levels[: len(shown)]))
@@ -78,7 +88,7 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
         return Refined(explanation, revision.model_copy(update={"usage": before.usage + revision.usage}))
     after = await simulate_one(plan.simulator, revision, held)
     usage = before.usage + revision.usage + after.usage
-    if not any(after.levels):
+    if not any(after.levels) or _is_pending(after):
         return Refined(explanation, _unanswered("refine", after, usage))
     values = [select_value(held, levels) for levels in (before.levels[len(shown) :], after.levels)]
     kept = (values[1] or 0.0) > (values[0] or 0.0)
@@ -103,7 +113,8 @@ def _charged(explanation: Explanation, usage: Usage) -> Explanation:
 
 
 def _unanswered(stage: FailedStage, simulation: Simulation, usage: Usage) -> Failed:
-    return Failed(stage=stage, reason=simulation.failures[0][1], message="no window was answered", usage=usage)
+    reason = PENDING if _is_pending(simulation) else simulation.failures[0][1]
+    return Failed(stage=stage, reason=reason, message="no window was answered", usage=usage)
 
 
 @dataclass(frozen=True)
@@ -195,7 +206,8 @@ async def _simulate_until_clear(plan: Interpretation, record: FeatureRecord, exp
     blocks = plan.plan.first_blocks
     chosen = [example for example in everything if example.block < blocks]
     kept = plan.store.simulation(record.feature, plan.key, "explanation")
-    if kept is not None and len(kept.levels) >= len(chosen):  # only a control of this score was missing
+    whole = kept is not None and len(kept.levels) >= len(chosen) and not kept.failures
+    if kept is not None and whole:  # only a control of this score was missing
         return _Scored(everything[: len(kept.levels)], kept, _n_left(plan, everything, len(kept.levels)))
     simulation = await simulate_one(plan.simulator, explanation, chosen)
     while blocks < plan.plan.most_blocks and any(simulation.levels) and _is_open(plan, record, chosen, simulation):

@@ -3,7 +3,8 @@
 Everything in the program that asks an LLM does it through `ChatModel`. Knows no provider, prompt or feature.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from autointerp.records import Record, Usage
 
@@ -107,6 +108,15 @@ class CallNotes(Protocol):
         What for is `purpose.purpose()`. Told before a paid reply goes into the cache, so that a kill in between
         forgets no payment.
         """
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A `ChatModel` that wants to know what became of its answers."""
+
+    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
+        """An item was answered (None), or ended Failed for a reason after these requests."""
         ...
 
 

@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatModel, Endpoint, ReplyCache
+from autointerp.llm.budget import Budget
+from autointerp.llm.gate import Gate
 from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
-from autointerp.llm.wrappers import Cached, Limited, Metered, Retrying
+from autointerp.llm.pace import Paced
+from autointerp.llm.wrappers import Cached, Metered, Retrying
 
 PROVIDERS: dict[str, Callable[..., OpenAICompatible]] = {"openai": OpenAICompatible}
 DEFAULT_PROVIDER = "openai"
@@ -29,6 +32,7 @@ class ConnectedModel:
     provider: OpenAICompatible
     """The bare endpoint: its models, what it refused, and `aclose`."""
     meter: Metered
+    pace: Paced
 
     @property
     def endpoint(self) -> Endpoint:
@@ -61,8 +65,14 @@ def connect_model(
     attempts: int = 8,
     timeout_s: float = TIMEOUT_S,
     first_pause_s: float = 0.5,
+    gate: Gate | None = None,
+    budget: Budget | None = None,
 ) -> ConnectedModel:
-    """A model behind cache, meter, retry and limit; opens no connection yet.
+    """A model behind cache, meter, retry and pace; opens no connection yet.
+
+    Args:
+        in_flight: requests at the same time, at most; how many there are is found out.
+        gate: closed where something stops the run, and then heeded by all of its models.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
@@ -70,10 +80,11 @@ def connect_model(
     provider_name, model = split_model_name(name)
     provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight)
     _refuse_outside(provider.endpoint)
-    patient = Retrying(Limited(provider, in_flight), attempts=attempts, first_pause_s=first_pause_s)
-    meter = Metered(patient)
+    gate = gate or Gate()
+    pace = Paced(provider, in_flight, gate)
+    meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
     wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint)
-    return ConnectedModel(wrapped, provider, meter)
+    return ConnectedModel(wrapped, provider, meter, pace)
 
 
 def _refuse_outside(endpoint: Endpoint) -> None:
