@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,10 +71,14 @@ def rehearse(
             batch_faults=parse_shares(batch_faults, LINE_FAULTS, ()) if batch_faults else {},
             batches_fail=batches_fail,
         )
-        try:
-            asyncio.run(serve(server, port, lambda base_url: print(base_url, flush=True)))
-        except OSError as error:
-            raise UsageError(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from None
+        _serve(serve(server, port, lambda base_url: print(base_url, flush=True)), port)
+
+
+def _serve(serving: Coroutine[object, object, None], port: int) -> None:
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        raise UsageError(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from None
 
 
 def _answer_function(name: str) -> "AnswerFunction":

@@ -90,6 +90,15 @@ class ChatModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """A `ChatModel` that wants to know what became of its answers."""
+
+    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
+        """An item was answered (None), or ended Failed for a reason after these requests."""
+        ...
+
+
 class Purpose(NamedTuple):
     """What a question is asked for; not part of the request, so that equal questions share one answer."""
 
@@ -108,15 +117,6 @@ class CallNotes(Protocol):
         What for is `purpose.purpose()`. Told before a paid reply goes into the cache, so that a kill in between
         forgets no payment.
         """
-        ...
-
-
-@runtime_checkable
-class Settling(Protocol):
-    """A `ChatModel` that wants to know what became of its answers."""
-
-    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
-        """An item was answered (None), or ended Failed for a reason after these requests."""
         ...
 
 
