@@ -17,7 +17,7 @@ import openai
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
-from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error
+from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error, filtered_reply
 from autointerp.llm.errors import (
     ConnectionLostError,
     EndpointTimeoutError,
@@ -26,7 +26,6 @@ from autointerp.llm.errors import (
     UnknownModelError,
 )
 from autointerp.llm.negotiate import Negotiation
-from autointerp.records import Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 5.0
@@ -49,18 +48,26 @@ class OpenAICompatible:
         Raises:
             UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
         """
-        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
-        self.endpoint = Endpoint(provider="openai", base_url=bare_url(url), model=model)
+        self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
                 "no key for api.openai.com: set OPENAI_API_KEY in the environment, or name a server with --base-url"
             )
         self._timeout_s = timeout_s
-        self._url = url
+        self._url = _full_url(base_url)
         self._connections = connections
         self._negotiation = Negotiation()
         self._client: openai.AsyncOpenAI | None = None
+
+    @staticmethod
+    def url_of(base_url: str | None) -> str:
+        """The URL that stands for this one, or for the environment's, in keys and files.
+
+        Raises:
+            UsageError: no http or https URL.
+        """
+        return bare_url(_full_url(base_url))
 
     def __repr__(self) -> str:
         return f"OpenAICompatible({self.name!r} at {self.endpoint.base_url})"
@@ -90,7 +97,7 @@ class OpenAICompatible:
             if self._negotiation.settle(facts, body):
                 continue
             if facts.is_filter:
-                return self._filtered()
+                return filtered_reply(self.endpoint.model)
             if facts.is_unknown_model:
                 raise UnknownModelError(self.endpoint.model, await self._served())
             raise classify(facts)
@@ -112,11 +119,6 @@ class OpenAICompatible:
     def assume(self, rejected: Sequence[str]) -> None:
         """Take as refused what the endpoint refused at an earlier time."""
         self._negotiation.rejected += [form for form in rejected if form not in self._negotiation.rejected]
-
-    def _filtered(self) -> ChatReply:
-        """The endpoint's filter stopped the prompt before the model saw it."""
-        model = self.endpoint.model
-        return ChatReply(text="", finish_reason="content_filter", refused=True, model=model, usage=Usage(calls=1))
 
     async def models(self) -> tuple[str, ...]:
         """Names of the models that the endpoint lists; empty where it lists none.
@@ -210,6 +212,10 @@ class OpenAICompatible:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+
+def _full_url(base_url: str | None) -> str:
+    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 def bare_url(url: str) -> str:
