@@ -16,14 +16,19 @@ from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
 from autointerp.llm.base import Capabilities, ChatModel
+from autointerp.llm.budget import Budget
+from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import ConnectedModel, connect_model
+from autointerp.llm.wrappers import Watched
+from autointerp.plans import Retries
 from autointerp.provenance import digest
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
+from autointerp.store.unusable import UnusableReplies
 
 FEATURES_AT_A_TIME = 16
-"""With a language model; its own cap bounds the requests in flight."""
+"""At least, with a language model, and one for each request that may be in flight."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,12 @@ class _Endpoint:
 
 
 @asynccontextmanager
-async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIterator[Backends]:
+async def open_backends(
+    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None
+) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
+
+    Closing the gate ends the asking.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -61,6 +70,7 @@ async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIte
     if config.llm is None:
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
+    gate = gate or Gate()
     with SqliteReplyCache(config.cache) as cache:
         connected = connect_model(
             config.llm,
@@ -68,11 +78,30 @@ async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIte
             cache=cache,
             in_flight=config.endpoint.in_flight,
             timeout_s=config.endpoint.timeout_s,
+            gate=gate,
+            budget=Budget(gate, config.budget_tokens, config.budget_usd),
         )
         try:
-            yield _choose(config, _Endpoint(connected.model, await _capabilities(connected, folder)))
+            capabilities = await _capabilities(connected, folder)
+            model: ChatModel = connected.model
+            if folder:
+                breaker = Breaker(gate, config.endpoint.most_failed)
+                model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
+            yield _choose(config, _Endpoint(model, capabilities))
         finally:
             await connected.aclose()
+
+
+def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
+    """Make the cache forget the replies that failed items could not use, so that they are asked for again."""
+    unusable = UnusableReplies(folder.unusable)
+
+    def wanted(reason: str) -> bool:
+        return retries == "refused" or reason != "refused"
+
+    with SqliteReplyCache(config.cache) as cache:
+        cache.forget(unusable.take(wanted))
+    unusable.drop(wanted)
 
 
 async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
@@ -104,7 +133,8 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
-    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
+    at_a_time = max(FEATURES_AT_A_TIME, config.endpoint.in_flight)
+    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, at_a_time, prompts)
 
 
 def _short(tagged: str) -> str:

@@ -8,12 +8,29 @@ A `Listener`'s calls flow in; text flows out.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from autointerp.aio import Listener
+from autointerp.listener import Listener
 
 SECONDS_BETWEEN_LINES = 2.0
+_stop: Callable[[], None] | None = None
+"""Ends the asking of language models gently, while there is any."""
+
+
+def stop_gently() -> bool:
+    """Let what is under way end and start nothing more; whether there was anything to stop, and the first time."""
+    global _stop
+    stop, _stop = _stop, None
+    if stop is None:
+        return False
+    stop()
+    return True
+
+
+def _stoppable(stop: Callable[[], None] | None) -> None:
+    global _stop
+    _stop = stop
 
 
 @contextmanager
@@ -56,7 +73,10 @@ def listening() -> Iterator[Listener]:
                 tasks[stage] = bars.add_task(stage, total=total or None)
             bars.update(tasks[stage], completed=done, total=total or None)
 
-        yield Listener(progress=progress, note=lambda text: bars.console.print(text, highlight=False, markup=False))
+        def note(text: str) -> None:
+            bars.console.print(text, highlight=False, markup=False)
+
+        yield Listener(progress=progress, note=note, stoppable=_stoppable)
 
 
 def _json_lines() -> Listener:
@@ -73,7 +93,7 @@ def _json_lines() -> Listener:
             pace = {"per_second": rate and round(rate, 1), "seconds_left": left if left is None else round(left)}
             _say({"stage": stage, "done": done, "total": total or None, **pace})
 
-    return Listener(progress=progress, note=lambda text: _say({"note": text}))
+    return Listener(progress=progress, note=lambda text: _say({"note": text}), stoppable=_stoppable)
 
 
 def _say(value: dict[str, object]) -> None:

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -132,6 +133,22 @@ class SqliteReplyCache:
         body = zlib.compress(reply.model_dump_json().encode())
         self._queue.put(_Put(_digest_bytes(key), body, loop, done))
         await done
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop the replies kept under these keys.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        db = self._open()
+        try:
+            db.execute("begin immediate")
+            db.executemany("delete from reply where digest = ?", [(_digest_bytes(key),) for key in keys])
+            db.execute("commit")
+        except sqlite3.Error as error:
+            raise RunError(f"cannot write the reply cache {self.path}: {error}") from None
+        finally:
+            db.close()
 
     def _write(self) -> None:
         """The writer thread: everything that waits, in one commit, until there is a None."""

@@ -6,6 +6,7 @@ whole steps only. Knows no corpus, no model and no LLM.
 
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,13 +180,21 @@ class RunStore:
 
     def with_lost_windows(self, dictionary: str, key: ScoreKey, for_reason: Callable[[str], bool]) -> set[int]:
         """Features with a simulation in which some window failed for such a reason."""
+        return {feature for feature, reasons in self._lost(dictionary, key) if any(map(for_reason, reasons))}
+
+    def lost_windows(self, dictionary: str, key: ScoreKey) -> dict[str, int]:
+        """How many features have a simulation in which some window failed, by reason."""
+        pairs = {(feature, reason) for feature, reasons in self._lost(dictionary, key) for reason in reasons}
+        return dict(Counter(reason for _, reason in pairs).most_common())
+
+    def _lost(self, dictionary: str, key: ScoreKey) -> Iterator[tuple[int, set[str]]]:
+        """Features and why windows of one of their simulations failed."""
         t = schema.simulations
         query = sa.select(t.c.feature, t.c.body).where(t.c.dictionary == dictionary, *_has(t, key))
-        return {
-            row.feature
-            for row in self._rows(query)
-            if any(for_reason(reason) for _, reason in _unpack(Simulation, row.body).failures)
-        }
+        for row in self._rows(query):
+            reasons = {reason for _, reason in _unpack(Simulation, row.body).failures}
+            if reasons:
+                yield row.feature, reasons
 
     def put_outcome(self, feature: FeatureId, step: str, outcome: Outcome) -> None:
         """How a step ended for a feature; a later end replaces an earlier one."""
