@@ -14,7 +14,8 @@ from itertools import chain
 import numpy as np
 
 from autointerp.errors import StoppedError
-from autointerp.feature_steps import PENDING, ScoredOne, explain_one, refine_one, score_one
+from autointerp.feature_steps import explain_one, refine_one, score_one
+from autointerp.interpret.ask import PENDING
 from autointerp.plans import Interpretation, Results
 from autointerp.provenance import generator
 from autointerp.records import Done, Failed, FeatureId, FeatureRecord, Outcome, Skipped
@@ -195,13 +196,14 @@ class _Stages:
             return lambda: plan.store.put_outcome(feature, plan.steps[0], Skipped(reason=reason)), False
         answer = await explain_one(plan, record)
         refined = None if isinstance(answer, Failed) or plan.refiner is None else await refine_one(plan, record, answer)
-        if _is_pending(answer) or (refined and _is_pending(refined.outcome)):
-            return None, False
+        pending = _is_pending(answer) or (refined is not None and _is_pending(refined.outcome))
 
         def commit() -> None:
             if make:
                 plan.store.put_record(record)
                 plan.store.put_outcome(feature, plan.steps[0], Done())
+            if pending:
+                return
             if isinstance(answer, Failed):
                 plan.store.put_outcome(feature, plan.steps[1], answer)
                 return
@@ -210,7 +212,7 @@ class _Stages:
             if refined:
                 plan.store.put_outcome(feature, plan.refine_step, refined.outcome)
 
-        return commit, not isinstance(answer, Failed)
+        return commit, not (pending or isinstance(answer, Failed))
 
     async def _score(self, index: int, *, drawn: bool) -> Commit | None:
         plan, feature = self.plan, self.plan.feature(index)
@@ -251,9 +253,6 @@ class _Stages:
 
 def _is_pending(ended: object) -> bool:
     """Whether a step met an answer that is still to come, so that it counts as not begun."""
-    if isinstance(ended, ScoredOne):
-        reasons = [reason for simulation in ended.simulations.values() for _, reason in simulation.failures]
-        return PENDING in reasons or _is_pending(ended.shuffled)
     return isinstance(ended, Failed) and ended.reason == PENDING
 
 

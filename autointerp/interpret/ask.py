@@ -17,6 +17,8 @@ from autointerp.records import Usage
 
 ATTEMPTS = 3
 """The first asking and at most two more."""
+PENDING = "pending"
+"""Reason of a question whose answer is still to come: nothing may be concluded from it."""
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 

@@ -6,7 +6,6 @@ provider is `openai`. With `AUTOINTERP_LOOPBACK_ONLY` set, as in the tests, any 
 
 import ipaddress
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,7 +17,7 @@ from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
 from autointerp.llm.pace import Paced
 from autointerp.llm.wrappers import Cached, Metered, Retrying
 
-PROVIDERS: dict[str, Callable[..., OpenAICompatible]] = {"openai": OpenAICompatible}
+PROVIDERS: dict[str, type[OpenAICompatible]] = {"openai": OpenAICompatible}
 DEFAULT_PROVIDER = "openai"
 LOOPBACK_ONLY = "AUTOINTERP_LOOPBACK_ONLY"
 
@@ -54,6 +53,16 @@ def split_model_name(name: str) -> tuple[str, str]:
     if not model.strip():
         raise UsageError(f"{name!r} names no model; write it as PROVIDER:NAME or NAME")
     return provider, model
+
+
+def name_endpoint(name: str, base_url: str | None = None) -> Endpoint:
+    """Who `connect_model` would ask; needs no key and connects nothing.
+
+    Raises:
+        UsageError: no model name, or no usable URL.
+    """
+    provider, model = split_model_name(name)
+    return Endpoint(provider=provider, base_url=PROVIDERS[provider].url_of(base_url), model=model)
 
 
 def connect_model(
