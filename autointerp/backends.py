@@ -5,24 +5,29 @@ the endpoint was seen to do is kept with the run, and decides the simulator wher
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
+from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
-from autointerp.llm.base import Capabilities, ChatModel
-from autointerp.llm.budget import Budget
+from autointerp.listener import Spending
+from autointerp.llm.base import Capabilities, ChatModel, Endpoint
+from autointerp.llm.budget import Budget, Price
 from autointerp.llm.gate import Breaker, Gate
+from autointerp.llm.prices import Prices
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import ConnectedModel, connect_model
 from autointerp.llm.wrappers import Watched
 from autointerp.plans import Retries
 from autointerp.provenance import digest
+from autointerp.records import Usage
+from autointerp.store.calls import CallLog
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.unusable import UnusableReplies
@@ -44,6 +49,8 @@ class Backends:
     concurrency: int
     prompts: dict[str, str]
     """Digest of each prompt in use."""
+    spending: Callable[[], Spending] | None = None
+    """What the run has cost until now; None where nobody is asked for money."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ async def open_backends(
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    with SqliteReplyCache(config.cache) as cache:
+    budget = Budget(gate, config.budget_tokens, config.budget_usd)
+    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
         connected = connect_model(
             config.llm,
             base_url=config.base_url,
@@ -79,17 +87,35 @@ async def open_backends(
             in_flight=config.endpoint.in_flight,
             timeout_s=config.endpoint.timeout_s,
             gate=gate,
-            budget=Budget(gate, config.budget_tokens, config.budget_usd),
+            budget=budget,
+            notes=calls,
         )
+        budget.price = _price(config, connected.endpoint)
+        budget.spent = calls.total() if calls else Usage()
         try:
             capabilities = await _capabilities(connected, folder)
             model: ChatModel = connected.model
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
                 model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
-            yield _choose(config, _Endpoint(model, capabilities))
+            yield replace(_choose(config, _Endpoint(model, capabilities)), spending=budget.spending)
         finally:
             await connected.aclose()
+
+
+def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
+    """Dollars for a usage; None where the price is not known and nobody needs it.
+
+    Raises:
+        UsageError: there is a budget in dollars and no price.
+    """
+    quote = Prices(config.prices).quote(endpoint)
+    if quote is None and config.budget_usd is not None:
+        raise UsageError(
+            f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
+            f"give one with prices = FILE in the configuration, or use --budget-tokens"
+        )
+    return None if quote is None else quote.price
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:

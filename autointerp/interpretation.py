@@ -139,6 +139,12 @@ def _plans(
     retries: Retries,
 ) -> list[Interpretation]:
     """One interpretation per dictionary."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if backends.spending:
+            listener.spent(backends.spending())
+        listener.progress(stage, done, total)
+
     plan = make_plan(config.protocol, config.score)
     selected = [source.select(config.features, config.seed) for source in sources]
     return [
@@ -159,7 +165,7 @@ def _plans(
             interval=config.score.interval,
             seed=config.seed,
             concurrency=backends.concurrency,
-            progress=listener.progress,
+            progress=progress,
             retries=retries,
         )
         for source, features in zip(sources, selected, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from autointerp.errors import UsageError
-from autointerp.llm.base import ChatModel, Endpoint, ReplyCache
+from autointerp.llm.base import CallNotes, ChatModel, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Gate
 from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
@@ -76,6 +76,7 @@ def connect_model(
     first_pause_s: float = 0.5,
     gate: Gate | None = None,
     budget: Budget | None = None,
+    notes: CallNotes | None = None,
 ) -> ConnectedModel:
     """A model behind cache, meter, retry and pace; opens no connection yet.
 
@@ -92,7 +93,7 @@ def connect_model(
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
     meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
-    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint)
+    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
     return ConnectedModel(wrapped, provider, meter, pace)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import tenacity
 
 from autointerp.errors import StoppedError
-from autointerp.llm.base import ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
+from autointerp.llm.base import CallNotes, ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
 from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
 from autointerp.llm.gate import Breaker, Gate
@@ -142,6 +142,8 @@ class Cached:
     inner: ChatModel
     cache: ReplyCache
     endpoint: Endpoint
+    notes: CallNotes | None = None
+    """Told of every reply that is used."""
     hits: int = 0
     """Requests answered without asking, those that joined one in flight included."""
     _flights: dict[str, "_Flight"] = field(default_factory=dict, repr=False)
@@ -159,6 +161,7 @@ class Cached:
             kept = self.cache.get(key)
             if kept is not None:
                 self.hits += 1
+                self._note(key, kept, paid=False)
                 return kept
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
         else:
@@ -173,8 +176,13 @@ class Cached:
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)
+        self._note(key, reply, paid=True)
         await self.cache.put(key, reply)
         return reply
+
+    def _note(self, key: str, reply: ChatReply, *, paid: bool) -> None:
+        if self.notes:
+            self.notes.used(key, self.endpoint, reply, paid=paid)
 
     def _land(self, key: str, flight: "_Flight") -> None:
         """Nobody waits any more: a request that is still under way is not wanted, and nobody may join it."""
