@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from autointerp import aio
-from autointerp.aio import SILENT, Listener, Summaries
 from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.config import HarvestPart, RunConfig, SimulatorName
 from autointerp.harvest.events import PartDone
+from autointerp.interpretation import Summaries
+from autointerp.listener import SILENT, Listener
 from autointerp.records import Finding
 from autointerp.scores import FeatureScore
+from autointerp.status import RunStatus
 
 T = TypeVar("T")
 
@@ -61,6 +63,16 @@ def run_explain(path: Path, changes: Mapping[str, object] | None = None, listene
 def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
     """Score a run's features; see `aio.run_score`."""
     return _wait(aio.run_score(path, changes or {}, listener))
+
+
+def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
+    """Ask again what ended Failed; see `aio.retry`."""
+    return _wait(aio.retry(path, listener, refused=refused))
+
+
+def read_status(path: Path) -> RunStatus:
+    """How far a run is; see `aio.status`."""
+    return _wait(aio.status(path))
 
 
 def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.progress import stop_gently
 from autointerp.cli.selftest import selftest
+from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
 
@@ -52,6 +54,11 @@ Simulator = Annotated[
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
+BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
+MostFailed = Annotated[
+    float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
+]
 Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
 Stop = Annotated[
     str | None,
@@ -68,10 +75,15 @@ Shard = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed"),
+    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
 }
 """Parameters of commands that are settings of a run."""
-_KEYS = {"windows": "score.windows", "stop": "score.stop", "refine": "explain.refine"}
+_KEYS = {
+    "windows": "score.windows",
+    "stop": "score.stop",
+    "refine": "explain.refine",
+    "most_failed": "endpoint.most_failed",
+}
 """Those that are keys of sections."""
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
@@ -95,6 +107,9 @@ def run(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -165,6 +180,9 @@ def explain(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
@@ -192,6 +210,9 @@ def score(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -307,6 +328,8 @@ def inspect(
 
 app.command("testserver")(rehearse)
 app.command()(selftest)
+app.command()(status)
+app.command()(retry)
 
 
 def _given(context: typer.Context) -> dict[str, object]:
@@ -342,6 +365,9 @@ class _InterruptedError(StoppedError):
 
 
 def _stop(signum: int, frame: object) -> None:
+    if stop_gently():
+        print("stopping: waiting for the answers under way; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        return
     raise _InterruptedError("stopped; the same command goes on where this one was")
 
 

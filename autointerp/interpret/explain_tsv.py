@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from autointerp.format import format_lines
-from autointerp.interpret.ask import Asked, all_in_order, ask
+from autointerp.interpret.ask import PENDING, Asked, all_in_order, ask
 from autointerp.interpret.explain import ANSWER_TOKENS
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
@@ -67,7 +67,7 @@ class TsvExplainer:
                 wasted += answer.usage
             else:
                 kept[answer.value.text.casefold()] = (answer.value, answer.usage)
-        if not kept:
+        if not kept or any(_is_pending(answer) for answer in asked):
             return _failed(asked)
         examples_digest = digest([example.model_dump(mode="json") for example in record.splits.explain])
         return [
@@ -144,8 +144,13 @@ def _windows(windows: Sequence[tuple[Sequence[str], Sequence[int]]]) -> str:
     )
 
 
+def _is_pending(answer: Asked[ParsedExplanation]) -> bool:
+    return isinstance(answer.value, Unparsed) and answer.value.reason == PENDING
+
+
 def _failed(asked: Sequence[Asked[ParsedExplanation]]) -> Failed:
-    """The commonest reason among the candidates, the earliest among equals."""
+    """`pending` where one is, else the commonest reason among the candidates, the earliest among equals."""
+    asked = [answer for answer in asked if _is_pending(answer)] or asked
     unread = [answer.value for answer in asked if isinstance(answer.value, Unparsed)]
     ((reason, _),) = Counter(value.reason for value in unread).most_common(1)
     message = next(value.message for value in unread if value.reason == reason)

@@ -7,7 +7,7 @@ its shape.
 
 import json
 
-from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest, PromptRequest
+from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest, Endpoint, PromptRequest
 from autointerp.llm.errors import (
     BadRequestError,
     MalformedReplyError,
@@ -80,6 +80,23 @@ async def probe_prompts(endpoint: OpenAICompatible) -> int:
             return 0
     values = [tuple(entry.logprob for entry in reply.logprobs or ()) for reply in found]
     return min(map(_fewest_tops, found)) if values[0] != values[1] else 0
+
+
+def unprobed(endpoint: Endpoint, *, with_logprobs: bool) -> Capabilities:
+    """What is taken for granted of an endpoint that nobody asked yet: that it answers, and honours a schema.
+
+    With log probabilities only where the caller says so; then levels are written as letters, which every tokenizer
+    keeps apart.
+    """
+    return Capabilities(
+        endpoint=endpoint,
+        answers_differ=True,
+        top_logprobs=TOP_LOGPROBS if with_logprobs else 0,
+        logprobs_differ=with_logprobs,
+        json_schema=True,
+        ten_is_one_token=None,
+        rejected=(),
+    )
 
 
 def _user(text: str) -> tuple[ChatMessage, ...]:
