@@ -53,6 +53,7 @@ BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; 
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
 BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
+InFlight = Annotated[int | None, typer.Option(help="Requests at the same time, at most (64).")]
 MostFailed = Annotated[
     float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
 ]
@@ -72,14 +73,12 @@ Shard = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
+    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
-    "windows": "score.windows",
-    "stop": "score.stop",
-    "refine": "explain.refine",
-    "most_failed": "endpoint.most_failed",
+    "windows": "score.windows", "stop": "score.stop", "refine": "explain.refine",
+    "most_failed": "endpoint.most_failed", "in_flight": "endpoint.in_flight",
 }
 """Those that are keys of sections."""
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
@@ -107,6 +106,7 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -180,6 +180,7 @@ def explain(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
@@ -210,6 +211,7 @@ def score(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
