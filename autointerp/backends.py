@@ -5,8 +5,9 @@ the endpoint was seen to do is kept with the run, and decides the simulator wher
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.interpret.explain import Explainer, Refiner
@@ -15,14 +16,16 @@ from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
-from autointerp.llm.base import Capabilities, ChatModel
+from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Breaker, Gate
-from autointerp.llm.probe import probe
-from autointerp.llm.registry import ConnectedModel, connect_model
-from autointerp.llm.wrappers import Watched
+from autointerp.llm.probe import probe, unprobed
+from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
+from autointerp.llm.unasked import Missing, Unasked
+from autointerp.llm.wrappers import Cached, Watched
 from autointerp.plans import Retries
 from autointerp.provenance import digest
+from autointerp.store.calls import CallLog
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.unusable import UnusableReplies
@@ -48,19 +51,21 @@ class Backends:
 
 @dataclass(frozen=True)
 class _Endpoint:
-    """A connected model and what it was seen to do."""
+    """A model behind the cache, and what it was seen to do."""
 
+    name: Endpoint
     model: ChatModel
     capabilities: Capabilities
 
 
 @asynccontextmanager
 async def open_backends(
-    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None
+    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None, missing: Missing | None = None
 ) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
-    Closing the gate ends the asking.
+    Closing the gate ends the asking. With `missing` nothing is connected: answers come from the cache alone, and it is
+    told every question that has none there.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -71,25 +76,45 @@ async def open_backends(
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    with SqliteReplyCache(config.cache) as cache:
-        connected = connect_model(
-            config.llm,
-            base_url=config.base_url,
-            cache=cache,
-            in_flight=config.endpoint.in_flight,
-            timeout_s=config.endpoint.timeout_s,
-            gate=gate,
-            budget=Budget(gate, config.budget_tokens, config.budget_usd),
-        )
-        try:
-            capabilities = await _capabilities(connected, folder)
-            model: ChatModel = connected.model
+    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as log:
+        async with _endpoint(config, folder, gate, missing, cache, log) as endpoint:
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
-                model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
-            yield _choose(config, _Endpoint(model, capabilities))
-        finally:
-            await connected.aclose()
+                heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
+                endpoint = replace(endpoint, model=heard)
+            yield _choose(config, endpoint)
+
+
+@asynccontextmanager
+async def _endpoint(
+    config: RunConfig,
+    folder: RunFolder | None,
+    gate: Gate,
+    missing: Missing | None,
+    cache: SqliteReplyCache,
+    log: CallLog | None,
+) -> AsyncIterator[_Endpoint]:
+    """The endpoint behind the cache; what stands for it where nothing may be asked."""
+    assert config.llm is not None
+    if missing is not None:
+        name = name_endpoint(config.llm, config.base_url)
+        unasked = Cached(Unasked(name, missing), cache, name, log)
+        yield _Endpoint(name, unasked, known_capabilities(config, folder, cache).seen)
+        return
+    connected = connect_model(
+        config.llm,
+        base_url=config.base_url,
+        cache=cache,
+        in_flight=config.endpoint.in_flight,
+        timeout_s=config.endpoint.timeout_s,
+        gate=gate,
+        budget=Budget(gate, config.budget_tokens, config.budget_usd),
+        notes=log,
+    )
+    try:
+        yield _Endpoint(connected.endpoint, connected.model, await _capabilities(connected, folder))
+    finally:
+        await connected.aclose()
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
@@ -106,16 +131,42 @@ def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> N
 
 async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
-    kept = folder.read_note("endpoints") if folder else {}
-    name = digest(connected.endpoint.model_dump())
-    if name in kept:
-        seen = Capabilities.model_validate(kept[name])
-        connected.provider.assume(seen.rejected)
-        return seen
+    kept = _kept_capabilities(connected.endpoint, folder)
+    if kept is not None:
+        connected.provider.assume(kept.rejected)
+        return kept
     seen = await probe(connected.provider, connected.meter)
     if folder:
-        folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
+        notes = folder.read_note("endpoints")
+        folder.write_note("endpoints", {**notes, digest(seen.endpoint.model_dump()): seen.model_dump(mode="json")})
     return seen
+
+
+def _kept_capabilities(endpoint: Endpoint, folder: RunFolder | None) -> Capabilities | None:
+    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump())) if folder else None
+    return None if kept is None else Capabilities.model_validate(kept)
+
+
+class Known(NamedTuple):
+    """What is known of an endpoint without asking it."""
+
+    seen: Capabilities
+    probed: bool
+    """Whether it was ever asked; else it is taken for granted."""
+
+
+def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: SqliteReplyCache) -> Known:
+    """What the endpoint was seen to do, as kept with the run or with imported replies, or is taken to do.
+
+    Taken for granted are log probabilities where the configuration names the simulator that needs them, and none
+    elsewhere.
+    """
+    assert config.llm is not None
+    endpoint = name_endpoint(config.llm, config.base_url)
+    kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
+    if kept is not None:
+        return Known(kept, True)
+    return Known(unprobed(endpoint, with_logprobs=config.simulator == "top-logprobs"), False)
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:

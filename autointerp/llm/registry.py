@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from autointerp.errors import UsageError
-from autointerp.llm.base import ChatModel, Endpoint, ReplyCache
+from autointerp.llm.base import CallNotes, ChatModel, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Gate
 from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
@@ -76,12 +76,14 @@ def connect_model(
     first_pause_s: float = 0.5,
     gate: Gate | None = None,
     budget: Budget | None = None,
+    notes: CallNotes | None = None,
 ) -> ConnectedModel:
     """A model behind cache, meter, retry and pace; opens no connection yet.
 
     Args:
         in_flight: requests at the same time, at most; how many there are is found out.
         gate: closed where something stops the run, and then heeded by all of its models.
+        notes: told of every reply that is used, where there is a cache.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
@@ -92,7 +94,7 @@ def connect_model(
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
     meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
-    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint)
+    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
     return ConnectedModel(wrapped, provider, meter, pace)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import tenacity
 
 from autointerp.errors import StoppedError
-from autointerp.llm.base import ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
+from autointerp.llm.base import CallNotes, ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
 from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
 from autointerp.llm.gate import Breaker, Gate
@@ -142,6 +142,8 @@ class Cached:
     inner: ChatModel
     cache: ReplyCache
     endpoint: Endpoint
+    notes: CallNotes | None = None
+    """Told of every reply that is used."""
     hits: int = 0
     """Requests answered without asking, those that joined one in flight included."""
     _flights: dict[str, "_Flight"] = field(default_factory=dict, repr=False)
@@ -155,24 +157,31 @@ class Cached:
         """The kept reply, or a new one that is safe on disk when this returns."""
         key = request_key(self.endpoint, request)
         flight = self._flights.get(key)
+        joins = flight is not None
         if flight is None:
             kept = self.cache.get(key)
             if kept is not None:
-                self.hits += 1
-                return kept
+                return self._free(key, kept)
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
-        else:
-            self.hits += 1
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            reply = await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
                 self._land(key, flight)
+        return self._free(key, reply) if joins else reply
+
+    def _free(self, key: str, reply: ChatReply) -> ChatReply:
+        self.hits += 1
+        if self.notes is not None:
+            self.notes.used(key, self.endpoint, reply, paid=False)
+        return reply
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)
+        if self.notes is not None:
+            self.notes.used(key, self.endpoint, reply, paid=True)
         await self.cache.put(key, reply)
         return reply
 
