@@ -56,7 +56,7 @@ class Paced:
             LlmError: what the inner model says; a StoppedError where the gate closed meanwhile.
         """
         await self._slot()
-        began, busy = self.clock(), self.in_flight
+        began = self.clock()
         try:
             reply = await self.inner.complete(request)
         except RateLimitedError as error:
@@ -68,7 +68,7 @@ class Paced:
         finally:
             self.in_flight -= 1
             self._wake()
-        self._grow(busy)
+        self._grow()
         return reply
 
     def pause(self, seconds: float) -> None:
@@ -122,8 +122,8 @@ class Paced:
             self.limit = max(1.0, SHRINK * min(self.limit, self.in_flight))
             self._last_cut, self._starting = self.clock(), False
 
-    def _grow(self, busy: int) -> None:
-        """By one for each answer while starting, then by one for each round of answers; only where slots were short."""
-        if busy >= int(self.limit) and self.clock() >= self._no_growth_until:
+    def _grow(self) -> None:
+        """By one for each answer while starting, then by one for each round of answers; only where somebody waits."""
+        if self._queue and self.clock() >= self._no_growth_until:
             self.limit = min(float(self.most), self.limit + (1.0 if self._starting else 1.0 / self.limit))
             self._wake()
