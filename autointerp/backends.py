@@ -10,21 +10,25 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
+from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
+from autointerp.listener import Spending
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
-from autointerp.llm.budget import Budget
+from autointerp.llm.budget import Budget, Price
 from autointerp.llm.gate import Breaker, Gate
+from autointerp.llm.prices import Prices
 from autointerp.llm.probe import probe, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
 from autointerp.llm.wrappers import Cached, Watched
 from autointerp.plans import Retries
 from autointerp.provenance import digest
+from autointerp.records import Usage
 from autointerp.store.calls import CallLog
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
@@ -47,6 +51,10 @@ class Backends:
     concurrency: int
     prompts: dict[str, str]
     """Digest of each prompt in use."""
+    spending: Callable[[], Spending] | None = None
+    """What the run has cost until now; None where nobody is asked for money."""
+    taken: str = ""
+    """What is taken for granted of an endpoint that nobody ever asked, in a sentence; empty where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class _Endpoint:
     name: Endpoint
     model: ChatModel
     capabilities: Capabilities
+    taken: bool = False
+    """Whether nobody ever asked it what it does."""
+    spending: Callable[[], Spending] | None = None
 
 
 @asynccontextmanager
@@ -76,8 +87,12 @@ async def open_backends(
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as log:
-        async with _endpoint(config, folder, gate, missing, cache, log) as endpoint:
+    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
+        async with (
+            _connected(config, folder, gate, cache, calls)
+            if missing is None
+            else _unasked(config, folder, missing, cache, calls)
+        ) as endpoint:
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
                 heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
@@ -86,21 +101,23 @@ async def open_backends(
 
 
 @asynccontextmanager
-async def _endpoint(
-    config: RunConfig,
-    folder: RunFolder | None,
-    gate: Gate,
-    missing: Missing | None,
-    cache: SqliteReplyCache,
-    log: CallLog | None,
+async def _unasked(
+    config: RunConfig, folder: RunFolder | None, missing: Missing, cache: SqliteReplyCache, calls: CallLog | None
 ) -> AsyncIterator[_Endpoint]:
-    """The endpoint behind the cache; what stands for it where nothing may be asked."""
+    """The cache alone, in the place of an endpoint."""
     assert config.llm is not None
-    if missing is not None:
-        name = name_endpoint(config.llm, config.base_url)
-        unasked = Cached(Unasked(name, missing), cache, name, log)
-        yield _Endpoint(name, unasked, known_capabilities(config, folder, cache).seen)
-        return
+    name = name_endpoint(config.llm, config.base_url)
+    known = known_capabilities(config, folder, cache)
+    yield _Endpoint(name, Cached(Unasked(name, missing), cache, name, calls), known.seen, taken=not known.probed)
+
+
+@asynccontextmanager
+async def _connected(
+    config: RunConfig, folder: RunFolder | None, gate: Gate, cache: SqliteReplyCache, calls: CallLog | None
+) -> AsyncIterator[_Endpoint]:
+    """The endpoint behind the cache, probed where nothing is known of it."""
+    assert config.llm is not None
+    budget = Budget(gate, config.budget_tokens, config.budget_usd)
     connected = connect_model(
         config.llm,
         base_url=config.base_url,
@@ -108,13 +125,31 @@ async def _endpoint(
         in_flight=config.endpoint.in_flight,
         timeout_s=config.endpoint.timeout_s,
         gate=gate,
-        budget=Budget(gate, config.budget_tokens, config.budget_usd),
-        notes=log,
+        budget=budget,
+        notes=calls,
     )
+    budget.price = _price(config, connected.endpoint)
+    budget.spent = calls.total() if calls else Usage()
     try:
-        yield _Endpoint(connected.endpoint, connected.model, await _capabilities(connected, folder))
+        seen = await _capabilities(connected, folder)
+        yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
+
+
+def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
+    """Dollars for a usage; None where the price is not known and nobody needs it.
+
+    Raises:
+        UsageError: there is a budget in dollars and no price.
+    """
+    quote = Prices(config.prices).quote(endpoint)
+    if quote is None and config.budget_usd is not None:
+        raise UsageError(
+            f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
+            f"give one with prices = FILE in the configuration, or use --budget-tokens"
+        )
+    return None if quote is None else quote.price
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
@@ -185,7 +220,25 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
     at_a_time = max(FEATURES_AT_A_TIME, config.endpoint.in_flight)
-    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, at_a_time, prompts)
+    return Backends(
+        explainer=explainer,
+        refiner=refiner,
+        explainer_key=explainer_key,
+        simulator=simulator,
+        simulator_key=simulator_key,
+        concurrency=at_a_time,
+        prompts=prompts,
+        spending=endpoint.spending,
+        taken=_say_taken(endpoint, simulator) if endpoint.taken else "",
+    )
+
+
+def _say_taken(endpoint: _Endpoint, simulator: Simulator) -> str:
+    return (
+        f"{endpoint.name.model} at {endpoint.name.base_url} was never asked what it can do: it is taken to honour JSON "
+        f"schemas{' and to give log probabilities' if endpoint.capabilities.top_logprobs else ''}, so the simulator is "
+        f"{simulator.name}; choose another with --simulator"
+    )
 
 
 def _short(tagged: str) -> str:

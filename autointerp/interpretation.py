@@ -108,6 +108,8 @@ async def _asking(
         listener.stoppable(lambda: gate.close(DrainedError()))
     try:
         async with open_backends(config, folder, gate, unasked.missing if unasked else None) as backends:
+            if backends.taken:
+                listener.note(backends.taken)
             yield backends
         if unasked:
             unasked.check()
@@ -171,6 +173,12 @@ def _plans(
     retries: Retries,
 ) -> list[Interpretation]:
     """One interpretation per dictionary."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if backends.spending:
+            listener.spent(backends.spending())
+        listener.progress(stage, done, total)
+
     plan = make_plan(config.protocol, config.score)
     selected = [source.select(config.features, config.seed) for source in sources]
     return [
@@ -191,7 +199,7 @@ def _plans(
             interval=config.score.interval,
             seed=config.seed,
             concurrency=backends.concurrency,
-            progress=listener.progress,
+            progress=progress,
             retries=retries,
         )
         for source, features in zip(sources, selected, strict=True)

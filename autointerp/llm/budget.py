@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from autointerp.listener import Spending
 from autointerp.llm.base import ChatRequest
 from autointerp.llm.errors import BudgetError
 from autointerp.llm.gate import Gate
@@ -59,6 +60,10 @@ class Budget:
         self._held = _minus(self._held, held)
         self.spent += cost
         self._settled.set()
+
+    def spending(self) -> Spending:
+        """What was spent until now."""
+        return Spending(self.spent.calls, _tokens(self.spent), self.price(self.spent) if self.price else None)
 
     def _fits(self, usage: Usage) -> bool:
         if self.tokens is not None and _tokens(usage) > self.tokens:

@@ -174,16 +174,18 @@ class Cached:
 
     def _free(self, key: str, reply: ChatReply) -> ChatReply:
         self.hits += 1
-        if self.notes is not None:
-            self.notes.used(key, self.endpoint, reply, paid=False)
+        self._note(key, reply, paid=False)
         return reply
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)
-        if self.notes is not None:
-            self.notes.used(key, self.endpoint, reply, paid=True)
+        self._note(key, reply, paid=True)
         await self.cache.put(key, reply)
         return reply
+
+    def _note(self, key: str, reply: ChatReply, *, paid: bool) -> None:
+        if self.notes:
+            self.notes.used(key, self.endpoint, reply, paid=paid)
 
     def _land(self, key: str, flight: "_Flight") -> None:
         """Nobody waits any more: a request that is still under way is not wanted, and nobody may join it."""

@@ -39,6 +39,8 @@ class RunFolder:
         self.store = path / "store.sqlite"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.calls = path / "calls.jsonl"
+        """Every reply that was used."""
         self.unusable = path / "unusable.jsonl"
         """Replies that failed items could not use."""
         self.calls = path / "calls.jsonl"
