@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.cache import app as cache_app
 from autointerp.cli.progress import stop_gently
+from autointerp.cli.records import export_records, import_records
 from autointerp.cli.selftest import selftest
 from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
@@ -77,10 +79,16 @@ _SETTINGS = {
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
-    "windows": "score.windows", "stop": "score.stop", "refine": "explain.refine",
-    "most_failed": "endpoint.most_failed", "in_flight": "endpoint.in_flight",
+    "windows": "score.windows",
+    "stop": "score.stop",
+    "refine": "explain.refine",
+    "most_failed": "endpoint.most_failed",
+    "in_flight": "endpoint.in_flight",
 }
 """Those that are keys of sections."""
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Ask nobody: answers come from the reply cache; what it lacks is named.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
@@ -110,6 +118,7 @@ def run(
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
@@ -120,7 +129,7 @@ def run(
     flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
-        summaries = api.run(settings, listener)
+        summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         print(settings.out / name)
@@ -181,6 +190,7 @@ def explain(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
@@ -188,7 +198,7 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        n = api.run_explain(run, _given(context), listener)
+        n = api.run_explain(run, _given(context), listener, offline=offline)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -212,6 +222,7 @@ def score(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -220,54 +231,14 @@ def score(
     from autointerp.cli.show import show_summaries
 
     with listening() as listener:
-        summaries = api.run_score(run, _given(context), listener)
+        summaries = api.run_score(run, _given(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
-@app.command("import")
-def import_records(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
-    out: Annotated[Path, typer.Option(help="The run's folder.")],
-    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
-    from autointerp import api
-
-    n = api.import_records(path, out, dictionary, seed)
-    print(f"{n} features in {out}; next: autointerp score {out}")
-    if as_json:
-        _print_json({"out": str(out), "features": n})
-
-
-@app.command("export")
-def export_records(
-    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
-    as_json: AsJson = False,
-) -> None:
-    """Write a run's records as text that `import` reads."""
-    from autointerp import api
-
-    if to not in ("tsv", "jsonl"):
-        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
-    path, dictionary = _reference(run)
-    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
-    print(f"{n} records in {out}")
-    if as_json:
-        _print_json({"out": str(out), "records": n})
-
-
-def _reference(text: str) -> tuple[Path, str | None]:
-    """`RUN` or `RUN:ID`."""
-    path, colon, name = text.rpartition(":")
-    if not colon or Path(text).exists() or "/" in name:
-        return Path(text), None
-    return Path(path), name
+app.command("import")(import_records)
+app.command("export")(export_records)
 
 
 @app.command()
@@ -329,6 +300,7 @@ app.command("testserver")(rehearse)
 app.command()(selftest)
 app.command()(status)
 app.command()(retry)
+app.add_typer(cache_app)
 
 
 def _given(context: typer.Context) -> dict[str, object]:
