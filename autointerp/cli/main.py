@@ -48,7 +48,10 @@ Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or samp
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
-    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+    str | None,
+    typer.Option(
+        help="Who predicts levels: lookup, or top-logprobs, structured or prompt-logprobs with a language model."
+    ),
 ]
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
