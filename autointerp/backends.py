@@ -19,9 +19,9 @@ from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
 from autointerp.listener import Spending
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
-from autointerp.llm.budget import Budget, Price
+from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Breaker, Gate
-from autointerp.llm.prices import Prices
+from autointerp.llm.prices import Prices, Quote
 from autointerp.llm.probe import probe, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
@@ -128,7 +128,8 @@ async def _connected(
         budget=budget,
         notes=calls,
     )
-    budget.price = _price(config, connected.endpoint)
+    quote = quote_for(config, connected.endpoint)
+    budget.price = quote.price if quote else None
     budget.spent = calls.total() if calls else Usage()
     try:
         seen = await _capabilities(connected, folder)
@@ -137,8 +138,8 @@ async def _connected(
         await connected.aclose()
 
 
-def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
-    """Dollars for a usage; None where the price is not known and nobody needs it.
+def quote_for(config: RunConfig, endpoint: Endpoint) -> Quote | None:
+    """The price of an endpoint's model; None where it is not known and nobody needs it.
 
     Raises:
         UsageError: there is a budget in dollars and no price.
@@ -149,7 +150,19 @@ def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
             f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
             f"give one with prices = FILE in the configuration, or use --budget-tokens"
         )
-    return None if quote is None else quote.price
+    return quote
+
+
+async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
+    """Ask the configured endpoint what it does, unless that is known.
+
+    Raises:
+        UsageError: no key or no usable URL.
+        LlmError: it could not be asked.
+    """
+    with SqliteReplyCache(config.cache) as cache:
+        async with _connected(config, folder, Gate(), cache, None):
+            return
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:

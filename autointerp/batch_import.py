@@ -53,6 +53,11 @@ class Imported(Record):
     given_up: int = 0
     """Requests of this run that will not be exported again, in all."""
 
+    def told(self) -> str:
+        """In one line, what is not 0."""
+        counts = self.model_dump(exclude={"failed", "missing", "given_up"}) | self.failed
+        return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if n) or "nothing"
+
 
 @dataclass
 class AnswerImport:

@@ -64,8 +64,7 @@ async def interpret(
         sources = open_sources(folder, config)
         async with _asking(config, folder, listener, offline=offline) as backends:
             plans = _plans(sources, config, store, backends, listener, retries)
-            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
-            folder.write_note("backends", keys)
+            _note_keys(folder, backends)
             n_new = await pipeline.interpret(plans)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
@@ -88,9 +87,16 @@ async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, miss
     try:
         async with open_backends(config, folder, missing=missing) as backends:
             plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            _note_keys(folder, backends)
             await pipeline.interpret(plans)
     finally:
         store.close()
+
+
+def _note_keys(folder: RunFolder, backends: Backends) -> None:
+    """Keep where this run's results stand in its store."""
+    keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+    folder.write_note("backends", keys)
 
 
 @asynccontextmanager

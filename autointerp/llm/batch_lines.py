@@ -101,6 +101,11 @@ class RequestFiles:
             return [self.path for _ in self._parts]
         return [self.path.with_name(f"{self.path.stem}-{i:03d}.jsonl") for i in range(1, len(self._parts) + 1)]
 
+    @property
+    def part(self) -> int:
+        """The file that the last request went into, from 1."""
+        return len(self._parts)
+
     def write(self, key: str, body: dict[str, object]) -> None:
         """One request under its digest."""
         value = {"custom_id": key, "method": "POST", "url": CHAT_URL, "body": body}

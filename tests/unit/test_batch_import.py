@@ -50,7 +50,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     ):
         with book.step():
             for i, key in enumerate(KEYS):
-                book.ask(key, Purpose("explain", f"d/{i}"), ENDPOINT)
+                book.ask(key, Purpose("explain", f"d/{i}"), ENDPOINT, (1, 1))
         yield Desk(cache, log, book)
 
 
@@ -114,7 +114,7 @@ def test_what_no_batch_answers_is_given_up_in_the_end(desk: Desk) -> None:
         assert desk.states()[0] == ("failed" if tried == MOST_TRIES else "back")
         with desk.book.step():
             if tried < MOST_TRIES:
-                desk.book.ask(KEYS[0], Purpose("explain", "d/0"), ENDPOINT)
+                desk.book.ask(KEYS[0], Purpose("explain", "d/0"), ENDPOINT, (2, 1))
     question = desk.book.question(KEYS[0])
     assert question is not None
     assert (question.reason, question.message) == ("batch_unanswered", "too late")
