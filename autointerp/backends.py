@@ -16,13 +16,18 @@ from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
-from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
+from autointerp.interpret.simulate_llm import (
+    PromptLogprobsSimulator,
+    StructuredSimulator,
+    TopLogprobsSimulator,
+    make_llm_simulator,
+)
 from autointerp.listener import Spending
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.prices import Prices, Quote
-from autointerp.llm.probe import probe, unprobed
+from autointerp.llm.probe import probe, probe_prompts, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
 from autointerp.llm.wrappers import Cached, Watched
@@ -132,7 +137,7 @@ async def _connected(
     budget.price = quote.price if quote else None
     budget.spent = calls.total() if calls else Usage()
     try:
-        seen = await _capabilities(connected, folder)
+        seen = await _capabilities(connected, folder, config.simulator)
         yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
@@ -177,14 +182,17 @@ def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> N
     unusable.drop(wanted)
 
 
-async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
+async def _capabilities(
+    connected: ConnectedModel, folder: RunFolder | None, simulator: SimulatorName | None
+) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
     kept = _kept_capabilities(connected.endpoint, folder)
     if kept is not None:
         connected.provider.assume(kept.rejected)
-        return kept
-    seen = await probe(connected.provider, connected.meter)
-    if folder:
+    seen = kept or await probe(connected.provider, connected.meter)
+    if simulator == "prompt-logprobs" and seen.prompt_logprobs is None:
+        seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
+    if folder and seen != kept:
         notes = folder.read_note("endpoints")
         folder.write_note("endpoints", {**notes, digest(seen.endpoint.model_dump()): seen.model_dump(mode="json")})
     return seen
@@ -228,7 +236,7 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         if config.explain.refine:
             prompts["refine-tsv"] = explainer.refine_digest
             explainer_key += f" refined {_short(explainer.refine_digest)}"
-    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
+    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator | PromptLogprobsSimulator):
         prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
@@ -266,4 +274,5 @@ SIMULATORS: dict[SimulatorName, Callable[[_Endpoint], Simulator]] = {
     "lookup": lambda endpoint: LookupSimulator(),
     "top-logprobs": lambda endpoint: make_llm_simulator("top-logprobs", endpoint.model, endpoint.capabilities),
     "structured": lambda endpoint: make_llm_simulator("structured", endpoint.model, endpoint.capabilities),
+    "prompt-logprobs": lambda endpoint: make_llm_simulator("prompt-logprobs", endpoint.model, endpoint.capabilities),
 }

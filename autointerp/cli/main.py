@@ -29,6 +29,7 @@ from autointerp.cli.options import (
     Explainer,
     Features,
     HookPoint,
+    InFlight,
     Llm,
     Model,
     MostFailed,
@@ -84,6 +85,7 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -158,6 +160,7 @@ def explain(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -189,6 +192,7 @@ def score(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:

@@ -23,13 +23,17 @@ Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or samp
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
-    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+    str | None,
+    typer.Option(
+        help="Who predicts levels: lookup, or top-logprobs, structured or prompt-logprobs with a language model."
+    ),
 ]
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
 BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
+InFlight = Annotated[int | None, typer.Option(help="Requests at the same time, at most (64).")]
 MostFailed = Annotated[
     float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
 ]
@@ -49,7 +53,7 @@ Shard = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
+    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
@@ -57,6 +61,7 @@ _KEYS = {
     "stop": "score.stop",
     "refine": "explain.refine",
     "most_failed": "endpoint.most_failed",
+    "in_flight": "endpoint.in_flight",
 }
 """Those that are keys of sections."""
 Offline = Annotated[
