@@ -219,10 +219,14 @@ def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: Sqlit
     """
     assert config.llm is not None
     endpoint = name_endpoint(config.llm, config.base_url)
+    asks_prompts = config.simulator == "prompt-logprobs"
+    taken = unprobed(endpoint, logprobs=config.simulator == "top-logprobs", prompt_logprobs=asks_prompts)
     kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
-    if kept is not None:
-        return Known(kept, True)
-    return Known(unprobed(endpoint, with_logprobs=config.simulator == "top-logprobs"), False)
+    if kept is None:
+        return Known(taken, False)
+    if asks_prompts and kept.prompt_logprobs is None:
+        return Known(kept.model_copy(update={"prompt_logprobs": taken.prompt_logprobs}), False)
+    return Known(kept, True)
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:

@@ -17,10 +17,10 @@ from autointerp.batch_import import AnswerImport, Imported
 from autointerp.config import RunConfig, change_config
 from autointerp.errors import UsageError
 from autointerp.listener import Listener
-from autointerp.llm.base import ChatRequest, Endpoint, Purpose
+from autointerp.llm.base import ChatRequest, Endpoint, PromptRequest, Purpose
 from autointerp.llm.batch_lines import RequestFiles, read_answers
 from autointerp.llm.budget import most_tokens
-from autointerp.llm.negotiate import Negotiation
+from autointerp.llm.negotiate import Negotiation, route
 from autointerp.llm.openai_compat import secret_key
 from autointerp.offline import check_given_up
 from autointerp.records import Usage
@@ -75,10 +75,12 @@ class Collector:
             self.held_back += 1
             return
         self._most = most
-        self.files.write(key, self.negotiation.body(request, self.endpoint.model))
-        self.book.ask(key, purpose, self.endpoint, (self.round, self.files.part))
+        body = self.negotiation.body(request, self.endpoint.model)
+        part = self.files.write(key, body, route(request))
+        read = request.read if isinstance(request, PromptRequest) else None
+        self.book.ask(key, purpose, self.endpoint, (self.round, part), read)
         self.stages[purpose.stage] += 1
-        self.in_part[self.files.part] += 1
+        self.in_part[part] += 1
 
 
 async def export_requests(folder: RunFolder, config: RunConfig, out: Path, listener: Listener) -> Exported:
@@ -126,7 +128,8 @@ async def collect(
         await interpretation.look_up(folder, config, listener, collector.missing)
         for part, n in collector.in_part.items():
             if files.path.parent == folder.batches:
-                book.add_upload((collector.round, part), files.names[part - 1].name, n)
+                name, url = files.names[part - 1].name, files.urls[part - 1]
+                book.add_upload((collector.round, part), name, url, n)
     return collector
 
 
@@ -137,10 +140,10 @@ async def import_answers(folder: RunFolder, config: RunConfig, book: BatchBook, 
         UsageError: a file cannot be read.
     """
     with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) as log:
-        work = AnswerImport(cache, log, book)
+        work = AnswerImport(cache, log, book, secret_key())
         for path in paths:
             try:
-                await work.take(read_answers(path, secret_key()))
+                await work.take(read_answers(path, work.secret))
             except OSError as error:
                 raise UsageError(f"cannot read {path}: {error.strerror}") from None
         return work

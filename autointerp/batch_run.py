@@ -117,7 +117,7 @@ class _Rounds:
                 self.book.move_upload(upload, "uploaded", file_id=file_id)
         elif upload.state == "uploaded":
             assert upload.file_id is not None
-            job = await self.client.create(upload.file_id, upload.label)
+            job = await self.client.create(upload.file_id, upload.label, upload.url)
             with self.book.step():
                 self.book.move_upload(upload, "created", batch_id=job.id)
         else:

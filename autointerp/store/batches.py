@@ -24,6 +24,7 @@ create table if not exists question (
     stage text not null,
     feature text not null,
     endpoint text not null,           -- JSON of who is to answer
+    read text,                        -- what a prompt asks to be read, where it is no chat
     state text not null,
     tries integer not null default 0, -- batches that ended without an answer
     reason text,
@@ -39,6 +40,7 @@ create table if not exists upload (
     round integer not null,
     part integer not null,
     file text not null,               -- name of the request file in the run's folder
+    url text not null,                -- the path that its requests go to
     n integer not null,               -- its requests
     state text not null,              -- written, uploaded, created, done
     tries integer not null default 0, -- jobs that were refused for want of room
@@ -59,6 +61,8 @@ class Question(NamedTuple):
     message: str | None
     round: int
     """The export that it went out with last."""
+    read: str | None
+    """What a `PromptRequest` asked to be read; None for a chat."""
 
 
 class Upload(NamedTuple):
@@ -66,6 +70,8 @@ class Upload(NamedTuple):
 
     id: int
     file: str
+    url: str
+    """The path that its requests go to."""
     n: int
     state: Literal["written", "uploaded", "created", "done"]
     tries: int
@@ -124,7 +130,8 @@ class BatchBook:
     def question(self, key: str) -> Question | None:
         """A request by its digest; None where it was never exported."""
         row = self._db.execute(
-            "select digest, stage, feature, endpoint, state, reason, message, round from question where digest = ?",
+            "select digest, stage, feature, endpoint, state, reason, message, round, read from question "
+            "where digest = ?",
             (key,),
         ).fetchone()
         if row is None:
@@ -135,13 +142,15 @@ class BatchBook:
         """The number of the next export, from 1."""
         return int(self._db.execute("select coalesce(max(round), 0) + 1 from question").fetchone()[0])
 
-    def ask(self, key: str, asked_for: Purpose, endpoint: Endpoint, place: tuple[int, int]) -> None:
+    def ask(
+        self, key: str, asked_for: Purpose, endpoint: Endpoint, place: tuple[int, int], read: str | None = None
+    ) -> None:
         """A request goes out in a round's part."""
         self._db.execute(
-            "insert into question (digest, stage, feature, endpoint, state, round, part) "
-            "values (?, ?, ?, ?, 'out', ?, ?) "
+            "insert into question (digest, stage, feature, endpoint, read, state, round, part) "
+            "values (?, ?, ?, ?, ?, 'out', ?, ?) "
             "on conflict (digest) do update set state = 'out', round = excluded.round, part = excluded.part",
-            (key, *asked_for, endpoint.model_dump_json(), *place),
+            (key, *asked_for, endpoint.model_dump_json(), read, *place),
         )
 
     def answer(self, key: str) -> None:
@@ -199,15 +208,14 @@ class BatchBook:
         query = "select form from refused where endpoint = ? order by rowid"
         return tuple(row[0] for row in self._db.execute(query, (endpoint.model_dump_json(),)))
 
-    def add_upload(self, place: tuple[int, int], file: str, n: int) -> None:
+    def add_upload(self, place: tuple[int, int], file: str, url: str, n: int) -> None:
         """A round's part is to be uploaded."""
-        self._db.execute(
-            "insert into upload (round, part, file, n, state) values (?, ?, ?, ?, 'written')", (*place, file, n)
-        )
+        query = "insert into upload (round, part, file, url, n, state) values (?, ?, ?, ?, ?, 'written')"
+        self._db.execute(query, (*place, file, url, n))
 
     def uploads(self) -> list[Upload]:
         """Those that are not done, in the order in which they were made."""
-        query = "select id, file, n, state, tries, file_id, batch_id from upload where state <> 'done' order by id"
+        query = "select id, file, url, n, state, tries, file_id, batch_id from upload where state <> 'done' order by id"
         return [Upload(*row) for row in self._db.execute(query)]
 
     def move_upload(

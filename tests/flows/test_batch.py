@@ -168,6 +168,20 @@ def test_a_run_through_batches_ends_as_a_live_one(live: tuple[str, bytes, Path],
     assert not list((path / "batches").iterdir())
 
 
+def test_prompts_that_are_read_go_through_batches_of_their_own(live: tuple[str, bytes, Path], tmp_path: Path) -> None:
+    """They go to another path than chats, and their answers are read by what was asked to be read."""
+    base_url, _, log = live
+    changes = {"llm": MODEL, "base_url": base_url, "simulator": "prompt-logprobs", "score.guided": 0}
+    through, alive = make_run(tmp_path / "run"), make_run(tmp_path / "live")
+    api.run_batches(through, changes, poll_s=0.05)
+    assert {row["path"] for row in map(json.loads, log.read_text().splitlines()) if row["batch"]} == {
+        "/v1/chat/completions",
+        "/v1/completions",
+    }
+    api.run_score(alive, {**changes, "cache": tmp_path / "other.sqlite"})
+    assert (through / "summary.json").read_bytes() == (alive / "summary.json").read_bytes()
+
+
 def test_a_killed_run_sends_nothing_twice(live: tuple[str, bytes, Path], tmp_path: Path) -> None:
     """A batch that is created again after a kill is paid for again."""
     base_url, summary, log = live
