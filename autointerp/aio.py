@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from autointerp import batch, batch_run, interpretation, moving, selection
+from autointerp import batch, batch_run, estimate, interpretation, moving, selection
 from autointerp.backends import forget_unusable, open_backends
 from autointerp.bare import BareRecord, make_scored_record
 from autointerp.batch_import import Imported
@@ -216,6 +216,23 @@ async def export_records(path: Path, dictionary: str | None, kind: Literal["tsv"
         raise UsageError(f"{path} has chosen no examples yet; run `autointerp explain {path}` first")
     write_atomically(out, (write_tsv if kind == "tsv" else write_json_lines)(records))
     return len(records)
+
+
+async def estimate_run(config: RunConfig) -> estimate.Estimate:
+    """What `run` would ask of a language model: calls, tokens and price by stage, and which text goes to which host.
+
+    Nothing is sent, and the run is not written to.
+
+    Raises:
+        UsageError: the harvest is missing.
+    """
+    return await estimate.estimate_run(RunFolder(config.out), config)
+
+
+async def estimate_changes(path: Path, changes: Mapping[str, object], *, scoring: bool = True) -> estimate.Estimate:
+    """The same of `run_score`; of `run_explain` where there is no scoring."""
+    folder = RunFolder.existing(path)
+    return await estimate.estimate_run(folder, change_config(folder.config(), changes), scoring=scoring)
 
 
 async def export_requests(

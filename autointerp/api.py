@@ -17,6 +17,7 @@ from autointerp.batch_import import Imported
 from autointerp.batch_run import POLL_S
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.config import HarvestPart, RunConfig, SimulatorName
+from autointerp.estimate import Estimate
 from autointerp.harvest.events import PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
@@ -91,6 +92,16 @@ def import_records(path: Path, out: Path, dictionary: str = "records", seed: int
 def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
     """Write a run's records as text; see `aio.export_records`."""
     return _wait(aio.export_records(path, dictionary, kind, out))
+
+
+def estimate_run(config: RunConfig) -> Estimate:
+    """What `run` would ask of a language model, before it does; see `aio.estimate_run`."""
+    return _wait(aio.estimate_run(config))
+
+
+def estimate_changes(path: Path, changes: Mapping[str, object] | None = None, *, scoring: bool = True) -> Estimate:
+    """What `run_score` or `run_explain` would ask; see `aio.estimate_changes`."""
+    return _wait(aio.estimate_changes(path, changes or {}, scoring=scoring))
 
 
 def export_requests(

@@ -4,8 +4,8 @@ A configuration and a run's folder flow in; an explainer and a simulator with th
 the endpoint was seen to do is kept with the run, and decides the simulator where the configuration does not.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ from autointerp.interpret.simulate_llm import (
     make_llm_simulator,
 )
 from autointerp.listener import Spending
+from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget
+from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.prices import Prices, Quote
 from autointerp.llm.probe import probe, probe_prompts, unprobed
@@ -141,6 +143,25 @@ async def _connected(
         yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
+
+
+@contextmanager
+def foreseen_backends(
+    config: RunConfig, folder: RunFolder, answer: AnswerFunction
+) -> Iterator[tuple[Backends, Foreseen]]:
+    """The configured explainer and simulator over an endpoint that is not asked, and what counts its questions.
+
+    Answers that the cache lacks are made up by the function; nothing is connected and nothing kept.
+
+    Raises:
+        UsageError: no model name, no usable URL, or an endpoint that cannot do what was asked.
+    """
+    assert config.llm is not None
+    name = name_endpoint(config.llm, config.base_url)
+    with SqliteReplyCache(config.cache) as cache:
+        known = known_capabilities(config, folder, cache)
+        model = Foreseen(name, cache.get, answer, known.seen.rejected)
+        yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
 
 
 def quote_for(config: RunConfig, endpoint: Endpoint) -> Quote | None:

@@ -38,7 +38,7 @@ async def explain(folder: RunFolder, config: RunConfig, listener: Listener, *, o
     try:
         n = 0
         async with _asking(config, folder, listener, offline=offline) as backends:
-            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             await pipeline.interpret(plans, scoring=False)
         for plan in plans:
             n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
@@ -63,7 +63,7 @@ async def interpret(
         usage = Usage()
         sources = open_sources(folder, config)
         async with _asking(config, folder, listener, offline=offline) as backends:
-            plans = _plans(sources, config, store, backends, listener, retries)
+            plans = make_plans(sources, config, store, backends, listener, retries)
             _note_keys(folder, backends)
             n_new = await pipeline.interpret(plans)
         for source, plan in zip(sources, plans, strict=True):
@@ -86,7 +86,7 @@ async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, miss
     store = RunStore(folder.store)
     try:
         async with open_backends(config, folder, missing=missing) as backends:
-            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             _note_keys(folder, backends)
             await pipeline.interpret(plans)
     finally:
@@ -170,7 +170,7 @@ def _write_report(
     write_atomically(folder.report, render_report(data))
 
 
-def _plans(
+def make_plans(
     sources: Sequence[FeatureSource],
     config: RunConfig,
     store: RunStore,

@@ -16,6 +16,7 @@ import typer
 
 from autointerp.cli.batch import app as batch_app
 from autointerp.cli.cache import app as cache_app
+from autointerp.cli.estimate import show_estimate
 from autointerp.cli.options import (
     AsJson,
     BaseUrl,
@@ -26,6 +27,7 @@ from autointerp.cli.options import (
     Corpus,
     Demo,
     Dictionaries,
+    DryRun,
     Explainer,
     Features,
     HookPoint,
@@ -89,6 +91,7 @@ def run(
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,6 +102,9 @@ def run(
 
     flags = given_settings(context)
     settings = _settings(config, flags, dictionary, demo=demo)
+    if dry_run:
+        show_estimate(api.estimate_run(settings), as_json=as_json)
+        return
     with listening() as listener:
         summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
@@ -161,6 +167,7 @@ def explain(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -168,6 +175,9 @@ def explain(
     from autointerp import api
     from autointerp.cli.progress import listening
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context), scoring=False), as_json=as_json)
+        return
     with listening() as listener:
         n = api.run_explain(run, given_settings(context), listener, offline=offline)
     print(f"{n} features have an explanation")
@@ -193,6 +203,7 @@ def score(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -201,6 +212,9 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context)), as_json=as_json)
+        return
     with listening() as listener:
         summaries = api.run_score(run, given_settings(context), listener, offline=offline)
     show_summaries(summaries)

@@ -67,6 +67,9 @@ _KEYS = {
 Offline = Annotated[
     bool, typer.Option("--offline", help="Ask nobody: answers come from the reply cache; what it lacks is named.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be asked, what it costs and which text goes where.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
