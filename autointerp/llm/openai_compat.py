@@ -52,7 +52,7 @@ class OpenAICompatible:
         Raises:
             UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
         """
-        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self._key = secret_key()
         self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
@@ -222,6 +222,11 @@ class OpenAICompatible:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+
+def secret_key() -> str:
+    """The key from the environment; empty where there is none."""
+    return os.environ.get("OPENAI_API_KEY", "").strip()
 
 
 def _full_url(base_url: str | None) -> str:
