@@ -168,10 +168,10 @@ class Pairing(Record):
     """Mean of a less b over pairs with a score on both sides."""
     p_permutation: float | None
     """Two-sided, signs of the pairs' differences flipped."""
-    unmatched_a: Estimate
-    """Uniform counted mean of the features without a partner."""
-    unmatched_b: Estimate
-    unmatched: Difference
+    unmatched_a: Estimate | None = None
+    """Uniform counted mean of the features without a partner; None for one dictionary's features."""
+    unmatched_b: Estimate | None = None
+    unmatched: Difference | None = None
     """Density-standardised, between the features without a partner."""
 
 
@@ -214,6 +214,8 @@ class Contrast(Record):
     """a less b, density-standardised, of `counted`; the paired mean where both score the same features."""
     low: float | None
     high: float | None
+    error: float | None
+    """Standard error of the difference."""
     p: float | None
     """Two-sided, from the same bootstrap as the interval."""
     p_permutation: float | None
@@ -263,6 +265,9 @@ class Method(Record):
     """The constants behind the figures."""
 
     n_bootstrap: int
+    """Resamples of features behind a contrast's headline."""
+    n_beside: int
+    """And behind every other figure."""
     n_permutation: int
     alpha: float
     least_in_stratum: int

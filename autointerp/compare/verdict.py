@@ -1,0 +1,79 @@
+"""From a difference with its interval to a verdict, the one sentence that says it, and what to know beside it.
+
+Numbers flow in, words flow out; no claim beyond the interval. Computes no statistic.
+"""
+
+from collections.abc import Iterator
+
+from autointerp.compare.data import Contrast, NoEstimate, Verdict
+
+MOSTLY = 0.8
+"""Share of an arm's features inside the common support below which a note says so."""
+
+NO_RANKING: dict[NoEstimate, str] = {
+    "no_overlap": "densities do not overlap; no ranking",
+    "too_few_features": "too few features with a score; no ranking",
+    "too_few_pairs": "too few features scored both ways; no ranking",
+    "not_measured": "not measured; no ranking",
+}
+
+
+def verdict_of(low: float, high: float, p_corrected: float, alpha: float) -> Verdict:
+    """Above or below where the interval leaves 0 out and the corrected p agrees."""
+    if p_corrected > alpha or low <= 0 <= high:
+        return "not_separable"
+    return "above" if low > 0 else "below"
+
+
+def sentence_of(
+    a: str, b: str, verdict: Verdict, reason: NoEstimate | None, gap: tuple[float, float, float], n_needed: int | None
+) -> str:
+    """The verdict as one sentence; `gap` is the difference and its interval, 0 where there is none.
+
+    "A above B by .06 [.03, .09]"; what is below is told by the size of the gap.
+    """
+    if reason is not None:
+        return f"{a} and {b}: {NO_RANKING[reason]}"
+    if verdict == "below":
+        gap = (-gap[0], -gap[2], -gap[1])
+    digits = 2 if round(abs(gap[0]), 2) else 3
+    value, low, high = (short(x, digits) for x in gap)
+    if verdict in ("above", "below"):
+        return f"{a} {verdict} {b} by {value} [{low}, {high}]"
+    wanted = f"about {n_needed:,} features of each would be needed" if n_needed else "there is no gap to look for"
+    return f"{a} and {b} are not separable at this size ({value} [{low}, {high}]); {wanted}"
+
+
+def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
+    """What a careful reader has to know beside the verdict of a contrast with a difference."""
+    far = min(c.n_inside_a / max(1, c.n_a), c.n_inside_b / max(1, c.n_b))
+    if far < MOSTLY:
+        yield (
+            f"Of {c.n_a} features of {c.a} and {c.n_b} of {c.b}, {c.n_inside_a} and {c.n_inside_b} are "
+            f"{'scored both ways' if c.pairing and c.pairing.kind == 'same_feature' else 'in strata that both fill'}; "
+            f"the verdict speaks of these."
+        )
+    if c.low is None or c.high is None or c.p is None or c.p_holm is None:
+        return
+    if c.verdict == "not_separable" and not c.low <= 0 <= c.high:
+        yield f"The interval alone leaves out 0; corrected over {c.family} contrasts, p is {short(c.p_holm, 3)}."
+    if c.p_permutation is not None and (c.p <= alpha) != (c.p_permutation <= alpha):
+        yield (
+            f"The permutation test says otherwise (p = {short(c.p_permutation, 3)}, not {short(c.p, 3)}): "
+            f"take the verdict as open."
+        )
+    u, spans = c.uniform, c.low <= 0 <= c.high
+    if u.value is not None and u.low is not None and u.high is not None and not u.low <= 0 <= u.high:
+        if spans or u.value * (c.difference or 0) < 0:
+            yield (
+                f"Over all features, whatever their density, the difference is {short(u.value)} "
+                f"[{short(u.low)}, {short(u.high)}]; density alone can make such a gap."
+            )
+
+
+def short(value: float, digits: int = 2) -> str:
+    """A number without the zero before its point."""
+    text = f"{value:.{digits}f}"
+    if not float(text):
+        return text.lstrip("-")[1:]
+    return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-").startswith("0.") else text
