@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.compare import show_comparison_of, show_plan_of
 from autointerp.cli.selftest import selftest
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
@@ -109,6 +110,8 @@ def run(
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         print(settings.out / name)
+    if demo and len(settings.dictionary) > 1:
+        show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
     if as_json:
         _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
@@ -229,22 +232,15 @@ def export_records(
 ) -> None:
     """Write a run's records as text that `import` reads."""
     from autointerp import api
+    from autointerp.store.folder import parse_reference
 
     if to not in ("tsv", "jsonl"):
         raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
-    path, dictionary = _reference(run)
+    path, dictionary = parse_reference(run)
     n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
     print(f"{n} records in {out}")
     if as_json:
         _print_json({"out": str(out), "records": n})
-
-
-def _reference(text: str) -> tuple[Path, str | None]:
-    """`RUN` or `RUN:ID`."""
-    path, colon, name = text.rpartition(":")
-    if not colon or Path(text).exists() or "/" in name:
-        return Path(text), None
-    return Path(path), name
 
 
 @app.command()
@@ -258,6 +254,43 @@ def report(run: Run, as_json: AsJson = False) -> None:
     print(path)
     if as_json:
         _print_json({"report": str(path)})
+
+
+@app.command()
+def compare(
+    what: Annotated[
+        list[str], typer.Argument(metavar="RUN[:ID]...", help="Finished runs, or one CONFIG.toml that is run first.")
+    ],
+    by: Annotated[
+        str, typer.Option(help="dictionary, explainer, judge or protocol; all else must be alike.")
+    ] = "dictionary",
+    allow_mismatch: Annotated[
+        bool, typer.Option("--allow-mismatch", help="Compare runs that differ in more, and mark every table.")
+    ] = False,
+    known: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A known dictionary: the cards say how much of it is found again."),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Take the runs for a pilot: how many features a gap takes, and what they cost."),
+    ] = False,
+    gap: Annotated[float, typer.Option(help="With --plan: the gap to be seen, of mean scores.")] = 0.05,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where compare.json goes.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Say which dictionary, explainer, judge or protocol scores higher, or why that cannot be said."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    if len(what) == 1 and what[0].endswith(".toml"):
+        settings = _settings(Path(what[0]), {}, None, demo=False)
+        with listening() as listener:
+            api.run(settings, listener)
+        what = [str(settings.out)]
+    show = show_plan_of(what, by, gap, out) if plan else show_comparison_of(what, by, allow_mismatch, known, out)
+    if as_json:
+        _print_json(show)
 
 
 @app.command()

@@ -129,6 +129,20 @@ def measure(sides: Sides) -> Contrast:
     return conclude(contrast, 1, p)
 
 
+def standard_error(sides: Sides) -> float | None:
+    """Of the contrast's difference, without resampling; None where it would not be comparable."""
+    if sides.same_feature:
+        gaps = _paired_gaps(sides, "value")
+        return float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) >= LEAST_FEATURES else None
+    strata = common_strata([sides.a.density, sides.b.density])
+    groups = [strata.split(arm.density, arm.value) for arm in (sides.a, sides.b)]
+    if min(sum(map(len, group)) for group in groups) < LEAST_FEATURES:
+        return None
+    rng = sides.rng("error")
+    one, other = (stratified_mean(group, strata.weights, 1, rng) for group in groups)
+    return (one - other).error
+
+
 def correct(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Contrasts of one family with their p-values corrected for their number, and their verdicts."""
     ranked = [c for c in contrasts if c.p is not None]

@@ -36,12 +36,20 @@ def sentence_of(
         return f"{a} and {b}: {NO_RANKING[reason]}"
     if verdict == "below":
         gap = (-gap[0], -gap[2], -gap[1])
-    digits = 2 if round(abs(gap[0]), 2) else 3
+    digits = 2 if all(round(x, 2) for x in gap) else 3
     value, low, high = (short(x, digits) for x in gap)
     if verdict in ("above", "below"):
         return f"{a} {verdict} {b} by {value} [{low}, {high}]"
-    wanted = f"about {n_needed:,} features of each would be needed" if n_needed else "there is no gap to look for"
+    wanted = (
+        f"about {_rounded(n_needed):,} features of each would be needed" if n_needed else "there is no gap to look for"
+    )
     return f"{a} and {b} are not separable at this size ({value} [{low}, {high}]); {wanted}"
+
+
+def _rounded(n: int) -> int:
+    """Up, to two figures: a forecast from one run says no more."""
+    step = max(1, 10 ** (len(str(n)) - 2))
+    return -(-n // step) * step
 
 
 def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
@@ -63,12 +71,13 @@ def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
             f"take the verdict as open."
         )
     u, spans = c.uniform, c.low <= 0 <= c.high
-    if u.value is not None and u.low is not None and u.high is not None and not u.low <= 0 <= u.high:
-        if spans or u.value * (c.difference or 0) < 0:
-            yield (
-                f"Over all features, whatever their density, the difference is {short(u.value)} "
-                f"[{short(u.low)}, {short(u.high)}]; density alone can make such a gap."
-            )
+    if u.value is None or u.low is None or u.high is None or u.low <= 0 <= u.high:
+        return
+    if spans or u.value * (c.difference or 0) < 0:
+        yield (
+            f"Over all features, whatever their density, the difference is {short(u.value)} "
+            f"[{short(u.low)}, {short(u.high)}]; density alone can make such a gap."
+        )
 
 
 def short(value: float, digits: int = 2) -> str:
