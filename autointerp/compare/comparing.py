@@ -46,7 +46,7 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         cards = _cards(arms, wish.known, load, progress)
         comparison = compare_arms(arms, cards, mismatches, wish, progress)
     if out is not None:
-        write_atomically(out / "compare.json", comparison.model_dump_json(indent=1) + "\n")
+        write_atomically(out / "compare.json", comparison.model_dump_json() + "\n")
     return comparison
 
 

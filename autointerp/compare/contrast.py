@@ -33,7 +33,7 @@ from autointerp.compare.data import (
 from autointerp.compare.features import Column, Features
 from autointerp.compare.permutation import N_PERMUTATION, holm, permutation_p, sign_flip_p
 from autointerp.compare.power import features_needed_at
-from autointerp.compare.strata import LEAST_IN_STRATUM, Strata, common_strata
+from autointerp.compare.strata import LEAST_IN_STRATUM, Strata, common_strata, level_out
 from autointerp.compare.verdict import notes_on, sentence_of, verdict_of
 from autointerp.provenance import generator
 
@@ -119,6 +119,7 @@ def measure(sides: Sides) -> Contrast:
         mean_a=_standardised(sides, "a", strata),
         mean_b=_standardised(sides, "b", strata),
         strata=_rows(a, b, strata),
+        adjusted=_adjusted(sides, strata),
         uniform=_uniform(sides),
         firing_weighted=_firing_weighted(sides),
         lift=difference(sides, "lift"),
@@ -259,6 +260,18 @@ def _standardised(sides: Sides, which: str, strata: Strata) -> Estimate:
     if not groups:
         return Estimate(value=None, n=0, undefined="no_overlap")
     return as_estimate(stratified_mean(groups, strata.weights, N_BESIDE, rng), sum(map(len, groups)))
+
+
+def _adjusted(sides: Sides, strata: Strata) -> Difference:
+    """As the headline, after scores are levelled out inside strata; pairs have one density each and need none."""
+    if sides.same_feature or not len(strata.weights):
+        return difference(sides, "value")
+    densities = [sides.a.density, sides.b.density]
+    levelled = level_out(strata, densities, [sides.a.value, sides.b.value])
+    x, y = (strata.split(d, v) for d, v in zip(densities, levelled, strict=True))
+    rng, weights = sides.rng("adjusted"), strata.weights
+    gap = stratified_mean(x, weights, N_BESIDE, rng) - stratified_mean(y, weights, N_BESIDE, rng)
+    return as_difference(gap, sum(map(len, x)), sum(map(len, y)))
 
 
 def _uniform(sides: Sides) -> Difference:

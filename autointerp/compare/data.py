@@ -236,6 +236,8 @@ class Contrast(Record):
     mean_b: Estimate
     """Standardised over the strata of this contrast."""
     strata: tuple[StratumRow, ...]
+    adjusted: Difference
+    """Standardised likewise, and inside the strata by the common slope of scores on log density."""
     uniform: Difference
     firing_weighted: Difference
     lift: Difference

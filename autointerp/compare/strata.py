@@ -63,3 +63,24 @@ def common_strata(densities: Sequence[Densities], least: int = LEAST_IN_STRATUM)
     shared = (edges[:-1] >= low) & (edges[1:] <= high) & (counts >= least).all(axis=0)
     pooled = np.where(shared, counts.sum(axis=0), 0)
     return Strata(edges, counts, pooled / max(1, int(pooled.sum())))
+
+
+def level_out(
+    strata: Strata, densities: Sequence[Densities], values: Sequence[Float[np.ndarray, " n"]]
+) -> list[Float[np.ndarray, " n"]]:
+    """Each arm's values as they would be at the middle of their stratum's densities, all arms together.
+
+    By one slope of values on log density, fitted inside arms and strata (analysis of covariance; Cochran 1957): where
+    scores fall steeply with density, two arms can lie differently inside half a decade.
+    """
+    logs, cuts = [np.log10(d) for d in densities], [strata.cut_of(d) for d in densities]
+    up = across = 0.0
+    middle = np.zeros(len(strata.weight))
+    for k in np.flatnonzero(strata.weight):
+        own = [(x[cut == k], y[cut == k]) for x, y, cut in zip(logs, values, cuts, strict=True)]
+        middle[k] = np.concatenate([x for x, _ in own]).mean()
+        for x, y in own:
+            up += float((x - x.mean()) @ (y - y.mean()))
+            across += float(np.square(x - x.mean()).sum())
+    slope = up / across if across else 0.0
+    return [y - slope * (x - middle[cut]) for x, y, cut in zip(logs, values, cuts, strict=True)]

@@ -48,7 +48,7 @@ def sentence_of(
 
 def _rounded(n: int) -> int:
     """Up, to two figures: a forecast from one run says no more."""
-    step = max(1, 10 ** (len(str(n)) - 2))
+    step = int(10 ** max(0, len(str(n)) - 2))
     return -(-n // step) * step
 
 
@@ -69,6 +69,12 @@ def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
         yield (
             f"The permutation test says otherwise (p = {short(c.p_permutation, 3)}, not {short(c.p, 3)}): "
             f"take the verdict as open."
+        )
+    d = c.adjusted
+    if d.low is not None and d.high is not None and (d.low > 0) - (d.high < 0) != (c.low > 0) - (c.high < 0):
+        yield (
+            f"Adjusted for density inside the strata too, the difference is {short(d.value or 0)} "
+            f"[{short(d.low)}, {short(d.high)}]: strata of half a decade are too wide for a verdict here."
         )
     u, spans = c.uniform, c.low <= 0 <= c.high
     if u.value is None or u.low is None or u.high is None or u.low <= 0 <= u.high:
