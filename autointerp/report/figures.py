@@ -4,6 +4,7 @@ Feature scores and summaries flow in, SVG flows out. Positions across are percen
 it gets and its labels never shrink. Colours come from the page's style sheet by class.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,8 +24,11 @@ SHAPES = {
     "position": "M0 -5L5 4H-5Z",
     "shuffled": "M-4 -4L4 4M4 -4L-4 4",
     "constant": "M0 -5V5",
+    "uniform": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z",
+    "firing": "M0 4.5L4.5 -3.5H-4.5Z",
+    "paired": "M-4.5 -1.5H-1.5V-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5Z",
 }
-"""A shape for each control, the same wherever it stands."""
+"""A shape for each control and each kind of mean, the same wherever it stands."""
 
 
 class Mean(NamedTuple):
@@ -47,7 +51,7 @@ class Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and labels."""
-        n, digits = round((self.high - self.low) / self.step), 1 if self.step >= 0.1 else 2
+        n, digits = round((self.high - self.low) / self.step), max(0, -math.floor(math.log10(self.step) + 1e-9))
         places = [self.low + k * self.step for k in range(n + 1)]
         return [(self.at(place), fixed(place, digits)) for place in places]
 
