@@ -163,7 +163,7 @@ def marks_of(mean: Mean, controls: Mapping[str, float | None], null: float | Non
 def _span(mean: Mean, mark: str, scale: Scale, y: int) -> str:
     if mean.low is None or mean.high is None:
         return ""
-    low, high = scale.at(mean.low), scale.at(mean.high)
+    low, high = (min(100.0, max(0.0, scale.at(end))) for end in (mean.low, mean.high))
     return f'<line class="span-{mark}" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>'
 
 

@@ -28,8 +28,8 @@ SIGNS = (
 """One for each arm, as the glyphs beside their names."""
 GRID = 1000
 """Steps across and up at which features are drawn: two in one place are one."""
-_DODGE = 13
-"""Pixels between arms that stand at one place across."""
+_NEAR, _DODGE, _PER_CENT = 4, 26, 3
+"""Arms within so many per cent across stand side by side, so many pixels apart; pixels a per cent at the least."""
 
 
 class LogScale:
@@ -76,6 +76,12 @@ def gap_scale(differences: Iterable[Difference | Contrast]) -> Scale:
     """One axis for all differences, with 0 on it."""
     ends = [end for d in differences for end in (d.low, d.high) if end is not None]
     return nice_scale([0.0, *ends], least=0.2)
+
+
+def even_scale(contrasts: Iterable[Contrast]) -> Scale:
+    """As `gap_scale`, with 0 in the middle."""
+    ends = [abs(end) for c in contrasts for end in (c.low, c.high) if end is not None]
+    return nice_scale([-max(ends, default=0.0), *ends], least=0.2)
 
 
 def mark(estimate: Estimate | Difference, name: str, scale: Scale) -> Markup:
@@ -174,7 +180,7 @@ def spots(found: Sequence[Spot], x: Scale | LogScale, y: Scale, label: str) -> M
     for spot, dodge in zip(found, _dodges([x.at(spot.x) for spot in found]), strict=True):
         sign = SIGNS[spot.place % N_SIGNS]
         body = ""
-        for mean, name, aside in ((spot.uniform, "uniform", 4), (spot.standardised, "score", -4)):
+        for mean, name, aside in ((spot.uniform, "uniform", 6), (spot.standardised, "score", -6)):
             if mean.value is not None and mean.low is not None and mean.high is not None:
                 low, middle, high = (round(100 - y.at(v), 3) for v in (mean.low, mean.value, mean.high))
                 body += f'<line class="span-{name}" x1="{aside}" x2="{aside}" y1="{low}%" y2="{high}%"/>'
@@ -188,11 +194,19 @@ def spots(found: Sequence[Spot], x: Scale | LogScale, y: Scale, label: str) -> M
 
 
 def _dodges(places: Sequence[float]) -> list[float]:
-    """Pixels aside for each, so that those within two per cent of each other stand apart."""
+    """Pixels aside for each, so that those near each other stand apart, in the order of their places."""
     aside = [0.0] * len(places)
-    for k, place in enumerate(places):
-        near = [i for i, other in enumerate(places) if abs(other - place) < 2]
-        aside[k] = _DODGE * 1.6 * (near.index(k) - (len(near) - 1) / 2)
+    order = sorted(range(len(places)), key=lambda k: places[k])
+    groups: list[list[int]] = []
+    for k in order:
+        if groups and places[k] - places[groups[-1][-1]] < _NEAR:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    for group in groups:
+        for step, k in enumerate(group):
+            middle = sum(places[i] for i in group) / len(group)
+            aside[k] = round(_DODGE * (step - (len(group) - 1) / 2) - _PER_CENT * (places[k] - middle), 1)
     return aside
 
 
@@ -212,7 +226,7 @@ def density_histogram(activity: Activity, low: float) -> Markup:
             )
     ticks = "".join(
         f'<text x="{100 * (k - low) / -low:.1f}%" y="54">{text.share(10.0**k)}</text>'
-        for k in range(math.ceil(low), 1, 2)
+        for k in range(math.floor(low) + 1, 0, 2)
     )
     return Markup(
         f'<svg class="densities" height="58" role="img" aria-label="Histogram of densities">{bars}'

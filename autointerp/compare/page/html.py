@@ -45,6 +45,7 @@ def render_comparison(data: Comparison) -> str:
         beside=beside,
         absent_kinds=[(name, how) for kind, (name, _, how) in KINDS.items() if kind not in {a.kind for a in data.arms}],
         groups=GROUPS,
+        runs=_runs(data.arms, places),
         outcomes=tables.outcomes(data.arms),
         card_rows=cards.card_rows(data.cards),
         absences=cards.absences(data.cards),
@@ -82,19 +83,21 @@ def _figures(data: Comparison, planned: Sequence[Contrast], places: Mapping[str,
     """Everything drawn, on axes that figures of one kind share."""
     arms = data.arms
     axis = figures.mean_axis(arms)
-    headlines = figures.gap_scale(data.contrasts)
-    gaps = figures.gap_scale([*data.contrasts, *(d for c in planned for d in _differences(c))])
+    beside = [c for c in data.contrasts if not c.planned]
+    gaps = figures.gap_scale([*planned, *(d for c in planned for d in _differences(c))])
+    besides = figures.gap_scale(beside)
     clouds = figures.cloud_axes(arms)
     spread = Axis([v for arm in arms for column in _drawn(arm) for v in column])
     peak = tallest([column for arm in arms for column in _drawn(arm)[:2]], spread)
     return {
         "axis": axis,
-        "headlines": headlines,
+        "headlines": figures.even_scale(planned),
         "gap_mark": figures.gap_mark,
         "means": tables.mean_forests(arms, axis),
         "gaps": gaps,
         "differences": tables.gap_forests(planned, places, gaps),
-        "controls": [tables.headline_line("", c, gaps) for c in data.contrasts if not c.planned],
+        "besides": besides,
+        "controls": [tables.headline_line("", c, besides) for c in beside],
         "mark": figures.mark,
         "group_gaps": figures.gap_scale([d for c in data.contrasts for d in c.groups.values()]),
         "fidelity": _fidelity(data, places),
@@ -104,6 +107,15 @@ def _figures(data: Comparison, planned: Sequence[Contrast], places: Mapping[str,
         "spread": spread,
         "panels": [figures.distribution(arm, spread, peak) for arm in arms],
     }
+
+
+def _runs(arms: Sequence[Arm], places: Mapping[str, int]) -> list[tuple[list[Markup], str, str, str, str]]:
+    """Arms that come from one run and were scored alike, together."""
+    found: dict[tuple[str, str, str, str], list[Markup]] = {}
+    for arm in arms:
+        name = arm_name(arm.key, places[arm.key])
+        found.setdefault((arm.run, arm.protocol, arm.explainer, arm.judge), []).append(name)
+    return [(names, *how) for how, names in found.items()]
 
 
 def _differences(c: Contrast) -> list[tables.Difference]:

@@ -46,7 +46,7 @@ def _mean_lines(arm: Arm, scale: Scale) -> Iterator[Line]:
     yield _line("At equal density", arm.standardised, "score", scale, "over the densities that all asked arms share")
     yield _line("Over all features", arm.uniform, "uniform", scale, "every feature counts the same")
     yield _line("By firing", arm.firing_weighted, "firing", scale, "every feature counts by its density")
-    for name, label in (("lookup", "Token look-up"), ("shuffled", "Shuffled explanation")):
+    for name, label in (("lookup", "Token look-up"), ("shuffled", "Shuffled")):
         if name in arm.controls:
             yield _line(label, arm.controls[name], name, scale, "over all features, on the same windows")
 
@@ -60,14 +60,14 @@ def _gap_lines(c: Contrast, scale: Scale) -> Iterator[Line]:
     same = c.pairing is not None and c.pairing.kind == "same_feature"
     yield headline_line("Feature by feature" if same else "At equal density", c, scale)
     if not same:
-        yield _line("… level inside strata", c.adjusted, "uniform", scale, "scores adjusted to one density per stratum")
+        yield _line("Level in strata", c.adjusted, "uniform", scale, "scores adjusted to one density per stratum")
     yield _line("Over all features", c.uniform, "uniform", scale, "every feature counts the same")
     yield _line("By firing", c.firing_weighted, "firing", scale, "every feature counts by its density")
     yield _line("Above look-up", c.lift, "lookup", scale, "scores less their look-up baseline")
     if c.pairing is not None and not same:
         yield _line("Matched features", c.pairing.difference, "paired", scale, "pairs with the nearest directions")
         if c.pairing.unmatched is not None:
-            yield _line("The unmatched rest", c.pairing.unmatched, "paired", scale, "features without a partner")
+            yield _line("Unmatched rest", c.pairing.unmatched, "paired", scale, "features without a partner")
 
 
 def headline_line(name: str, c: Contrast, scale: Scale) -> Line:
