@@ -119,8 +119,7 @@ async def run_explain(path: Path, changes: Mapping[str, object], listener: Liste
             n = 0
             async with open_backends(config, folder) as backends:
                 plans = _plans(open_sources(folder, config), config, store, backends, listener)
-                for plan in plans:
-                    await pipeline.explain_features(plan)
+                await pipeline.explain_features(*plans)
             for plan in plans:
                 n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
             return n
@@ -165,10 +164,8 @@ async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -
             plans = _plans(sources, config, store, backends, listener)
             keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
             folder.write_note("backends", keys)
-            n_new = 0
-            for plan in plans:
-                n_new += await pipeline.explain_features(plan)
-                n_new += await pipeline.score_features(plan)
+            n_new = await pipeline.explain_features(*plans)
+            n_new += await pipeline.score_features(*plans)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
             usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))

@@ -1,11 +1,13 @@
 """From a finished harvest, or bare records, to outcomes: examples, explanation, simulation, score, by feature.
 
 A store and a feature's record maker flow in; every step ends in the store as Done, Skipped or Failed, so a killed run
-goes on at its first missing step. Bounded concurrency. Knows no model, no corpus and no provider.
+goes on at its first missing step. Dictionaries take turns, so that a provider that drifts drifts for all of them alike.
+Bounded concurrency. Knows no model, no corpus and no provider.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +27,26 @@ LEAST_SHUFFLED = 50
 """Features whose shuffled control is simulated where simulating costs money."""
 
 
-async def explain_features(plan: Interpretation) -> int:
+class _Stage(NamedTuple):
+    """What is left to do with one dictionary."""
+
+    plan: Interpretation
+    name: str
+    todo: Sequence[int]
+    work: Callable[[int], Awaitable[Commit]]
+
+
+async def explain_features(*plans: Interpretation) -> int:
     """Examples and an explanation for every feature that lacks them; how many features that were."""
+    return await _in_turns([_explaining(plan) for plan in plans])
+
+
+async def score_features(*plans: Interpretation) -> int:
+    """A simulation and a score for every explained feature that lacks them; how many features that were."""
+    return await _in_turns([_scoring(plan) for plan in plans])
+
+
+def _explaining(plan: Interpretation) -> _Stage:
     examples_step, explain_step, _ = plan.steps
     chosen = plan.store.outcomes(plan.dictionary, examples_step)
     ended = plan.store.outcomes(plan.dictionary, explain_step)
@@ -58,8 +78,7 @@ async def explain_features(plan: Interpretation) -> int:
         return commit
 
     todo = [i for i in plan.features if not _settled(ended.get(i)) and not isinstance(chosen.get(i), Skipped)]
-    await _run(plan, f"explain {plan.dictionary}", todo, work)
-    return len(todo)
+    return _Stage(plan, f"explain {plan.dictionary}", todo, work)
 
 
 def _settled(outcome: Outcome | None) -> bool:
@@ -71,8 +90,7 @@ def _has_activations(record: FeatureRecord) -> bool:
     return any(level > 0 for example in record.splits.explain for level in example.levels)
 
 
-async def score_features(plan: Interpretation) -> int:
-    """A simulation and a score for every explained feature that lacks them; how many features that were."""
+def _scoring(plan: Interpretation) -> _Stage:
     known = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
     explained = [index for index in plan.features if index in known]
     partner = shuffled_partners(plan.features, explained, plan.dictionary, plan.seed)
@@ -101,8 +119,7 @@ async def score_features(plan: Interpretation) -> int:
         for index in explained
         if not (_settled(ended.get(index)) and (index not in shuffled or _settled(shuffled[index])))
     ]
-    await _run(plan, f"score {plan.dictionary}", todo, work)
-    return len(todo)
+    return _Stage(plan, f"score {plan.dictionary}", todo, work)
 
 
 def shuffled_partners(features: Sequence[int], explained: Sequence[int], dictionary: str, seed: int) -> dict[int, int]:
@@ -128,25 +145,34 @@ def drawn_for_shuffling(explained: Sequence[int], dictionary: str, seed: int) ->
     return [explained[i] for i in np.argsort(lots, kind="stable")[:size]]
 
 
-async def _run(plan: Interpretation, stage: str, todo: Sequence[int], work: Callable[[int], Awaitable[Commit]]) -> None:
+async def _in_turns(stages: Sequence[_Stage]) -> int:
+    """A batch of each dictionary, then the next of each; how many features there were."""
+    for stage in stages:
+        stage.plan.progress(stage.name, 0, len(stage.todo))
+    for low in range(0, max((len(stage.todo) for stage in stages), default=0), COMMIT_EVERY):
+        for stage in stages:
+            if low < len(stage.todo):
+                await _do(stage, stage.todo[low : low + COMMIT_EVERY])
+                stage.plan.progress(stage.name, min(low + COMMIT_EVERY, len(stage.todo)), len(stage.todo))
+    return sum(len(stage.todo) for stage in stages)
+
+
+async def _do(stage: _Stage, batch: Sequence[int]) -> None:
     """Work on features, a bounded number at a time; finished steps reach the store in the features' order."""
-    slots = asyncio.Semaphore(plan.concurrency)
+    slots = asyncio.Semaphore(stage.plan.concurrency)
 
     async def one(index: int) -> Commit:
         async with slots:
-            return await work(index)
+            return await stage.work(index)
 
-    plan.progress(stage, 0, len(todo))
-    for low in range(0, len(todo), COMMIT_EVERY):
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(index)) for index in todo[low : low + COMMIT_EVERY]]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        with plan.store.step():
-            for task in tasks:
-                task.result()()
-        plan.progress(stage, min(low + COMMIT_EVERY, len(todo)), len(todo))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(index)) for index in batch]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    with stage.plan.store.step():
+        for task in tasks:
+            task.result()()
 
 
 def final_outcomes(plan: Results) -> dict[int, Outcome]:
