@@ -146,9 +146,9 @@ def standard_error(sides: Sides) -> float | None:
 
 def correct(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Contrasts of one family with their p-values corrected for their number, and their verdicts."""
-    ranked = [c for c in contrasts if c.p is not None]
-    corrected = dict(zip(map(id, ranked), holm([c.p for c in ranked if c.p is not None]), strict=True))
-    return [conclude(c, max(1, len(ranked)), corrected.get(id(c))) for c in contrasts]
+    ranked = [i for i, c in enumerate(contrasts) if c.p is not None]
+    corrected = dict(zip(ranked, holm([c.p for c in contrasts if c.p is not None]), strict=True))
+    return [conclude(c, max(1, len(ranked)), corrected.get(i)) for i, c in enumerate(contrasts)]
 
 
 def conclude(contrast: Contrast, family: int, p_holm: float | None) -> Contrast:

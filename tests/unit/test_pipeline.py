@@ -117,6 +117,20 @@ def whole(chooser: Chooser, tmp_path_factory: pytest.TempPathFactory) -> str:
     return run(plan(tmp_path_factory.mktemp("whole"), chooser))
 
 
+def test_dictionaries_take_turns(tmp_path: Path, chooser: Chooser) -> None:
+    """One after the other, a provider's drift during a run would be a difference between dictionaries."""
+    order: list[str] = []
+
+    def listening(name: str) -> Callable[[str, int, int], None]:
+        return lambda stage, done, total: order.append(name) if done else None
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    works = [replace(plan(tmp_path / name, chooser), progress=listening(name)) for name in ("a", "b")]
+    assert asyncio.run(explain_features(*works)) == 2 * len(FEATURES)
+    assert order == ["a", "b"] * 3
+
+
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_killed_run_goes_on_and_computes_nothing_twice(
     tmp_path: Path, chooser: Chooser, whole: str, after: int
