@@ -40,7 +40,7 @@ class Pool(NamedTuple):
     def _place(self, log_density: np.ndarray) -> np.ndarray:
         """The nearest density on the grid."""
         places = np.rint((log_density - self.log_density[0]) * _GRID_PER_DECADE).astype(int)
-        return np.clip(places, 0, len(self.log_density) - 1)
+        return np.asarray(np.clip(places, 0, len(self.log_density) - 1))
 
     def draw(
         self, log_density: np.ndarray, quality: np.ndarray, rng: np.random.Generator, slope: float = 0.0
