@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autointerp.aio import Listener as Listener
     from autointerp.api import compare_runs as compare_runs
     from autointerp.api import doctor as doctor
     from autointerp.api import export_records as export_records
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from autointerp.errors import AutointerpError as AutointerpError
     from autointerp.errors import RunError as RunError
     from autointerp.errors import UsageError as UsageError
+    from autointerp.listener import Listener as Listener
     from autointerp.subject.dictionaries import load_dictionary as load_dictionary
 
 _HOME = {

@@ -4,16 +4,13 @@ Configurations flow in; finished run folders and summaries flow out. The GPU sid
 missing, so that everything after it works on a machine without torch.
 """
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
-
-from autointerp import pipeline, selection
-from autointerp.backends import Backends, open_backends
+from autointerp import interpretation, selection
+from autointerp.backends import forget_unusable, open_backends
 from autointerp.bare import BareRecord, make_scored_record
 from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
@@ -26,31 +23,18 @@ from autointerp.interop.bare_records import (
     write_json_lines,
     write_tsv,
 )
-from autointerp.interpret.protocols import PROTOCOLS, make_plan
+from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.score import Terms, score_feature
-from autointerp.interpret.summary import DictionarySummary, summarise
-from autointerp.plans import Interpretation, Results
+from autointerp.interpretation import Summaries
+from autointerp.listener import SILENT, Listener
+from autointerp.plans import Retries
 from autointerp.provenance import write_atomically
 from autointerp.records import Explanation, Usage
-from autointerp.report.collect import collect_report
-from autointerp.report.html import render_report
 from autointerp.scores import FeatureScore
-from autointerp.sources import FeatureSource, bare_records_of, open_sources
+from autointerp.sources import bare_records_of
+from autointerp.status import RunStatus, read_status
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
-
-
-class Listener(NamedTuple):
-    """Who is told how a run goes."""
-
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    """A stage, what is done, and what there is (0 where unknown)."""
-    note: Callable[[str], None] = lambda text: None
-    """One line worth knowing that is no error."""
-
-
-SILENT = Listener()
-Summaries = dict[str, DictionarySummary]
 
 
 async def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
@@ -66,7 +50,7 @@ async def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
     folder = RunFolder(config.out)
     with folder.lock():
         _harvest(folder, config, listener)
-        return await _interpret(folder, config, listener)
+        return await interpretation.interpret(folder, config, listener)
 
 
 async def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
@@ -113,26 +97,14 @@ async def run_explain(path: Path, changes: Mapping[str, object], listener: Liste
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        config = _changed(folder, changes)
-        store = RunStore(folder.store)
-        try:
-            n = 0
-            async with open_backends(config, folder) as backends:
-                plans = _plans(open_sources(folder, config), config, store, backends, listener)
-                for plan in plans:
-                    await pipeline.explain_features(plan)
-            for plan in plans:
-                n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
-            return n
-        finally:
-            store.close()
+        return await interpretation.explain(folder, _changed(folder, changes), listener)
 
 
 async def run_score(path: Path, changes: Mapping[str, object], listener: Listener = SILENT) -> Summaries:
     """Score a run's features, explaining those that lack an explanation; pays only for what is missing."""
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await _interpret(folder, _changed(folder, changes), listener)
+        return await interpretation.interpret(folder, _changed(folder, changes), listener)
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
@@ -154,34 +126,23 @@ def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
         harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
 
 
-async def _interpret(folder: RunFolder, config: RunConfig, listener: Listener) -> Summaries:
-    """Explain, score, summarise and report."""
-    store = RunStore(folder.store)
-    try:
-        summaries: Summaries = {}
-        usage = Usage()
-        sources = open_sources(folder, config)
-        async with open_backends(config, folder) as backends:
-            plans = _plans(sources, config, store, backends, listener)
-            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
-            folder.write_note("backends", keys)
-            n_new = 0
-            for plan in plans:
-                n_new += await pipeline.explain_features(plan)
-                n_new += await pipeline.score_features(plan)
-        for source, plan in zip(sources, plans, strict=True):
-            summaries[plan.dictionary] = _summary(source, config, plan)
-            usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
-        values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
-        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
-            return summaries
-        _close_manifest(folder, config, sources, backends, usage)
-        _write_report(folder, config, sources, plans, listener)
-        write_atomically(folder.summary, text)  # last: it says that all the rest is there
-        return summaries
-    finally:
-        store.close()
+async def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
+    """Ask again what ended Failed, and windows that were lost; with `refused` also what was refused.
+
+    The answers that could not be used are forgotten first; every other answer of theirs is free.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        config = folder.config()
+        retries: Retries = "refused" if refused else "failed"
+        if config.llm is not None:
+            forget_unusable(config, folder, retries)
+        return await interpretation.interpret(folder, config, listener, retries)
+
+
+async def status(path: Path) -> RunStatus:
+    """How far a run is, also while another process writes it."""
+    return read_status(RunFolder.existing(path))
 
 
 async def write_report(path: Path, listener: Listener = SILENT) -> Path:
@@ -192,104 +153,8 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        store = RunStore(folder.store)
-        try:
-            config, keys = folder.config(), folder.read_note("backends")
-            if not keys:
-                raise UsageError(f"{path} has no scores yet; run `autointerp score {path}` first")
-            sources = open_sources(folder, config)
-            results = [
-                Results(
-                    store=store,
-                    dictionary=source.spec.id,
-                    features=source.select(config.features, config.seed),
-                    plan=make_plan(config.protocol, config.score),
-                    **keys,
-                )
-                for source in sources
-            ]
-            _write_report(folder, config, sources, results, listener)
-        finally:
-            store.close()
+        interpretation.write_report(folder, listener)
     return folder.report
-
-
-def _write_report(
-    folder: RunFolder,
-    config: RunConfig,
-    sources: Sequence[FeatureSource],
-    results: Sequence[Results],
-    listener: Listener,
-) -> None:
-    manifest = folder.manifest()
-    assert manifest is not None, "a scored run has a manifest"
-    summaries = {r.dictionary: _summary(source, config, r) for source, r in zip(sources, results, strict=True)}
-    data = collect_report(config, manifest, sources, results, summaries, listener.progress)
-    write_atomically(folder.report, render_report(data))
-
-
-def _plans(
-    sources: Sequence[FeatureSource], config: RunConfig, store: RunStore, backends: Backends, listener: Listener
-) -> list[Interpretation]:
-    """One interpretation per dictionary."""
-    plan = make_plan(config.protocol, config.score)
-    selected = [source.select(config.features, config.seed) for source in sources]
-    return [
-        Interpretation(
-            store=store,
-            dictionary=source.spec.id,
-            features=features,
-            maker=source.maker(plan.design, config.seed),
-            plan=plan,
-            explainer=backends.explainer,
-            refiner=backends.refiner,
-            explainer_key=backends.explainer_key,
-            simulator=backends.simulator,
-            simulator_is_free=config.llm is None,
-            simulator_key=backends.simulator_key,
-            candidates=config.explain.candidates,
-            guided=config.score.guided,
-            interval=config.score.interval,
-            seed=config.seed,
-            concurrency=backends.concurrency,
-            progress=listener.progress,
-        )
-        for source, features in zip(sources, selected, strict=True)
-    ]
-
-
-def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> DictionarySummary:
-    alive = source.n_active[source.n_active > 0]
-    explained = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
-    return summarise(
-        source.spec.role,
-        plan.features,
-        plan.store.scores(plan.dictionary, plan.key),
-        pipeline.final_outcomes(plan),
-        explained=len(explained & set(plan.features)),
-        protocol=plan.plan.label,
-        n_windows=plan.plan.n_windows,
-        n_tokens=source.n_tokens,
-        l0=source.l0,
-        density=float(np.median(alive) / source.n_tokens) if len(alive) else None,
-        n_alive=len(alive),
-        refinements=plan.store.refinements(plan.dictionary, plan.design, plan.explainer_key),
-        seed=config.seed,
-    )
-
-
-def _close_manifest(
-    folder: RunFolder, config: RunConfig, sources: Sequence[FeatureSource], backends: Backends, usage: Usage
-) -> None:
-    folder.write_manifest(
-        config,
-        [source.spec for source in sources],
-        corpus_digest=sources[0].corpus_digest,
-        n_tokens=sources[0].n_tokens,
-        prompts=backends.prompts,
-        usage=usage,
-        closed=True,
-    )
 
 
 async def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:

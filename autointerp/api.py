@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from autointerp import aio
-from autointerp.aio import SILENT, Listener, Summaries
 from autointerp.bare import BareRecord
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.compare.collect import Wish
@@ -22,8 +21,11 @@ from autointerp.compare.facts import Known, Weights
 from autointerp.config import DictionaryConfig, HarvestPart, RunConfig, SimulatorName
 from autointerp.errors import UsageError
 from autointerp.harvest.events import PartDone
+from autointerp.interpretation import Summaries
+from autointerp.listener import SILENT, Listener
 from autointerp.records import DictionarySpec, Finding
 from autointerp.scores import FeatureScore
+from autointerp.status import RunStatus
 
 T = TypeVar("T")
 
@@ -67,6 +69,16 @@ def run_explain(path: Path, changes: Mapping[str, object] | None = None, listene
 def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
     """Score a run's features; see `aio.run_score`."""
     return _wait(aio.run_score(path, changes or {}, listener))
+
+
+def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
+    """Ask again what ended Failed; see `aio.retry`."""
+    return _wait(aio.retry(path, listener, refused=refused))
+
+
+def read_status(path: Path) -> RunStatus:
+    """How far a run is; see `aio.status`."""
+    return _wait(aio.status(path))
 
 
 def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:

@@ -5,25 +5,35 @@ the endpoint was seen to do is kept with the run, and decides the simulator wher
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
+from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
-from autointerp.llm.base import Capabilities, ChatModel
+from autointerp.listener import Spending
+from autointerp.llm.base import Capabilities, ChatModel, Endpoint
+from autointerp.llm.budget import Budget, Price
+from autointerp.llm.gate import Breaker, Gate
+from autointerp.llm.prices import Prices
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import ConnectedModel, connect_model
+from autointerp.llm.wrappers import Watched
+from autointerp.plans import Retries
 from autointerp.provenance import digest
+from autointerp.records import Usage
+from autointerp.store.calls import CallLog
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
+from autointerp.store.unusable import UnusableReplies
 
 FEATURES_AT_A_TIME = 16
-"""With a language model; its own cap bounds the requests in flight."""
+"""At least, with a language model, and one for each request that may be in flight."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Backends:
     concurrency: int
     prompts: dict[str, str]
     """Digest of each prompt in use."""
+    spending: Callable[[], Spending] | None = None
+    """What the run has cost until now; None where nobody is asked for money."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,12 @@ class _Endpoint:
 
 
 @asynccontextmanager
-async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIterator[Backends]:
+async def open_backends(
+    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None
+) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
+
+    Closing the gate ends the asking.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -61,18 +77,57 @@ async def open_backends(config: RunConfig, folder: RunFolder | None) -> AsyncIte
     if config.llm is None:
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
-    with SqliteReplyCache(config.cache) as cache:
+    gate = gate or Gate()
+    budget = Budget(gate, config.budget_tokens, config.budget_usd)
+    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
         connected = connect_model(
             config.llm,
             base_url=config.base_url,
             cache=cache,
             in_flight=config.endpoint.in_flight,
             timeout_s=config.endpoint.timeout_s,
+            gate=gate,
+            budget=budget,
+            notes=calls,
         )
+        budget.price = _price(config, connected.endpoint)
+        budget.spent = calls.total() if calls else Usage()
         try:
-            yield _choose(config, _Endpoint(connected.model, await _capabilities(connected, folder)))
+            capabilities = await _capabilities(connected, folder)
+            model: ChatModel = connected.model
+            if folder:
+                breaker = Breaker(gate, config.endpoint.most_failed)
+                model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
+            yield replace(_choose(config, _Endpoint(model, capabilities)), spending=budget.spending)
         finally:
             await connected.aclose()
+
+
+def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
+    """Dollars for a usage; None where the price is not known and nobody needs it.
+
+    Raises:
+        UsageError: there is a budget in dollars and no price.
+    """
+    quote = Prices(config.prices).quote(endpoint)
+    if quote is None and config.budget_usd is not None:
+        raise UsageError(
+            f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
+            f"give one with prices = FILE in the configuration, or use --budget-tokens"
+        )
+    return None if quote is None else quote.price
+
+
+def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
+    """Make the cache forget the replies that failed items could not use, so that they are asked for again."""
+    unusable = UnusableReplies(folder.unusable)
+
+    def wanted(reason: str) -> bool:
+        return retries == "refused" or reason != "refused"
+
+    with SqliteReplyCache(config.cache) as cache:
+        cache.forget(unusable.take(wanted))
+    unusable.drop(wanted)
 
 
 async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
@@ -104,7 +159,8 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
-    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, FEATURES_AT_A_TIME, prompts)
+    at_a_time = max(FEATURES_AT_A_TIME, config.endpoint.in_flight)
+    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, at_a_time, prompts)
 
 
 def _short(tagged: str) -> str:

@@ -119,9 +119,11 @@ class EndpointConfig(_Section):
     """How an endpoint is asked."""
 
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Requests at the same time, at most."""
+    """Requests at the same time, at most; how many the endpoint takes is found out."""
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Of one request; longer for a local server that queues."""
+    most_failed: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The run stops where more than this share of the last 200 items failed, refusals left out; 1 never stops it."""
 
 
 class ExplainConfig(_Section):
@@ -172,6 +174,12 @@ class RunConfig(_Section):
     """The OpenAI-compatible endpoint; `OPENAI_BASE_URL`, else the provider's own, where absent."""
     cache: Path | None = None
     """The reply cache; one per user where absent."""
+    prices: Path | None = None
+    """A table of prices like the package's `llm/prices.toml`, which wins over it."""
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """Stop before the call that could make the run cost more than this many US dollars."""
+    budget_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Stop before the call that could make the run take more than this many tokens, input and output."""
     out: Path
     """The run's folder."""
     seed: int = 0

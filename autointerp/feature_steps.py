@@ -7,9 +7,11 @@ nothing itself. Knows no other feature but the one whose explanation serves as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autointerp.interpret.ask import PENDING
 from autointerp.interpret.lookup import words_of
 from autointerp.interpret.score import Guided, Shuffled, is_open, score_feature, select_value
 from autointerp.interpret.simulate import Simulator
+from autointerp.llm.purpose import asking_for
 from autointerp.plans import Interpretation
 from autointerp.records import (
     Done,
@@ -31,24 +33,30 @@ from autointerp.store.runs import StoredExplanation
 
 async def explain_one(plan: Interpretation, record: FeatureRecord) -> Explanation | Failed:
     """The candidate that scores best on the select part; the first where that part is empty."""
-    candidates = await plan.explainer.explain(record, plan.candidates)
+    with asking_for("explain", record.feature):
+        candidates = await plan.explainer.explain(record, plan.candidates)
     examples = record.splits.select
     if isinstance(candidates, Failed) or len(candidates) == 1 or not examples:
         return candidates if isinstance(candidates, Failed) else candidates[0]
     best: tuple[float, Explanation] | None = None
     usage, reason = Usage(), ""
     for candidate in candidates:
-        simulation = await simulate_one(plan.simulator, candidate, examples)
+        with asking_for("select", record.feature):
+            simulation = await simulate_one(plan.simulator, candidate, examples)
         usage += candidate.usage + simulation.usage
-        if not any(simulation.levels):
+        if reason == PENDING or _is_pending(simulation):
+            reason = PENDING
+        elif not any(simulation.levels):
             reason = simulation.failures[0][1]
-            continue
-        value = select_value(examples, simulation.levels) or 0.0
-        if best is None or value > best[0]:
-            best = (value, candidate)
-    if best is None:
+        elif best is None or (select_value(examples, simulation.levels) or 0.0) > best[0]:
+            best = (select_value(examples, simulation.levels) or 0.0, candidate)
+    if best is None or reason == PENDING:
         return Failed(stage="select", reason=reason, message="no candidate's simulation was answered", usage=usage)
     return best[1].model_copy(update={"usage": usage})
+
+
+def _is_pending(simulation: Simulation) -> bool:
+    return any(reason == PENDING for _, reason in simulation.failures)
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,16 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
 
     On the windows whose errors it was made from, a revision that merely lists them is better than any.
     """
+    with asking_for("refine", record.feature):
+        return await _refine(plan, record, explanation)
+
+
+async def _refine(plan: Interpretation, record: FeatureRecord, explanation: Explanation) -> Refined:
     shown, held = _halves(record.splits.select)
     if not held or explanation.no_pattern or plan.refiner is None:
         return Refined(explanation, Skipped(reason="nothing_to_refine"))
     before = await simulate_one(plan.simulator, explanation, [*shown, *held])
-    if not any(before.levels):
+    if not any(before.levels) or _is_pending(before):
         return Refined(explanation, _unanswered("refine", before, before.usage))
     seen = record.model_copy(update={"splits": record.splits.model_copy(update={"select": tuple(shown)})})
     revision = await plan.refiner.refine(seen, explanation, Simulation(levels=before.levels[: len(shown)]))
@@ -78,7 +91,7 @@ async def refine_one(plan: Interpretation, record: FeatureRecord, explanation: E
         return Refined(explanation, revision.model_copy(update={"usage": before.usage + revision.usage}))
     after = await simulate_one(plan.simulator, revision, held)
     usage = before.usage + revision.usage + after.usage
-    if not any(after.levels):
+    if not any(after.levels) or _is_pending(after):
         return Refined(explanation, _unanswered("refine", after, usage))
     values = [select_value(held, levels) for levels in (before.levels[len(shown) :], after.levels)]
     kept = (values[1] or 0.0) > (values[0] or 0.0)
@@ -103,7 +116,8 @@ def _charged(explanation: Explanation, usage: Usage) -> Explanation:
 
 
 def _unanswered(stage: FailedStage, simulation: Simulation, usage: Usage) -> Failed:
-    return Failed(stage=stage, reason=simulation.failures[0][1], message="no window was answered", usage=usage)
+    reason = PENDING if _is_pending(simulation) else simulation.failures[0][1]
+    return Failed(stage=stage, reason=reason, message="no window was answered", usage=usage)
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,8 @@ async def score_one(
 ) -> ScoredOne | Failed:
     """Simulate and score one explained feature with its controls.
 
+    Everything is asked that does not hang on an answer still to come, so that those can be fetched together.
+
     Args:
         other_id: whose explanation is the shuffled control; `why_not_shuffled` says why it is None.
     """
@@ -130,21 +146,15 @@ async def score_one(
     record, own = plan.store.record(feature, plan.design), _explanation(plan, feature)
     if record is None or own is None:
         raise AssertionError(f"{feature} has an outcome but no record or explanation")
-    chosen = await _simulate_until_clear(plan, record, own.explanation)
-    examples = chosen.examples
-    if examples and not own.explanation.no_pattern and not any(chosen.simulation.levels):
-        return _unanswered("simulate", chosen.simulation, chosen.simulation.usage)
-    kept = {"explanation": chosen.simulation}
-    other = _explanation(plan, other_id) if other_id else None
-    if other:
-        kept["shuffled"] = await simulate_one(plan.simulator, other.explanation, examples)
-    refinement = own.explanation.refinement
-    if refinement and refinement.kept:
-        before = own.explanation.model_copy(update={"text": refinement.before, "no_pattern": False})
-        kept["unrefined"] = await simulate_one(plan.simulator, before, examples)
-    guided = await _guided(plan, index, own.explanation)
-    if guided:
-        kept["guided"] = guided
+    with asking_for("simulate", feature):
+        chosen = await _simulate_until_clear(plan, record, own.explanation)
+    examples, first = chosen.examples, chosen.simulation
+    if examples and not own.explanation.no_pattern and not any(first.levels) and not _is_pending(first):
+        return _unanswered("simulate", first, first.usage)
+    kept = {"explanation": first, **await _simulate_controls(plan, own.explanation, examples, other_id)}
+    if any(_is_pending(simulation) for simulation in kept.values()):
+        return Failed(stage="simulate", reason=PENDING, message="answers are still to come")
+    guided = kept.get("guided")
     n_first = sum(example.block < plan.plan.first_blocks for example in examples)
 
     def on(n: int) -> FeatureScore:
@@ -167,6 +177,27 @@ async def score_one(
     }
     score = on(len(examples)).model_copy(update=changes)
     return ScoredOne(score, own.id, kept, _shuffled_outcome(kept.get("shuffled")))
+
+
+async def _simulate_controls(
+    plan: Interpretation, explanation: Explanation, examples: Sequence[Example], other_id: FeatureId | None
+) -> dict[str, Simulation]:
+    """Another feature's explanation, this one as it was before refinement, and what guided windows there are."""
+    feature, kept = explanation.feature, dict[str, Simulation]()
+    other = _explanation(plan, other_id) if other_id else None
+    if other:
+        with asking_for("shuffled", feature):
+            kept["shuffled"] = await simulate_one(plan.simulator, other.explanation, examples)
+    refinement = explanation.refinement
+    if refinement and refinement.kept:
+        before = explanation.model_copy(update={"text": refinement.before, "no_pattern": False})
+        with asking_for("unrefined", feature):
+            kept["unrefined"] = await simulate_one(plan.simulator, before, examples)
+    with asking_for("guided", feature):
+        guided = await _guided(plan, feature.index, explanation)
+    if guided:
+        kept["guided"] = guided
+    return kept
 
 
 def _shuffled_outcome(simulation: Simulation | None) -> Outcome | None:
@@ -195,10 +226,11 @@ async def _simulate_until_clear(plan: Interpretation, record: FeatureRecord, exp
     blocks = plan.plan.first_blocks
     chosen = [example for example in everything if example.block < blocks]
     kept = plan.store.simulation(record.feature, plan.key, "explanation")
-    if kept is not None and len(kept.levels) >= len(chosen):  # only a control of this score was missing
+    whole = kept is not None and len(kept.levels) >= len(chosen) and not kept.failures
+    if kept is not None and whole:  # only a control of this score was missing
         return _Scored(everything[: len(kept.levels)], kept, _n_left(plan, everything, len(kept.levels)))
     simulation = await simulate_one(plan.simulator, explanation, chosen)
-    while blocks < plan.plan.most_blocks and any(simulation.levels) and _is_open(plan, record, chosen, simulation):
+    while blocks < plan.plan.most_blocks and _wants_more(plan, record, chosen, simulation):
         more = [example for example in everything if example.block == blocks]
         simulation = _joined(simulation, await simulate_one(plan.simulator, explanation, more))
         chosen += more
@@ -210,7 +242,12 @@ def _n_left(plan: Interpretation, examples: Sequence[Example], n: int) -> int:
     return sum(example.block < plan.plan.most_blocks for example in examples) - n
 
 
-def _is_open(plan: Interpretation, record: FeatureRecord, examples: Sequence[Example], simulation: Simulation) -> bool:
+def _wants_more(
+    plan: Interpretation, record: FeatureRecord, examples: Sequence[Example], simulation: Simulation
+) -> bool:
+    """Whether the answers are all there and leave the score open."""
+    if not any(simulation.levels) or _is_pending(simulation):
+        return False
     return is_open(score_feature(record, examples, simulation.levels, plan.terms))
 
 

@@ -5,6 +5,7 @@ Values only; `feature_steps` works on one feature by them, `pipeline` on all.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 from typing import Protocol as Interface
 
 from autointerp.interpret.explain import Explainer, Refiner
@@ -15,6 +16,10 @@ from autointerp.records import Example, FeatureId, FeatureRecord
 from autointerp.store.runs import RunStore, ScoreKey
 
 Progress = Callable[[str, int, int], None]
+Retries = Literal["none", "failed", "refused"]
+"""Failed steps that are done again beside those never answered: none, all but refusals, or all."""
+NEVER_ANSWERED = ("rate_limited", "server_error", "timeout", "connection_lost", "lost")
+"""Reasons of failures that cost nothing and may pass: the endpoint gave no answer (`llm.errors`)."""
 
 
 class RecordMaker(Interface):
@@ -93,7 +98,15 @@ class Interpretation(Results):
     interval: IntervalName
     seed: int
     concurrency: int
+    """Features worked on at the same time."""
     progress: Progress
+    retries: Retries = "none"
+
+    def asks_again(self, reason: str) -> bool:
+        """Whether a step that ended Failed for this reason is to be done again."""
+        if reason in NEVER_ANSWERED or self.retries == "refused":
+            return True
+        return self.retries == "failed" and reason != "refused"
 
     @property
     def terms(self) -> Terms:

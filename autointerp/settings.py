@@ -19,7 +19,7 @@ ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
 """Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
 DICTIONARY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_PATHS = ("model", "corpus")
+_PATHS = ("model", "corpus", "prices")
 
 
 def nested_flags(flags: Mapping[str, object]) -> dict[str, Any]:

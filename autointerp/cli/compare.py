@@ -1,18 +1,62 @@
-"""What `compare` shows: verdicts with their intervals, controls beside them, and plans.
+"""`compare`: verdicts with their intervals, controls beside them, and plans.
 
-References and options flow in, one library call each; tables and what `--json` prints flow out. Imports nothing heavy
-for `--help`.
+References and options flow in, one library call each; sentences and what `--json` prints flow out. Imports nothing
+heavy for `--help`.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from autointerp.compare.data import Comparison, Contrast, Difference
 
 PLAN_FILE = "compare-plan.json"
 _TERTILES = ("low entropy", "middle entropy", "high entropy")
+
+
+def compare(
+    what: Annotated[
+        list[str], typer.Argument(metavar="RUN[:ID]...", help="Finished runs, or one CONFIG.toml that is run first.")
+    ],
+    by: Annotated[
+        str, typer.Option(help="dictionary, explainer, judge or protocol; the rest is alike.")
+    ] = "dictionary",
+    allow_mismatch: Annotated[
+        bool, typer.Option("--allow-mismatch", help="Compare runs that differ in more, and mark every table.")
+    ] = False,
+    known: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A known dictionary: the cards say how much of it is found again."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Take the runs for a pilot: how many features a gap takes, what they cost.")
+    ] = False,
+    gap: Annotated[float, typer.Option(help="With --plan: the gap between mean scores that is to be seen.")] = 0.05,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where compare.json goes.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")] = False,
+) -> None:
+    """Say which dictionary, explainer, judge or protocol scores higher, or why that cannot be said."""
+    if len(what) == 1 and what[0].endswith(".toml"):
+        what = [_run(Path(what[0]))]
+    told = show_plan_of(what, by, gap, out) if plan else show_comparison_of(what, by, allow_mismatch, known, out)
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False, allow_nan=False))
+
+
+def _run(config: Path) -> str:
+    """Harvest, explain and score everything that a configuration names; the run's folder."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.config import make_config
+
+    settings = make_config(config, {}, "runs/run")
+    with listening() as listener:
+        api.run(settings, listener)
+    return str(settings.out)
 
 
 def show_comparison_of(

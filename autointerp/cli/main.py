@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autointerp.cli.compare import show_comparison_of, show_plan_of
+from autointerp.cli.compare import compare, show_comparison_of
+from autointerp.cli.progress import stop_gently
 from autointerp.cli.selftest import selftest
+from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
 
@@ -50,6 +52,11 @@ Simulator = Annotated[
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
+BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
+BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
+MostFailed = Annotated[
+    float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
+]
 Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
 Stop = Annotated[
     str | None,
@@ -66,10 +73,15 @@ Shard = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed"),
+    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
 }
 """Parameters of commands that are settings of a run."""
-_KEYS = {"windows": "score.windows", "stop": "score.stop", "refine": "explain.refine"}
+_KEYS = {
+    "windows": "score.windows",
+    "stop": "score.stop",
+    "refine": "explain.refine",
+    "most_failed": "endpoint.most_failed",
+}
 """Those that are keys of sections."""
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
@@ -93,6 +105,9 @@ def run(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
@@ -165,6 +180,9 @@ def explain(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
@@ -192,6 +210,9 @@ def score(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -257,43 +278,6 @@ def report(run: Run, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def compare(
-    what: Annotated[
-        list[str], typer.Argument(metavar="RUN[:ID]...", help="Finished runs, or one CONFIG.toml that is run first.")
-    ],
-    by: Annotated[
-        str, typer.Option(help="dictionary, explainer, judge or protocol; all else must be alike.")
-    ] = "dictionary",
-    allow_mismatch: Annotated[
-        bool, typer.Option("--allow-mismatch", help="Compare runs that differ in more, and mark every table.")
-    ] = False,
-    known: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="A known dictionary: the cards say how much of it is found again."),
-    ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Take the runs for a pilot: how many features a gap takes, and what they cost."),
-    ] = False,
-    gap: Annotated[float, typer.Option(help="With --plan: the gap to be seen, of mean scores.")] = 0.05,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where compare.json goes.")] = Path(),
-    as_json: AsJson = False,
-) -> None:
-    """Say which dictionary, explainer, judge or protocol scores higher, or why that cannot be said."""
-    from autointerp import api
-    from autointerp.cli.progress import listening
-
-    if len(what) == 1 and what[0].endswith(".toml"):
-        settings = _settings(Path(what[0]), {}, None, demo=False)
-        with listening() as listener:
-            api.run(settings, listener)
-        what = [str(settings.out)]
-    show = show_plan_of(what, by, gap, out) if plan else show_comparison_of(what, by, allow_mismatch, known, out)
-    if as_json:
-        _print_json(show)
-
-
-@app.command()
 def doctor(
     context: typer.Context,
     config: Config = None,
@@ -336,7 +320,10 @@ def inspect(
 
 
 app.command("testserver")(rehearse)
+app.command()(compare)
 app.command()(selftest)
+app.command()(status)
+app.command()(retry)
 
 
 def _given(context: typer.Context) -> dict[str, object]:
@@ -372,6 +359,9 @@ class _InterruptedError(StoppedError):
 
 
 def _stop(signum: int, frame: object) -> None:
+    if stop_gently():
+        print("stopping: waiting for the answers under way; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        return
     raise _InterruptedError("stopped; the same command goes on where this one was")
 
 

@@ -8,12 +8,29 @@ A `Listener`'s calls flow in; text flows out.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from autointerp.aio import Listener
+from autointerp.listener import Listener, Spending
 
 SECONDS_BETWEEN_LINES = 2.0
+_stop: Callable[[], None] | None = None
+"""Ends the asking of language models gently, while there is any."""
+
+
+def stop_gently() -> bool:
+    """Let what is under way end and start nothing more; whether there was anything to stop, and the first time."""
+    global _stop
+    stop, _stop = _stop, None
+    if stop is None:
+        return False
+    stop()
+    return True
+
+
+def _stoppable(stop: Callable[[], None] | None) -> None:
+    global _stop
+    _stop = stop
 
 
 @contextmanager
@@ -50,18 +67,30 @@ def listening() -> Iterator[Listener]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
+        cost = ""
 
         def progress(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None, description=f"{stage}  {cost}".rstrip())
 
-        yield Listener(progress=progress, note=lambda text: bars.console.print(text, highlight=False, markup=False))
+        def spent(spending: Spending) -> None:
+            nonlocal cost
+            cost = _say_spending(spending)
+
+        def note(text: str) -> None:
+            bars.console.print(text, highlight=False, markup=False)
+
+        yield Listener(progress=progress, note=note, spent=spent, stoppable=_stoppable)
 
 
 def _json_lines() -> Listener:
     said: dict[str, float] = {}
     began: dict[str, tuple[float, int]] = {}
+    cost: dict[str, object] = {}
+
+    def spent(spending: Spending) -> None:
+        cost["spent"] = spending._asdict()
 
     def progress(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -71,9 +100,15 @@ def _json_lines() -> Listener:
             rate = (done - before) / (now - since) if done > before and now > since else None
             left = (total - done) / rate if rate and total else None
             pace = {"per_second": rate and round(rate, 1), "seconds_left": left if left is None else round(left)}
-            _say({"stage": stage, "done": done, "total": total or None, **pace})
+            _say({"stage": stage, "done": done, "total": total or None, **pace, **cost})
 
-    return Listener(progress=progress, note=lambda text: _say({"note": text}))
+    return Listener(progress=progress, note=lambda text: _say({"note": text}), spent=spent, stoppable=_stoppable)
+
+
+def _say_spending(spending: Spending) -> str:
+    """As `12 calls, 34,567 tokens, 0.0123 USD`."""
+    dollars = "" if spending.usd is None else f", {spending.usd:.4f} USD"
+    return f"{spending.calls:,} calls, {spending.tokens:,} tokens{dollars}"
 
 
 def _say(value: dict[str, object]) -> None:

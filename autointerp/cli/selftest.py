@@ -10,7 +10,7 @@ import typer
 from autointerp.errors import UsageError
 
 if TYPE_CHECKING:
-    from autointerp.aio import Listener
+    from autointerp.listener import Listener
 
 QUICK_HELP = "Fewer draws: within a minute on two cores."
 LLM_HELP = "Certify this language model as a judge instead; it is asked about 700 times."

@@ -17,7 +17,7 @@ from autointerp.compare.features import entropy_tertiles
 from autointerp.compare.match import COSINE_FLOOR
 from autointerp.compare.pairing import Matcher, differing_pairs
 from autointerp.compare.permutation import N_PERMUTATION
-from autointerp.compare.runs import OpenArm
+from autointerp.compare.runs import OpenArm, contrasted
 from autointerp.compare.strata import LEAST_IN_STRATUM, PER_DECADE, common_strata
 from autointerp.provenance import package_versions
 from autointerp.records import Usage
@@ -110,12 +110,8 @@ def planned_pairs(arms: Sequence[ReadArm], by: By) -> list[tuple[ReadArm, ReadAr
     """
     asked = [arm for arm in arms if arm.open.asked]
     others = [arm for arm in arms if not arm.open.asked]
-    pairs = [(a, b, True) for a, b in combinations(asked, 2) if by == "dictionary" or _one_dictionary(a, b)]
+    pairs = [(a, b, True) for a, b in combinations(asked, 2) if contrasted(a.open, b.open, by)]
     return pairs + [(a, b, not pairs) for a in asked for b in others]
-
-
-def _one_dictionary(a: ReadArm, b: ReadArm) -> bool:
-    return a.open.spec.weights_digest == b.open.spec.weights_digest
 
 
 def _contrasts(

@@ -6,6 +6,7 @@ The unit is the feature throughout; scores play no part in choosing strata or pa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -91,7 +92,8 @@ def measure(sides: Sides) -> Contrast:
     """All figures of one contrast, as if it were the only one planned."""
     a, b = sides.a, sides.b
     strata = common_strata([a.density, b.density])
-    headline, p_permutation, inside = _paired_headline(sides) if sides.same_feature else _headline(sides, strata)
+    found = _paired_headline(sides) if sides.same_feature else _headline(sides, strata)
+    headline, p_permutation, inside = found.gap, found.p_permutation, found.inside
     reason = None if headline is not None else _why_none(a, b, sides.same_feature)
     value, low, high, p = _numbers(headline)
     error = None if headline is None else round(headline.error, 6)
@@ -116,8 +118,8 @@ def measure(sides: Sides) -> Contrast:
         n_inside_a=inside[0],
         n_inside_b=inside[1],
         n_needed=None,
-        mean_a=_standardised(sides, "a", strata),
-        mean_b=_standardised(sides, "b", strata),
+        mean_a=found.mean_a,
+        mean_b=found.mean_b,
         strata=_rows(a, b, strata),
         adjusted=_adjusted(sides, strata),
         uniform=_uniform(sides),
@@ -146,9 +148,9 @@ def standard_error(sides: Sides) -> float | None:
 
 def correct(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Contrasts of one family with their p-values corrected for their number, and their verdicts."""
-    ranked = [c for c in contrasts if c.p is not None]
-    corrected = dict(zip(map(id, ranked), holm([c.p for c in ranked if c.p is not None]), strict=True))
-    return [conclude(c, max(1, len(ranked)), corrected.get(id(c))) for c in contrasts]
+    ranked = [i for i, c in enumerate(contrasts) if c.p is not None]
+    corrected = dict(zip(ranked, holm([c.p for c in contrasts if c.p is not None]), strict=True))
+    return [conclude(c, max(1, len(ranked)), corrected.get(i)) for i, c in enumerate(contrasts)]
 
 
 def conclude(contrast: Contrast, family: int, p_holm: float | None) -> Contrast:
@@ -168,24 +170,42 @@ def conclude(contrast: Contrast, family: int, p_holm: float | None) -> Contrast:
     return settled.model_copy(update={"notes": tuple(notes_on(settled, ALPHA))})
 
 
-def _headline(sides: Sides, strata: Strata) -> tuple[Resampled | None, float | None, tuple[int, int]]:
-    """The standardised difference, the permutation test's p, and how many features of each arm it is over."""
+class _Headline(NamedTuple):
+    """The difference that the verdict is on."""
+
+    gap: Resampled | None
+    """None where nothing may be ranked."""
+    p_permutation: float | None
+    inside: tuple[int, int]
+    """Features of each arm that it is over."""
+    mean_a: Estimate
+    mean_b: Estimate
+
+
+def _headline(sides: Sides, strata: Strata) -> _Headline:
+    """Standardised over the common support."""
     x, y = strata.split(sides.a.density, sides.a.value), strata.split(sides.b.density, sides.b.value)
     inside = sum(map(len, x)), sum(map(len, y))
     if min(inside) < LEAST_FEATURES:
-        return None, None, inside
+        none = [Estimate(value=None, n=n, undefined=_why_none(sides.a, sides.b, False)) for n in inside]
+        return _Headline(None, None, inside, none[0], none[1])
     rng, weights = sides.rng("headline"), strata.weights
-    gap = stratified_mean(x, weights, N_BOOTSTRAP, rng) - stratified_mean(y, weights, N_BOOTSTRAP, rng)
-    return gap, round(permutation_p(x, y, weights, N_PERMUTATION, sides.rng("permutation")), 6), inside
+    one, other = stratified_mean(x, weights, N_BOOTSTRAP, rng), stratified_mean(y, weights, N_BOOTSTRAP, rng)
+    p = permutation_p(x, y, weights, N_PERMUTATION, sides.rng("permutation"))
+    means = as_estimate(one, inside[0]), as_estimate(other, inside[1])
+    return _Headline(one - other, round(p, 6), inside, *means)
 
 
-def _paired_headline(sides: Sides) -> tuple[Resampled | None, float | None, tuple[int, int]]:
-    gaps = _paired_gaps(sides, "value")
+def _paired_headline(sides: Sides) -> _Headline:
+    """The mean of the pairs' differences."""
+    assert isinstance(sides.pairs, Pairs)
+    gaps, rng = _paired_gaps(sides, "value"), sides.rng("headline")
     inside = len(gaps), len(gaps)
+    means = [mean_of(arm.value, rng) for arm in (sides.a.take(sides.pairs.rows_a), sides.b.take(sides.pairs.rows_b))]
     if len(gaps) < LEAST_FEATURES:
-        return None, None, inside
+        return _Headline(None, None, inside, means[0], means[1])
     p = sign_flip_p(gaps, N_PERMUTATION, sides.rng("permutation"))
-    return plain_mean(gaps, N_BOOTSTRAP, sides.rng("headline")), round(p, 6), inside
+    return _Headline(plain_mean(gaps, N_BOOTSTRAP, rng), round(p, 6), inside, means[0], means[1])
 
 
 def _paired_gaps(sides: Sides, column: Column, group: Group | None = None) -> Float[np.ndarray, " pair"]:
@@ -249,17 +269,6 @@ def mean_of(values: Float[np.ndarray, " n"], rng: np.random.Generator) -> Estima
 def _having(arm: Features, column: Column, group: Group | None, edges: tuple[float, float] | None) -> Features:
     known = np.isfinite(arm.column(column))
     return arm.take(known & (True if group is None else arm.within(group, edges)))
-
-
-def _standardised(sides: Sides, which: str, strata: Strata) -> Estimate:
-    arm = sides.a if which == "a" else sides.b
-    rng = sides.rng(f"mean {which}")
-    if sides.same_feature and isinstance(sides.pairs, Pairs):
-        return mean_of(arm.take(sides.pairs.rows_a if which == "a" else sides.pairs.rows_b).value, rng)
-    groups = strata.split(arm.density, arm.value)
-    if not groups:
-        return Estimate(value=None, n=0, undefined="no_overlap")
-    return as_estimate(stratified_mean(groups, strata.weights, N_BESIDE, rng), sum(map(len, groups)))
 
 
 def _adjusted(sides: Sides, strata: Strata) -> Difference:

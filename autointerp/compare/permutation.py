@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-N_PERMUTATION = 10_000
+N_PERMUTATION = 2_000
 _CELLS = 1 << 19
 
 Values = Float[np.ndarray, " n"]

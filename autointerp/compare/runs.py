@@ -7,6 +7,7 @@ writes nothing. Computes no statistic.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from autointerp.compare.data import By, Kind
@@ -70,6 +71,10 @@ class OpenArm:
         """What part its dictionary plays."""
         return control_kind(self.spec)
 
+    def way(self, by: By) -> str:
+        """What of it is compared: its explainer, judge or protocol, or itself."""
+        return self.key if by == "dictionary" else str(getattr(self.results.key, _PART[by]))
+
     def harvest(self) -> Harvest | None:
         """Where its features come from; None for bare records."""
         return None if self.run.config.records is not None else self.run.harvest(self.spec.id)
@@ -97,9 +102,14 @@ def open_arms(references: Sequence[str], by: By) -> Iterator[list[OpenArm]]:
         if twice:
             raise UsageError(f"{', '.join(sorted(twice))} is named twice; name two different dictionaries")
         arms = _arms(named, list(runs.values()), by)
-        if len(arms) < 2:
+        if not any(contrasted(a, b, by) for a, b in combinations(arms, 2)):
             raise UsageError(_alone(arms, by))
         yield arms
+
+
+def contrasted(a: OpenArm, b: OpenArm, by: By) -> bool:
+    """Whether two arms make a contrast: any two dictionaries, or one dictionary's features scored two ways."""
+    return by == "dictionary" or (a.spec.weights_digest == b.spec.weights_digest and a.way(by) != b.way(by))
 
 
 def _open(path: Path, stack: ExitStack) -> OpenRun:
@@ -183,7 +193,7 @@ def _results(run: OpenRun, name: str, key: ScoreKey) -> Results:
 def _alone(arms: Sequence[OpenArm], by: By) -> str:
     if by == "dictionary":
         return "a comparison takes two dictionaries; name another run, or one that holds controls beside its dictionary"
-    known = ", ".join(arm.key for arm in arms) or "none"
+    known = ", ".join(dict.fromkeys(arm.way(by) for arm in arms)) or "none"
     return f"only one {by} was used ({known}); `autointerp score RUN` with another one adds it to the run"
 
 

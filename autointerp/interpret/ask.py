@@ -11,12 +11,14 @@ from typing import Generic, TypeVar
 
 from autointerp.errors import RunError, StoppedError
 from autointerp.interpret.parse import LASTING, Unparsed
-from autointerp.llm.base import ChatModel, ChatReply, ChatRequest
+from autointerp.llm.base import ChatModel, ChatReply, ChatRequest, Settling
 from autointerp.llm.errors import LlmError
 from autointerp.records import Usage
 
 ATTEMPTS = 3
 """The first asking and at most two more."""
+PENDING = "pending"
+"""Reason of a question whose answer is still to come: nothing may be concluded from it."""
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -40,33 +42,33 @@ async def ask(
     Raises:
         StoppedError: no request can succeed any more.
     """
-    usage = Usage()
-    unread: Unparsed | None = None
-    for attempt in range(ATTEMPTS):
+    usage, asked = Usage(), list[ChatRequest]()
+    value: T | Unparsed | None = None
+    while len(asked) < ATTEMPTS:
+        asked.append(make_request(len(asked), value if isinstance(value, Unparsed) else None))
         try:
-            reply = await model.complete(make_request(attempt, unread))
+            reply = await model.complete(asked[-1])
         except StoppedError:
             raise
         except RunError as error:
-            reason = error.reason if isinstance(error, LlmError) else "lost"
-            return Asked(Unparsed(reason, str(error)), usage, attempt + 1)
+            value = Unparsed(error.reason if isinstance(error, LlmError) else "lost", str(error))
+            break
         usage += reply.usage
         value = read(reply)
-        if not isinstance(value, Unparsed):
-            return Asked(value, usage, attempt + 1)
-        unread = value
-        if value.reason in LASTING:
-            return Asked(value, usage, attempt + 1)
-    assert unread is not None
-    return Asked(unread, usage, ATTEMPTS)
+        if not isinstance(value, Unparsed) or value.reason in LASTING:
+            break
+    assert value is not None
+    if isinstance(model, Settling):
+        model.settle(value.reason if isinstance(value, Unparsed) else None, asked)
+    return Asked(value, usage, len(asked))
 
 
 async def all_in_order(work: Sequence[Coroutine[object, object, T]]) -> list[T]:
-    """Results in the order of the work; the first error cancels the rest and is raised as it is."""
-    tasks = [asyncio.ensure_future(piece) for piece in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    """Results in the order of the work; an error is raised when all have ended, as the others' answers are paid for."""
+    ended = await asyncio.gather(*work, return_exceptions=True)
+    results: list[T] = []
+    for result in ended:
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results

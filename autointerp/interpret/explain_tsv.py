@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from autointerp.format import format_lines
-from autointerp.interpret.ask import Asked, all_in_order, ask
+from autointerp.interpret.ask import PENDING, Asked, all_in_order, ask
 from autointerp.interpret.explain import ANSWER_TOKENS
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
 from autointerp.interpret.refine import refine_digest, revise
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
+from autointerp.llm.errors import ContextTooLongError
 from autointerp.provenance import digest
 from autointerp.records import Explanation, Failed, FeatureRecord, Simulation, Usage
 
@@ -54,12 +55,15 @@ class TsvExplainer:
     async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
         """At most `n_candidates` different explanations, in the order of their samples.
 
+        Where the examples are too long for the model's context, every other one is shown, down to one.
         What candidates cost that failed or said the same again is in the first one's usage.
 
         Raises:
             StoppedError: no request can succeed any more.
         """
         asked = await all_in_order([self._candidate(record, k) for k in range(min(n_candidates, MOST_SAMPLES))])
+        if len(record.splits.explain) > 1 and all(_is_too_long(answer) for answer in asked):
+            return await self.explain(_with_half(record), n_candidates)
         kept: dict[str, tuple[ParsedExplanation, Usage]] = {}
         wasted = Usage()
         for answer in asked:
@@ -67,7 +71,7 @@ class TsvExplainer:
                 wasted += answer.usage
             else:
                 kept[answer.value.text.casefold()] = (answer.value, answer.usage)
-        if not kept:
+        if not kept or any(_is_pending(answer) for answer in asked):
             return _failed(asked)
         examples_digest = digest([example.model_dump(mode="json") for example in record.splits.explain])
         return [
@@ -115,6 +119,16 @@ class TsvExplainer:
         return load_prompt(PROMPT).render("user", windows=windows, evidence=evidence, note=note)
 
 
+def _is_too_long(answer: Asked[ParsedExplanation]) -> bool:
+    return isinstance(answer.value, Unparsed) and answer.value.reason == ContextTooLongError.reason
+
+
+def _with_half(record: FeatureRecord) -> FeatureRecord:
+    """The record with every other example to show, so that each stratum keeps its share."""
+    splits = record.splits.model_copy(update={"explain": record.splits.explain[::2]})
+    return record.model_copy(update={"splits": splits})
+
+
 @cache
 def _preface(show_outputs: bool) -> tuple[ChatMessage, ...]:
     """Instructions and demonstrations: the same for every feature."""
@@ -144,8 +158,13 @@ def _windows(windows: Sequence[tuple[Sequence[str], Sequence[int]]]) -> str:
     )
 
 
+def _is_pending(answer: Asked[ParsedExplanation]) -> bool:
+    return isinstance(answer.value, Unparsed) and answer.value.reason == PENDING
+
+
 def _failed(asked: Sequence[Asked[ParsedExplanation]]) -> Failed:
-    """The commonest reason among the candidates, the earliest among equals."""
+    """`pending` where one is, else the commonest reason among the candidates, the earliest among equals."""
+    asked = [answer for answer in asked if _is_pending(answer)] or asked
     unread = [answer.value for answer in asked if isinstance(answer.value, Unparsed)]
     ((reason, _),) = Counter(value.reason for value in unread).most_common(1)
     message = next(value.message for value in unread if value.reason == reason)

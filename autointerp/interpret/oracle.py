@@ -64,6 +64,17 @@ def oracle(
     return answer
 
 
+def stage_of(body: RequestBody) -> str | None:
+    """Which of our prompts a request is: `explain`, `refine`, `simulate` or `grade`; None for any other."""
+    names = [EXPLAIN_PROMPT, REFINE_PROMPT]
+    names += [wording.prompt for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values())]
+    asked = last_message(body)
+    for name in names:
+        if load_prompt(name).read_back("user", asked) is not None:
+            return name.partition("-")[0]
+    return None
+
+
 def _levels(levels_of: LevelsOf, of_target: TargetLevelOf, asked: Mapping[str, str]) -> Sequence[int] | None:
     """What a question asks for: the levels of its tokens, or of its passages' targets."""
     if "tokens" in asked:

@@ -7,7 +7,7 @@ prefix cache reads what stands before once. Sees no activation, level or stratum
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple, TypeVar
 
@@ -111,6 +111,11 @@ class Question:
             json_schema=json_schema,
             sample=attempt,
         )
+
+    def halves(self) -> "tuple[Question, Question]":
+        """The same in two requests; only where there are two windows or more."""
+        middle = len(self.windows) // 2
+        return replace(self, windows=self.windows[:middle]), replace(self, windows=self.windows[middle:])
 
     def by_window(self, values: Sequence[T]) -> list[tuple[T, ...]]:
         """An answer's values, window by window."""

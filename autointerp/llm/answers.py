@@ -1,6 +1,6 @@
 """What a test server says: answer functions, scripted files, and the answers of a merely obedient model.
 
-A chat completion's request body flows in, an `Answer` flows out. Knows no HTTP and no prompt of ours.
+The body of a chat completion or a completion flows in, an `Answer` flows out. Knows no HTTP and no prompt of ours.
 """
 
 import importlib
@@ -21,6 +21,8 @@ _EXACTLY = re.compile(r"Reply with exactly: (.*)")
 _TOKEN = re.compile(r" ?[^\W\d_]+|\d+|\s|.", re.DOTALL)
 SURE_LOGPROB = -0.001
 """What a model that is quite sure gives its token."""
+SURPRISED_LOGPROB = -7.0
+"""What it gives a token that it did not expect."""
 FILLER_LOGPROB = -18.0
 """What is left for the tokens that pad a list of the most likely ones."""
 
@@ -33,6 +35,8 @@ class Answer(NamedTuple):
     """Spells the text; made up where it is None and log probabilities are asked for."""
     finish_reason: str = "stop"
     refusal: str | None = None
+    prompt: tuple[TokenLogprob, ...] | None = None
+    """Spells the prompt of a completion, with what was likely at each of its tokens; made up where it is None."""
 
 
 AnswerFunction = Callable[[RequestBody], Answer | str | None]
@@ -49,8 +53,10 @@ class ScriptLine(Record):
 
 
 def last_message(body: RequestBody) -> str:
-    """The text of the last message; empty where there is none."""
-    messages = body.get("messages")
+    """The text of the last message, or of a completion's prompt; empty where there is none."""
+    messages, prompt = body.get("messages"), body.get("prompt")
+    if messages is None and isinstance(prompt, str):
+        return prompt
     last = messages[-1] if isinstance(messages, list) and messages else {}
     content = last.get("content") if isinstance(last, dict) else ""
     return content if isinstance(content, str) else ""
@@ -83,11 +89,27 @@ def _smallest(schema: dict[str, object]) -> object:
     return {"integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}.get(str(kind), "")
 
 
+def pieces(text: str) -> list[str]:
+    """A text as tokens: words with the space before them, runs of digits, single other characters."""
+    return _TOKEN.findall(text)
+
+
 def spelled(text: str) -> tuple[TokenLogprob, ...]:
-    """A text as tokens of which the model was quite sure: words, runs of digits, single other characters."""
+    """A text as tokens of which the model was quite sure."""
     return tuple(
-        TokenLogprob(token=piece, logprob=SURE_LOGPROB, top=((piece, SURE_LOGPROB),)) for piece in _TOKEN.findall(text)
+        TokenLogprob(token=piece, logprob=SURE_LOGPROB, top=((piece, SURE_LOGPROB),)) for piece in pieces(text)
     )
+
+
+def echoed(prompt: str) -> tuple[TokenLogprob, ...]:
+    """A prompt as read by a model that expects only what it has read before."""
+    seen: set[str] = set()
+    read: list[TokenLogprob] = []
+    for piece in pieces(prompt):
+        logprob = SURE_LOGPROB if piece in seen else SURPRISED_LOGPROB
+        read.append(TokenLogprob(token=piece, logprob=logprob, top=((piece, logprob),)))
+        seen.add(piece)
+    return tuple(read)
 
 
 def split_digits(tokens: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:

@@ -3,7 +3,8 @@
 Everything in the program that asks an LLM does it through `ChatModel`. Knows no provider, prompt or feature.
 """
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from autointerp.records import Record, Usage
 
@@ -86,6 +87,36 @@ class ChatModel(Protocol):
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Answer, or raise a `RunError` that says why not."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A `ChatModel` that wants to know what became of its answers."""
+
+    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
+        """An item was answered (None), or ended Failed for a reason after these requests."""
+        ...
+
+
+class Purpose(NamedTuple):
+    """What a question is asked for; not part of the request, so that equal questions share one answer."""
+
+    stage: str
+    """`explain`, `select`, `refine`, `simulate`, `shuffled`, `unrefined`, `guided`; `other` outside a run."""
+    feature: str
+    """`dictionary/index`; empty outside a run."""
+
+
+class CallNotes(Protocol):
+    """Who is told of every reply that was used; implemented in `store`."""
+
+    def used(self, key: str, endpoint: Endpoint, reply: ChatReply, *, paid: bool) -> None:
+        """A reply was taken: `paid` where it was asked for just now, else it was in the cache.
+
+        What for is `purpose.purpose()`. Told before a paid reply goes into the cache, so that a kill in between
+        forgets no payment.
+        """
         ...
 
 

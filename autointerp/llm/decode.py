@@ -77,6 +77,11 @@ def decode_chat(body: bytes) -> ChatReply:
     )
 
 
+def filtered_reply(model: str) -> ChatReply:
+    """What stands for an answer where the endpoint's filter stopped the prompt before the model saw it."""
+    return ChatReply(text="", finish_reason="content_filter", refused=True, model=model, usage=Usage(calls=1))
+
+
 def decode_models(body: bytes) -> tuple[str, ...]:
     """The names in a models listing; empty where it has another shape."""
     try:

@@ -15,13 +15,16 @@
         ├── QuotaExhaustedError      the account is empty
         ├── BadKeyError              401, 403
         ├── WrongUrlError            nothing answers chat completions there
-        └── UnknownModelError        lists near names
+        ├── UnknownModelError        lists near names
+        ├── TooManyFailuresError     too many of the last items ended Failed
+        ├── BudgetError              the next call could exceed the budget
+        └── DrainedError             somebody asked the run to stop
 
 A refusal or a content filter is an answer (`ChatReply.refused`), not an error. Texts quote the server with the key
 blotted out by the caller. Knows no prompt and no feature.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autointerp.errors import RunError, StoppedError, near_matches
 
@@ -161,3 +164,35 @@ class UnknownModelError(EndpointStoppedError):
         self.model, self.served = model, tuple(served)
         hint = f"near names there: {near_matches(model, served)}" if served else "it does not list its models"
         super().__init__(f"the endpoint has no model {model!r}; {hint}")
+
+
+class TooManyFailuresError(EndpointStoppedError):
+    """Too many of the last items ended Failed: something is wrong that money will not mend."""
+
+    reason = "too_many_failures"
+
+    def __init__(self, failed: Mapping[str, int], n_items: int, most_failed: float) -> None:
+        why = ", ".join(f"{reason} {n}" for reason, n in failed.items())
+        super().__init__(
+            f"{sum(failed.values())} of the last {n_items} items failed ({why}); see what ails the endpoint or choose "
+            f"another simulator, then run the same command again, with --most-failed above {most_failed:g} to let "
+            f"more pass"
+        )
+
+
+class BudgetError(EndpointStoppedError):
+    """The next call could exceed the budget."""
+
+    reason = "budget"
+
+    def __init__(self, spent: str, budget: str) -> None:
+        super().__init__(f"stopped at {spent}: the next call could exceed the budget of {budget}; give a larger one")
+
+
+class DrainedError(EndpointStoppedError):
+    """Somebody asked the run to stop."""
+
+    reason = "interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("stopped; every answer that came is kept, and the same command goes on from here")

@@ -4,6 +4,7 @@ A request and what the endpoint refused so far flow in; the body to send flows o
 """
 
 import re
+from collections.abc import Sequence
 
 from autointerp.llm.base import ChatMessage, ChatRequest
 from autointerp.llm.decode import ErrorFacts
@@ -35,8 +36,8 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
 class Negotiation:
     """What one endpoint refused so far; every refusal is settled once."""
 
-    def __init__(self) -> None:
-        self.rejected: list[str] = []
+    def __init__(self, rejected: Sequence[str] = ()) -> None:
+        self.rejected = list(rejected)
         """Names of refused forms, in the order in which they were met."""
 
     def settle(self, facts: ErrorFacts, sent: dict[str, object]) -> bool:

@@ -6,7 +6,9 @@ typed errors flow out. Keys come from the environment alone and appear in no tex
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -15,7 +17,7 @@ import openai
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
-from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error
+from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error, filtered_reply
 from autointerp.llm.errors import (
     ConnectionLostError,
     EndpointTimeoutError,
@@ -24,13 +26,15 @@ from autointerp.llm.errors import (
     UnknownModelError,
 )
 from autointerp.llm.negotiate import Negotiation
-from autointerp.records import Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 120.0
+UPLOAD_TIMEOUT_S = 1800.0
+"""Of a file of up to 200 MB."""
 NO_KEY = "none"
 """Sent to servers of one's own, which check no key but may want the header."""
+T = TypeVar("T")
 
 
 class OpenAICompatible:
@@ -44,18 +48,26 @@ class OpenAICompatible:
         Raises:
             UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
         """
-        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
-        self.endpoint = Endpoint(provider="openai", base_url=bare_url(url), model=model)
+        self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
                 "no key for api.openai.com: set OPENAI_API_KEY in the environment, or name a server with --base-url"
             )
         self._timeout_s = timeout_s
-        self._url = url
+        self._url = _full_url(base_url)
         self._connections = connections
         self._negotiation = Negotiation()
         self._client: openai.AsyncOpenAI | None = None
+
+    @staticmethod
+    def url_of(base_url: str | None) -> str:
+        """The URL that stands for this one, or for the environment's, in keys and files.
+
+        Raises:
+            UsageError: no http or https URL.
+        """
+        return bare_url(_full_url(base_url))
 
     def __repr__(self) -> str:
         return f"OpenAICompatible({self.name!r} at {self.endpoint.base_url})"
@@ -85,7 +97,7 @@ class OpenAICompatible:
             if self._negotiation.settle(facts, body):
                 continue
             if facts.is_filter:
-                return self._filtered()
+                return filtered_reply(self.endpoint.model)
             if facts.is_unknown_model:
                 raise UnknownModelError(self.endpoint.model, await self._served())
             raise classify(facts)
@@ -108,19 +120,39 @@ class OpenAICompatible:
         """Take as refused what the endpoint refused at an earlier time."""
         self._negotiation.rejected += [form for form in rejected if form not in self._negotiation.rejected]
 
-    def _filtered(self) -> ChatReply:
-        """The endpoint's filter stopped the prompt before the model saw it."""
-        model = self.endpoint.model
-        return ChatReply(text="", finish_reason="content_filter", refused=True, model=model, usage=Usage(calls=1))
-
     async def models(self) -> tuple[str, ...]:
         """Names of the models that the endpoint lists; empty where it lists none.
 
         Raises:
             LlmError: it could not be reached, or refuses to say.
         """
+        return decode_models(await self.exchange("GET", "/models"))
+
+    async def exchange(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
+        """One request of any other kind.
+
+        Raises:
+            LlmError: the endpoint could not be reached or says no.
+        """
+        return await self._told(self._exchange(method, path, body))
+
+    async def upload(self, path: Path, purpose: Literal["batch"], timeout_s: float = UPLOAD_TIMEOUT_S) -> str:
+        """Send a file under its name.
+
+        Returns:
+            The id that the endpoint gave it.
+
+        Raises:
+            LlmError: as `exchange`.
+        """
+        client = self._connected()
+        sent = client.files.create(file=path, purpose=purpose, timeout=timeout_s)
+        return (await self._told(self._timed(sent, timeout_s))).id
+
+    async def _told(self, sent: Awaitable[T]) -> T:
+        """What comes back; a status that says no as an error of ours."""
         try:
-            return decode_models(await self._exchange("GET", "/models", None))
+            return await sent
         except openai.APIStatusError as error:
             raise classify(ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)) from None
 
@@ -133,13 +165,16 @@ class OpenAICompatible:
     async def _exchange(self, method: str, path: str, body: dict[str, object] | None) -> bytes:
         """One HTTP exchange; the SDK's status errors pass through, transport errors become ours."""
         client = self._connected()
+        if method == "POST":
+            return await self._timed(client.post(path, cast_to=bytes, body=body), self._timeout_s)
+        return await self._timed(client.get(path, cast_to=bytes), self._timeout_s)
+
+    async def _timed(self, sent: Awaitable[T], timeout_s: float) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if method == "POST":
-                    return await client.post(path, cast_to=bytes, body=body)
-                return await client.get(path, cast_to=bytes)
+            async with asyncio.timeout(timeout_s):
+                return await sent
         except TimeoutError:
-            raise EndpointTimeoutError(self._timeout_s) from None
+            raise EndpointTimeoutError(timeout_s) from None
         except openai.APIStatusError:
             raise
         except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as error:
@@ -177,6 +212,10 @@ class OpenAICompatible:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+
+def _full_url(base_url: str | None) -> str:
+    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 def bare_url(url: str) -> str:

@@ -7,7 +7,7 @@ its shape.
 
 import json
 
-from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest
+from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest, Endpoint
 from autointerp.llm.openai_compat import OpenAICompatible
 
 TOP_LOGPROBS = 20
@@ -45,6 +45,23 @@ async def probe(endpoint: OpenAICompatible, model: ChatModel | None = None) -> C
         json_schema=_has_shape(shaped),
         ten_is_one_token=_ten_is_one_token(ten),
         rejected=endpoint.rejected,
+    )
+
+
+def unprobed(endpoint: Endpoint, *, with_logprobs: bool) -> Capabilities:
+    """What is taken for granted of an endpoint that nobody asked yet: that it answers, and honours a schema.
+
+    With log probabilities only where the caller says so; then levels are written as letters, which every tokenizer
+    keeps apart.
+    """
+    return Capabilities(
+        endpoint=endpoint,
+        answers_differ=True,
+        top_logprobs=TOP_LOGPROBS if with_logprobs else 0,
+        logprobs_differ=with_logprobs,
+        json_schema=True,
+        ten_is_one_token=None,
+        rejected=(),
     )
 
 

@@ -6,16 +6,18 @@ provider is `openai`. With `AUTOINTERP_LOOPBACK_ONLY` set, as in the tests, any 
 
 import ipaddress
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from autointerp.errors import UsageError
-from autointerp.llm.base import ChatModel, Endpoint, ReplyCache
+from autointerp.llm.base import CallNotes, ChatModel, Endpoint, ReplyCache
+from autointerp.llm.budget import Budget
+from autointerp.llm.gate import Gate
 from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
-from autointerp.llm.wrappers import Cached, Limited, Metered, Retrying
+from autointerp.llm.pace import Paced
+from autointerp.llm.wrappers import Cached, Metered, Retrying
 
-PROVIDERS: dict[str, Callable[..., OpenAICompatible]] = {"openai": OpenAICompatible}
+PROVIDERS: dict[str, type[OpenAICompatible]] = {"openai": OpenAICompatible}
 DEFAULT_PROVIDER = "openai"
 LOOPBACK_ONLY = "AUTOINTERP_LOOPBACK_ONLY"
 
@@ -29,6 +31,7 @@ class ConnectedModel:
     provider: OpenAICompatible
     """The bare endpoint: its models, what it refused, and `aclose`."""
     meter: Metered
+    pace: Paced
 
     @property
     def endpoint(self) -> Endpoint:
@@ -52,6 +55,16 @@ def split_model_name(name: str) -> tuple[str, str]:
     return provider, model
 
 
+def name_endpoint(name: str, base_url: str | None = None) -> Endpoint:
+    """Who `connect_model` would ask; needs no key and connects nothing.
+
+    Raises:
+        UsageError: no model name, or no usable URL.
+    """
+    provider, model = split_model_name(name)
+    return Endpoint(provider=provider, base_url=PROVIDERS[provider].url_of(base_url), model=model)
+
+
 def connect_model(
     name: str,
     *,
@@ -61,8 +74,15 @@ def connect_model(
     attempts: int = 8,
     timeout_s: float = TIMEOUT_S,
     first_pause_s: float = 0.5,
+    gate: Gate | None = None,
+    budget: Budget | None = None,
+    notes: CallNotes | None = None,
 ) -> ConnectedModel:
-    """A model behind cache, meter, retry and limit; opens no connection yet.
+    """A model behind cache, meter, retry and pace; opens no connection yet.
+
+    Args:
+        in_flight: requests at the same time, at most; how many there are is found out.
+        gate: closed where something stops the run, and then heeded by all of its models.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
@@ -70,10 +90,11 @@ def connect_model(
     provider_name, model = split_model_name(name)
     provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight)
     _refuse_outside(provider.endpoint)
-    patient = Retrying(Limited(provider, in_flight), attempts=attempts, first_pause_s=first_pause_s)
-    meter = Metered(patient)
-    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint)
-    return ConnectedModel(wrapped, provider, meter)
+    gate = gate or Gate()
+    pace = Paced(provider, in_flight, gate)
+    meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
+    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
+    return ConnectedModel(wrapped, provider, meter, pace)
 
 
 def _refuse_outside(endpoint: Endpoint) -> None:

@@ -1,54 +1,40 @@
-"""A `ChatModel` around a `ChatModel`: retries, a cap on what is in flight, a cache, a meter.
+"""A `ChatModel` around a `ChatModel`: retries, a meter with a budget, a cache.
 
-`Cached(Metered(Retrying(Limited(provider))))` reads as what it does: a hit is free, a retry is metered once, and a
+`Cached(Metered(Retrying(Paced(provider))))` reads as what it does: a hit is free, a retry is metered once, and a
 request that waits for its retry holds no slot. Requests and replies pass through unchanged. Knows no provider.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import tenacity
 
-from autointerp.llm.base import ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
-from autointerp.llm.errors import MalformedReplyError, TransientError
+from autointerp.errors import StoppedError
+from autointerp.llm.base import CallNotes, ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
+from autointerp.llm.budget import Budget
+from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
+from autointerp.llm.gate import Breaker, Gate
 from autointerp.provenance import digest
 from autointerp.records import Usage
 
 _log = logging.getLogger(__name__)
 MALFORMED_ATTEMPTS = 3
 """A body that is no chat completion is asked for again at most twice."""
-
-
-@dataclass
-class Limited:
-    """At most `slots` requests in flight."""
-
-    inner: ChatModel
-    slots: int
-    _free: asyncio.Semaphore = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._free = asyncio.Semaphore(self.slots)
-
-    @property
-    def name(self) -> str:
-        """As the inner model's."""
-        return self.inner.name
-
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        """Ask when a slot is free."""
-        async with self._free:
-            return await self.inner.complete(request)
+RATE_LIMITED_ATTEMPTS = 60
+MOST_JITTER_S = 1.0
+"""Beyond Retry-After, in seconds; the shared pace spreads the requests anyway."""
 
 
 @dataclass
 class Retrying:
     """Asks again after a transient error: never before Retry-After, else after a growing, jittered pause.
 
-    A server that wants a longer pause than `patience_s` gets none: the error is the answer.
+    A server that wants a longer pause than `patience_s` gets none: the error is the answer. A rate limit says nothing
+    against the request, so its rejections have a larger allowance of their own.
     """
 
     inner: ChatModel
@@ -56,7 +42,7 @@ class Retrying:
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
     patience_s: float = 120.0
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    gate: Gate = field(default_factory=Gate)
 
     @property
     def name(self) -> str:
@@ -67,20 +53,21 @@ class Retrying:
         """Ask until an answer, a lasting error, or the last attempt.
 
         Raises:
-            LlmError: the last one met.
+            LlmError: the last one met; a StoppedError where the gate closes meanwhile.
         """
-        malformed = 0
+        met: Counter[type[BaseException]] = Counter()
 
         def is_enough(state: tenacity.RetryCallState) -> bool:
-            nonlocal malformed
-            malformed += isinstance(_error_of(state), MalformedReplyError)
-            return malformed >= MALFORMED_ATTEMPTS or state.attempt_number >= self.attempts
+            met[type(_error_of(state))] += 1
+            limited = met[RateLimitedError]
+            too_many = met[MalformedReplyError] >= MALFORMED_ATTEMPTS or limited >= RATE_LIMITED_ATTEMPTS
+            return too_many or met.total() - limited >= self.attempts
 
         patient = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_help),
             wait=self._pause_s,
             stop=is_enough,
-            sleep=self.sleep,
+            sleep=self.gate.sleep,
             before_sleep=self._note,
             reraise=True,
         )
@@ -93,7 +80,7 @@ class Retrying:
         growing = min(self.longest_pause_s, self.first_pause_s * 2.0 ** (state.attempt_number - 1))
         jittered = growing * random.uniform(0.5, 1.0)
         told = _error_of(state).retry_after_s
-        return jittered if told is None else told + jittered * 0.25
+        return jittered if told is None else told + min(jittered, MOST_JITTER_S)
 
     def _note(self, state: tenacity.RetryCallState) -> None:
         pause = state.next_action.sleep if state.next_action else 0.0
@@ -108,9 +95,14 @@ def _error_of(state: tenacity.RetryCallState) -> TransientError:
 
 @dataclass
 class Metered:
-    """Adds up what the replies cost."""
+    """Lets a request through while the gate is open and the budget allows it, and adds up what the replies cost.
+
+    An error that no further request can mend closes the gate for all.
+    """
 
     inner: ChatModel
+    gate: Gate = field(default_factory=Gate)
+    budget: Budget | None = None
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -119,9 +111,24 @@ class Metered:
         return self.inner.name
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """Ask and count."""
-        reply = await self.inner.complete(request)
-        self.usage += reply.usage
+        """Ask and count.
+
+        Raises:
+            LlmError: what the inner model says; a StoppedError where nothing more may be sent.
+        """
+        self.gate.check()
+        held = await self.budget.hold(request) if self.budget else None
+        cost = Usage()
+        try:
+            reply = await self.inner.complete(request)
+            cost = reply.usage
+        except StoppedError as error:
+            self.gate.close(error)
+            raise
+        finally:
+            if self.budget and held:
+                self.budget.settle(held, cost)
+        self.usage += cost
         return reply
 
 
@@ -135,6 +142,8 @@ class Cached:
     inner: ChatModel
     cache: ReplyCache
     endpoint: Endpoint
+    notes: CallNotes | None = None
+    """Told of every reply that is used."""
     hits: int = 0
     """Requests answered without asking, those that joined one in flight included."""
     _flights: dict[str, "_Flight"] = field(default_factory=dict, repr=False)
@@ -152,6 +161,7 @@ class Cached:
             kept = self.cache.get(key)
             if kept is not None:
                 self.hits += 1
+                self._note(key, kept, paid=False)
                 return kept
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
         else:
@@ -166,14 +176,45 @@ class Cached:
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)
+        self._note(key, reply, paid=True)
         await self.cache.put(key, reply)
         return reply
+
+    def _note(self, key: str, reply: ChatReply, *, paid: bool) -> None:
+        if self.notes:
+            self.notes.used(key, self.endpoint, reply, paid=paid)
 
     def _land(self, key: str, flight: "_Flight") -> None:
         """Nobody waits any more: a request that is still under way is not wanted, and nobody may join it."""
         flight.task.cancel()
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+@dataclass
+class Watched:
+    """Hears what became of every item: counts failures, and notes the kept replies that could not be used."""
+
+    inner: ChatModel
+    endpoint: Endpoint
+    breaker: Breaker
+    note_unusable: Callable[[str, Sequence[str]], None]
+    """Told the reason and the digests under which the replies are kept."""
+
+    @property
+    def name(self) -> str:
+        """As the inner model's."""
+        return self.inner.name
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Ask."""
+        return await self.inner.complete(request)
+
+    def settle(self, reason: str | None, asked: Sequence[ChatRequest]) -> None:
+        """An item was answered (None), or ended Failed for a reason after these requests."""
+        self.breaker.ended(reason)
+        if reason is not None:
+            self.note_unusable(reason, [request_key(self.endpoint, request) for request in asked])
 
 
 @dataclass

@@ -23,7 +23,7 @@ from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
 from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS
-from autointerp.store.locks import hold_alone, hold_part, take_turn
+from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 FORMAT_VERSION = 1
 _FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
@@ -39,6 +39,10 @@ class RunFolder:
         self.store = path / "store.sqlite"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.calls = path / "calls.jsonl"
+        """Every reply that was used."""
+        self.unusable = path / "unusable.jsonl"
+        """Replies that failed items could not use."""
         self.records = path / "records.jsonl"
         """Bare records, where the run was made of them."""
         self._config = path / "config.toml"
@@ -77,6 +81,10 @@ class RunFolder:
                         with suppress(OSError):
                             folder.rmdir()
                 raise
+
+    def writer(self) -> str | None:
+        """Who writes the run now; None where nobody does."""
+        return holder(self.path)
 
     def lock_part(self, part: HarvestPart) -> AbstractContextManager[None]:
         """Be the only writer of one part of the harvest, beside others; the run itself is written in turns.
@@ -174,6 +182,10 @@ class RunFolder:
         path = self.path / f"{name}.json"
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return dict(values)
+
+    def drop_note(self, name: str) -> None:
+        """Forget a note."""
+        (self.path / f"{name}.json").unlink(missing_ok=True)
 
     def write_note(self, name: str, values: Mapping[str, object]) -> None:
         """Keep a small JSON object with the run."""

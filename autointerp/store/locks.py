@@ -69,6 +69,14 @@ def take_turn(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def holder(folder: Path) -> str | None:
+    """Who holds the folder's lock, by what they wrote into it; None where nobody does."""
+    path = folder / "lock"
+    if not path.is_file() or not _is_held(path):
+        return None
+    return path.read_text(encoding="utf-8").strip() or "another process"
+
+
 def _part_lock(folder: Path, part: HarvestPart) -> Path:
     return folder / f"lock.part-{part.number}-of-{part.of}"
 

@@ -1,7 +1,8 @@
 """The reply cache: what language models answered, under the digest of the request, in one SQLite file per user.
 
-Keys and replies flow in; a reply is acknowledged only when its commit is done. One writer thread commits in groups, so
-that many tasks share one commit. Knows no request, endpoint or key of an account.
+Beside them stands what an endpoint was seen to do, where replies came with that from elsewhere. Keys and replies flow
+in; a reply is acknowledged only when its commit is done. One writer thread commits in groups, so that many tasks share
+one commit. Knows no request and no key of an account.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,7 +21,8 @@ from typing import NamedTuple, Self
 from pydantic import ValidationError
 
 from autointerp.errors import RunError, UsageError
-from autointerp.llm.base import ChatReply
+from autointerp.llm.base import Capabilities, ChatReply, Endpoint
+from autointerp.provenance import digest
 
 BUSY_TIMEOUT_S = 60.0
 LARGEST_GROUP = 500
@@ -29,7 +32,11 @@ create table if not exists reply (
     digest blob not null unique,  -- 20 bytes of the canonical request's digest
     body blob not null,           -- zlib-compressed JSON of the reply
     created real not null         -- seconds since 1970
-)
+);
+create table if not exists capabilities (
+    endpoint text not null unique,  -- digest of the endpoint
+    body text not null              -- JSON of what it was seen to do
+);
 """
 
 
@@ -60,7 +67,7 @@ class SqliteReplyCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._open()
-            self._reader.execute(_SCHEMA)
+            self._reader.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise UsageError(f"cannot use {self.path} as the reply cache: {error}; name another with --cache") from None
         self._reading = threading.Lock()
@@ -100,6 +107,21 @@ class SqliteReplyCache:
         except (zlib.error, ValidationError):
             return None
 
+    def capabilities(self, endpoint: Endpoint) -> Capabilities | None:
+        """What an endpoint was seen to do where replies from it were imported; None where nothing is known."""
+        with self._reading:
+            query = "select body from capabilities where endpoint = ?"
+            row = self._reader.execute(query, (digest(endpoint.model_dump()),)).fetchone()
+        return None if row is None else Capabilities.model_validate_json(row[0])
+
+    def put_capabilities(self, seen: Capabilities) -> None:
+        """Keep what an endpoint was seen to do, in the place of what was known before."""
+        with self._reading:
+            self._reader.execute(
+                "insert or replace into capabilities (endpoint, body) values (?, ?)",
+                (digest(seen.endpoint.model_dump()), seen.model_dump_json()),
+            )
+
     async def put(self, key: str, reply: ChatReply) -> None:
         """Keep a reply; returns when it is committed.
 
@@ -111,6 +133,22 @@ class SqliteReplyCache:
         body = zlib.compress(reply.model_dump_json().encode())
         self._queue.put(_Put(_digest_bytes(key), body, loop, done))
         await done
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop the replies kept under these keys.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        db = self._open()
+        try:
+            db.execute("begin immediate")
+            db.executemany("delete from reply where digest = ?", [(_digest_bytes(key),) for key in keys])
+            db.execute("commit")
+        except sqlite3.Error as error:
+            raise RunError(f"cannot write the reply cache {self.path}: {error}") from None
+        finally:
+            db.close()
 
     def _write(self) -> None:
         """The writer thread: everything that waits, in one commit, until there is a None."""

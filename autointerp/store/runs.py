@@ -4,8 +4,10 @@ Records flow in and out; nothing here computes. A step's rows and its outcome co
 whole steps only. Knows no corpus, no model and no LLM.
 """
 
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -190,6 +192,24 @@ class RunStore:
         body = self._first(sa.select(t.c.body).where(*_is(t, feature), *_has(t, key), t.c.control == control))
         return _unpack(Simulation, body) if body else None
 
+    def with_lost_windows(self, dictionary: str, key: ScoreKey, for_reason: Callable[[str], bool]) -> set[int]:
+        """Features with a simulation in which some window failed for such a reason."""
+        return {feature for feature, reasons in self._lost(dictionary, key) if any(map(for_reason, reasons))}
+
+    def lost_windows(self, dictionary: str, key: ScoreKey) -> dict[str, int]:
+        """How many features have a simulation in which some window failed, by reason."""
+        pairs = {(feature, reason) for feature, reasons in self._lost(dictionary, key) for reason in reasons}
+        return dict(Counter(reason for _, reason in pairs).most_common())
+
+    def _lost(self, dictionary: str, key: ScoreKey) -> Iterator[tuple[int, set[str]]]:
+        """Features and why windows of one of their simulations failed."""
+        t = schema.simulations
+        query = sa.select(t.c.feature, t.c.body).where(t.c.dictionary == dictionary, *_has(t, key))
+        for row in self._rows(query):
+            reasons = {reason for _, reason in _unpack(Simulation, row.body).failures}
+            if reasons:
+                yield row.feature, reasons
+
     def put_outcome(self, feature: FeatureId, step: str, outcome: Outcome) -> None:
         """How a step ended for a feature; a later end replaces an earlier one."""
         failed = outcome if isinstance(outcome, Failed) else None
@@ -212,6 +232,13 @@ class RunStore:
         t = schema.outcomes
         query = sa.select(t).where(t.c.dictionary == dictionary, t.c.step == step)
         return {row.feature: _outcome(row) for row in self._rows(query)}
+
+    def ends(self, dictionary: str, step: str) -> dict[int, str]:
+        """How a step ended, by feature, in a word: `done`, `skipped`, or the reason of a failure."""
+        t = schema.outcomes
+        word = sa.case((t.c.kind == "failed", t.c.reason), else_=t.c.kind)
+        query = sa.select(t.c.feature, word.label("word")).where(t.c.dictionary == dictionary, t.c.step == step)
+        return {row.feature: sys.intern(row.word) for row in self._rows(query)}
 
     def _put(self, table: sa.Table, values: dict[str, object]) -> None:
         statement = insert(table).values(values)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from autointerp import pipeline
 from autointerp.config import ScoreConfig
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.oracle import oracle
@@ -34,7 +35,7 @@ from autointerp.llm.errors import (
     ServerFailedError,
     UnsupportedParameterError,
 )
-from autointerp.pipeline import explain_features, final_outcomes, score_features, shuffled_partners
+from autointerp.pipeline import final_outcomes, partner_order
 from autointerp.plans import Interpretation
 from autointerp.records import Done, Example, Failed, FailedStage, FeatureRecord, Outcome, Usage
 from autointerp.scores import FeatureScore
@@ -202,8 +203,7 @@ def interpret(folder: Path, endpoint: Endpoint, candidates: int = 2, *, refine: 
     )
 
     async def work() -> None:
-        await explain_features(plan)
-        await score_features(plan)
+        await pipeline.interpret([plan])
 
     asyncio.run(work())
     try:
@@ -232,7 +232,7 @@ def unrefined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 @pytest.fixture(scope="module")
 def victim() -> int:
     """A feature that serves nobody as control: its failure can then move nothing but itself."""
-    partners = set(shuffled_partners(FEATURES, FEATURES, "planted", 0).values())
+    partners = {next(o for o in partner_order(i, FEATURES, "planted", 0) if o != i) for i in FEATURES}
     return next(i for i in FEATURES if i not in partners)
 
 

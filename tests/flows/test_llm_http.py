@@ -314,7 +314,9 @@ def _unpacked(replies: Path) -> bytes:
         (["--answer", "nothing"], "MODULE:FUNCTION"),
         (["--answer", "no/such.jsonl"], "no/such.jsonl"),
         (["--answer", "no.such:thing"], "no.such"),
-        (["--faults", "2"], "--faults"),
+        (["--faults", "2"], "shares of faults"),
+        (["--faults", "cutt=0.1"], "cut"),
+        (["--log", "no/such/log"], "no/such/log"),
     ],
 )
 def test_a_rehearsal_that_cannot_start_says_why(options: list[str], said: str) -> None:

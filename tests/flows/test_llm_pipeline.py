@@ -9,6 +9,7 @@ from statistics import median
 
 import pytest
 
+from autointerp import pipeline
 from autointerp.config import ScoreConfig
 from autointerp.interpret.explain import Explainer
 from autointerp.interpret.explain_tsv import TsvExplainer
@@ -17,7 +18,7 @@ from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulat
 from autointerp.llm.base import ChatModel
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import LOOPBACK_ONLY, connect_model
-from autointerp.pipeline import explain_features, final_outcomes, score_features
+from autointerp.pipeline import final_outcomes
 from autointerp.plans import Interpretation
 from autointerp.records import Done, Example, Explanation, Failed, FeatureRecord, Outcome
 from autointerp.scores import FeatureScore
@@ -92,8 +93,7 @@ def interpret(base_url: str, kind: LlmSimulatorName, scored: Plan, explainer: Ex
                 concurrency=8,
                 progress=lambda stage, done, total: None,
             )
-            await explain_features(plan)
-            await score_features(plan)
+            await pipeline.interpret([plan])
             return Ended(store.scores("planted", plan.key), list(final_outcomes(plan).values()))
         finally:
             store.close()

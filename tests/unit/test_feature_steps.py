@@ -14,7 +14,7 @@ from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import make_plan
 from autointerp.interpret.score import is_open
 from autointerp.interpret.summary import summarise
-from autointerp.pipeline import explain_features, score_features
+from autointerp.pipeline import interpret
 from autointerp.plans import Interpretation
 from autointerp.records import (
     Done,
@@ -96,8 +96,7 @@ def plan(path: Path, chooser: Chooser, score: ScoreConfig = FIXED) -> Interpreta
 
 
 def run(work: Interpretation) -> None:
-    asyncio.run(explain_features(work))
-    asyncio.run(score_features(work))
+    asyncio.run(interpret([work]))
 
 
 def test_sixty_windows_are_the_first_of_a_hundred_and_twenty(chooser: Chooser, tmp_path: Path) -> None:
@@ -176,7 +175,7 @@ def test_a_control_that_was_lost_is_simulated_alone(chooser: Chooser, tmp_path: 
         work.store.put_outcome(work.feature(TOKEN), work.shuffled_step, lost)
     before = work.store.scores("d", work.key)
     again = Counting()
-    asyncio.run(score_features(replace(work, simulator=again)))
+    asyncio.run(interpret([replace(work, simulator=again)]))
     assert len(again.asked) == 1
     assert work.store.outcomes("d", work.shuffled_step)[TOKEN] == Done()
     assert work.store.scores("d", work.key) == before

@@ -16,13 +16,7 @@ from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS, make_plan
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.summary import summarise
-from autointerp.pipeline import (
-    drawn_for_shuffling,
-    explain_features,
-    final_outcomes,
-    score_features,
-    shuffled_partners,
-)
+from autointerp.pipeline import drawn_for_shuffling, final_outcomes, interpret, partner_order
 from autointerp.plans import Interpretation
 from autointerp.records import Explanation, Failed, FeatureId, FeatureRecord, Outcome, Simulation, Skipped, Window
 from autointerp.selection import read_ranges, select_features
@@ -90,8 +84,7 @@ def plan(
 
 def run(work: Interpretation) -> str:
     """Explain and score everything; returns the summary as bytes would hold it."""
-    asyncio.run(explain_features(work))
-    asyncio.run(score_features(work))
+    asyncio.run(interpret([work]))
     return conclude(work)
 
 
@@ -115,6 +108,15 @@ class KilledError(Exception):
 def whole(chooser: Chooser, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The summary of an undisturbed run."""
     return run(plan(tmp_path_factory.mktemp("whole"), chooser))
+
+
+def test_dictionaries_take_turns(tmp_path: Path, chooser: Chooser) -> None:
+    """One after the other, a provider's drift during a run would be a difference between dictionaries."""
+    asked = Counting()
+    work = replace(plan(tmp_path, chooser, asked), concurrency=1)
+    works = [replace(work, features=features) for features in ((0, 1, 2, 6), (12, 13, 14))]
+    asyncio.run(interpret(works, scoring=False))
+    assert asked.explained == [0, 12, 1, 13, 2, 14, 6]
 
 
 @pytest.mark.parametrize("after", [1, 2, 4])
@@ -209,32 +211,43 @@ def test_dead_and_unexplainable_features_are_skipped_with_their_reason(tmp_path:
 def test_a_run_that_was_not_finished_says_so(tmp_path: Path, chooser: Chooser) -> None:
     """A feature whose turn never came is neither scored nor skipped."""
     work = plan(tmp_path, chooser)
-    asyncio.run(explain_features(work))
+    asyncio.run(interpret([work], scoring=False))
     pending = [o for o in final_outcomes(work).values() if isinstance(o, Failed)]
     assert pending
     assert {o.reason for o in pending} == {"not_reached"}
     conclude(work)
 
 
-def test_shuffled_partners_are_others() -> None:
+def shuffled_from(work: Interpretation) -> dict[int, int | None]:
+    scores = work.store.scores("d", work.key)
+    return {s.feature.index: s.shuffled_from.index if s.shuffled_from else None for s in scores}
+
+
+def test_shuffled_partners_are_others_that_have_an_explanation(tmp_path: Path, chooser: Chooser) -> None:
     """A feature as its own control would score like itself."""
-    explained = [3, 5, 8, 13]
-    features = list(range(20))
-    partners = shuffled_partners(features, explained, "d", 0)
-    assert set(partners) == set(explained)
-    assert all(partner != index and partner in explained for index, partner in partners.items())
-    assert shuffled_partners(features, [3], "d", 0) == {}
-    assert shuffled_partners(features, [], "d", 0) == {}
-    assert partners == shuffled_partners(features, explained, "d", 0)
+    work = plan(tmp_path, chooser, Counting(bad=lambda index: index % 3 == 0))
+    run(work)
+    partners = shuffled_from(work)
+    assert all(other is not None and other != index and other % 3 for index, other in partners.items())
+    assert len(set(partners.values())) > 10
+    (tmp_path / "alone").mkdir()
+    alone = plan(tmp_path / "alone", chooser, Counting(bad=lambda index: index != 7))
+    run(alone)
+    (score,) = alone.store.scores("d", alone.key)
+    assert (score.shuffled_from, score.shuffled.undefined) == (None, "no_other_explanation")
 
 
-def test_an_explanation_lost_changes_only_the_partners_it_was() -> None:
+def test_an_explanation_lost_changes_only_the_partners_it_was(tmp_path: Path, chooser: Chooser) -> None:
     """One failed explanation moved every feature's control, and with it the control's mean."""
-    features = list(range(50))
-    whole = shuffled_partners(features, features, "d", 0)
-    without = shuffled_partners(features, [i for i in features if i != 7], "d", 0)
-    assert all(without[i] == whole[i] for i in without if whole[i] != 7)
-    assert len(set(whole.values())) > 20
+    for name in ("whole", "without"):
+        (tmp_path / name).mkdir()
+    whole, without = plan(tmp_path / "whole", chooser), plan(tmp_path / "without", chooser, Counting(lambda i: i == 7))
+    run(whole)
+    run(without)
+    before, after = shuffled_from(whole), shuffled_from(without)
+    assert all(after[i] == before[i] for i in after if before[i] != 7)
+    assert len(set(before.values())) > 20
+    assert list(partner_order(3, list(FEATURES), "d", 3)) == list(partner_order(3, list(FEATURES), "d", 3))
 
 
 def test_where_simulating_costs_a_tenth_is_drawn_at_least_fifty() -> None:

@@ -9,6 +9,7 @@ from autointerp import aio
 from autointerp.errors import RunError
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.repair import discard_damaged
+from autointerp.listener import Listener
 from autointerp.provenance import digest_file
 from tests.small_run import SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
@@ -67,7 +68,7 @@ def test_an_unfinished_harvest_is_held_against_its_own_checksums(
 
 
 async def _repair(small: SmallRun, out: Path, said: list[str]) -> None:
-    await aio.run_harvest(small_config(small, out), aio.Listener(note=said.append), repair=True)
+    await aio.run_harvest(small_config(small, out), Listener(note=said.append), repair=True)
 
 
 def test_the_public_function_says_what_it_mends(small: SmallRun, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,11 +12,16 @@ import pytest
 from autointerp.errors import UsageError
 from autointerp.llm.answers import Answer, imported_answers, obedient_answer, scripted_answers, spelled, split_digits
 from autointerp.llm.base import Capabilities, ChatReply
-from autointerp.llm.errors import RateLimitedError, TransientError
+from autointerp.llm.errors import LlmError, RateLimitedError
 from autointerp.llm.openai_compat import OpenAICompatible
 from autointerp.llm.probe import probe
 from autointerp.llm.registry import connect_model
-from autointerp.llm.testserver import MODEL, PROFILES, TestServer, running
+from autointerp.llm.testserver.bodies import MODEL
+from autointerp.llm.testserver.faults import FAULTS, SPREAD, Faults, parse_shares
+from autointerp.llm.testserver.journal import Entry, Journal, read_journal
+from autointerp.llm.testserver.limits import Limits, retry_headers, spoken_s
+from autointerp.llm.testserver.profiles import PROFILES
+from autointerp.llm.testserver.server import TestServer, running
 from tests.unit.llm.servers import question
 
 T = TypeVar("T")
@@ -114,55 +120,136 @@ def test_what_an_endpoint_refused_before_is_not_sent_again() -> None:
     assert against(server, use) == 1
 
 
-def test_faults_are_seeded_and_end_by_the_third_asking() -> None:
-    """At full share the first two askings of every request fail and the third one succeeds."""
+def test_faults_are_seeded_and_over_by_the_second_asking() -> None:
+    """At full share the first asking of every request fails and the second one succeeds."""
 
     async def outcomes(client: OpenAICompatible) -> list[list[str]]:
-        found = []
-        for i in range(12):
-            kinds = []
-            for _ in range(3):
-                try:
-                    kinds.append((await client.complete(question(f"Reply with exactly: {i}"))).text)
-                except TransientError as error:
-                    kinds.append(error.reason)
-            found.append(kinds)
-        return found
+        return [[await outcome(client, f"Reply with exactly: {i}") for _ in range(2)] for i in range(24)]
 
-    first = against(TestServer(obedient_answer, faults=1.0, seed=3), outcomes)
-    assert first == against(TestServer(obedient_answer, faults=1.0, seed=3), outcomes)
-    assert [kinds[2] for kinds in first] == [str(i) for i in range(12)]
-    reasons = {reason for kinds in first for reason in kinds[:2]}
-    assert reasons == {"rate_limited", "server_error", "connection_lost", "malformed_reply"}
+    faults = parse_shares("1", FAULTS, SPREAD)
+    first = against(TestServer(obedient_answer, faults=faults, seed=3), outcomes)
+    assert first == against(TestServer(obedient_answer, faults=faults, seed=3), outcomes)
+    assert first != against(TestServer(obedient_answer, faults=faults, seed=4), outcomes)
+    assert [kinds[1] for kinds in first] == [str(i) for i in range(24)]
+    assert {kinds[0] for kinds in first} == {"rate_limited", "server_error", "connection_lost", "malformed_reply"}
 
 
-def test_a_share_of_faults_is_that_share() -> None:
-    async def failed(client: OpenAICompatible) -> int:
-        n = 0
-        for i in range(200):
+async def outcome(client: OpenAICompatible, text: str) -> str:
+    """The reply's text or end, or the reason why there is none."""
+    try:
+        reply = await client.complete(question(text))
+    except LlmError as error:
+        return error.reason
+    return "refused" if reply.refused else reply.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("rate-limit", ["rate_limited", "a\nb"]),
+        ("server-error", ["server_error", "a\nb"]),
+        ("cut", ["connection_lost", "a\nb"]),
+        ("malformed", ["malformed_reply", "a\nb"]),
+        ("timeout", ["timeout", "a\nb"]),
+        ("misaligned", ["a", "a\nb"]),
+        ("quota", ["quota_exhausted"] * 2),
+        ("bad-key", ["bad_key"] * 2),
+        ("unknown-model", ["unknown_model"] * 2),
+        ("unsupported-parameter", ["unsupported_parameter"] * 2),
+        ("context-too-long", ["context_too_long"] * 2),
+        ("content-filter", ["refused"] * 2),
+        ("refusal", ["refused"] * 2),
+    ],
+)
+def test_every_class_of_failure_is_told_apart_by_its_client(fault: str, reasons: list[str]) -> None:
+    """A class that the client takes for another one would be asked again for ever, or not at all."""
+
+    async def twice() -> list[str]:
+        async with running(TestServer(lambda _: "a\nb", faults={fault: 1.0})) as url:
+            client = OpenAICompatible("any", url, timeout_s=0.3)
             try:
-                await client.complete(question(str(i)))
-            except TransientError:
-                n += 1
-        return n
+                return [await outcome(client, "q") for _ in range(2)]
+            finally:
+                await client.aclose()
 
-    assert 40 <= against(TestServer(obedient_answer, faults=0.3, seed=1), failed) <= 80
+    assert asyncio.run(twice()) == reasons
+
+
+def test_a_permanent_fault_hangs_on_the_request_and_keeps_its_share() -> None:
+    faults = Faults({"refusal": 0.2, "cut": 0.3}, seed=1)
+    drawn = [faults.drawn(str(i), 1) for i in range(4000)]
+    assert 700 < drawn.count("refusal") < 900
+    assert 1100 < drawn.count("cut") < 1300
+    again = [faults.drawn(str(i), 2) for i in range(4000)]
+    assert again == [fault if fault == "refusal" else None for fault in drawn]
+
+
+@pytest.mark.parametrize("wrong", ["cutt=0.1", "cut=0.8,refusal=0.8", "-0.1", "much", "cut="])
+def test_shares_that_are_none_are_refused(wrong: str) -> None:
+    with pytest.raises(UsageError):
+        parse_shares(wrong, FAULTS, SPREAD)
+
+
+def test_a_share_without_a_kind_needs_something_to_be_spread_over() -> None:
+    with pytest.raises(UsageError, match="write NAME"):
+        parse_shares("0.2", ("missing",), ())
 
 
 def test_the_rate_limit_says_how_long_to_wait() -> None:
-    async def use(client: OpenAICompatible) -> float | None:
-        for i in range(20):
-            try:
-                await client.complete(question(str(i)))
-            except RateLimitedError as error:
-                return error.retry_after_s
-        return None
+    """Ten a second and one at once: the second one is a tenth of a second early."""
 
-    assert against(TestServer(obedient_answer, rate_limit=10), use) == pytest.approx(0.05)
+    async def use(client: OpenAICompatible) -> float | None:
+        await client.complete(question("1"))
+        with pytest.raises(RateLimitedError) as caught:
+            await client.complete(question("2"))
+        return caught.value.retry_after_s
+
+    assert against(TestServer(obedient_answer, rate_limit=10), use) == pytest.approx(0.1, abs=0.03)
+
+
+def test_buckets_by_hand() -> None:
+    """Ten requests a second, 600 tokens a minute: 60 tokens at once, then ten a second."""
+    limits = Limits(10.0, 600.0, 0.0)
+    assert limits.take(60, 0.0) == 0
+    assert limits.take(5, 0.0) == pytest.approx(0.5)
+    assert limits.take(5, 0.4) == pytest.approx(0.1)
+    assert limits.headers() == {
+        "x-ratelimit-limit-requests": "600",
+        "x-ratelimit-remaining-requests": "1",
+        "x-ratelimit-reset-requests": "0ms",
+        "x-ratelimit-limit-tokens": "600",
+        "x-ratelimit-remaining-tokens": "4",
+        "x-ratelimit-reset-tokens": "5.6s",
+    }
+    assert limits.take(5, 0.5) == 0
+    assert limits.take(1, 0.5) == pytest.approx(0.1)
+    assert [spoken_s(seconds) for seconds in (0.012, 1.5, 360)] == ["12ms", "1.5s", "6m0s"]
+    assert retry_headers(1.2) == {"Retry-After": "2", "retry-after-ms": "1200"}
+
+
+def test_a_request_above_the_brim_is_served_from_a_full_bucket() -> None:
+    """A prompt of more tokens than may come at once must not wait for ever."""
+    limits = Limits(None, 600.0, 0.0)
+    assert limits.take(1000, 0.0) == 0
+    assert limits.take(1000, 0.0) == pytest.approx(6.0)
+    assert limits.take(1000, 6.0) == 0
+
+
+def test_silent_queueing_works_on_few_at_a_time() -> None:
+    """Six requests of 0.1 s, two at a time, take 0.3 s and no error."""
+    server = TestServer(obedient_answer, latency_s=0.1, parallel=2)
+
+    async def use(client: OpenAICompatible) -> float:
+        start = time.monotonic()
+        await asyncio.gather(*(client.complete(question(str(i))) for i in range(6)))
+        return time.monotonic() - start
+
+    assert against(server, use) >= 0.3
 
 
 def test_a_patient_model_gets_everything_through_faults_and_limits() -> None:
-    server = TestServer(obedient_answer, faults=0.4, seed=5, rate_limit=200)
+    faults = parse_shares("0.4", FAULTS, SPREAD)
+    server = TestServer(obedient_answer, faults=faults, seed=5, rate_limit=200)
 
     async def run() -> list[ChatReply]:
         async with running(server) as url:
@@ -174,6 +261,34 @@ def test_a_patient_model_gets_everything_through_faults_and_limits() -> None:
                 await connected.aclose()
 
     assert [reply.text for reply in asyncio.run(run())] == [str(i) for i in range(60)]
+
+
+def test_the_journal_tells_what_came_and_how_it_ended(tmp_path: Path) -> None:
+    """Read while the server runs; the one that the client gave up on is there without a status, and no key or text."""
+    path = tmp_path / "log.jsonl"
+    faults = {"cut": 0.25, "timeout": 0.25, "rate-limit": 0.25, "refusal": 0.25}
+
+    async def run() -> tuple[list[str], list[Entry]]:
+        with Journal(path) as journal:
+            server = TestServer(obedient_answer, faults=faults, journal=journal, stage_of=lambda body: "test")
+            async with running(server) as url:
+                client = OpenAICompatible("any", url, timeout_s=0.3)
+                ended = [await outcome(client, f"secret {i}") for i in range(12)]
+                await client.models()
+                await client.aclose()
+                await asyncio.sleep(0.05)
+                return ended, read_journal(path)
+
+    ended, entries = asyncio.run(run())
+    status = {"connection_lost": None, "timeout": None, "rate_limited": 429, "refused": 200}
+    asked = [entry for entry in entries if entry.digest]
+    assert [entry.status for entry in asked] == [status[reason] for reason in ended]
+    assert set(ended) == set(status)
+    assert {(entry.path, entry.stage, entry.asking) for entry in asked} == {("/v1/chat/completions", "test", 1)}
+    assert len({entry.digest for entry in asked}) == 12
+    assert entries[-1].path == "GET /v1/models"
+    assert "secret" not in path.read_text()
+    assert '"x"' not in path.read_text()
 
 
 def test_a_script_answers_by_what_the_question_holds(tmp_path: Path) -> None:

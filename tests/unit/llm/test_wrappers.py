@@ -15,7 +15,9 @@ from autointerp.llm.errors import (
     UnexplainedRequestError,
 )
 from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
-from autointerp.llm.wrappers import Cached, Limited, Metered, Retrying, request_key
+from autointerp.llm.gate import Gate
+from autointerp.llm.pace import Paced
+from autointerp.llm.wrappers import Cached, Metered, Retrying, request_key
 from tests.unit.llm.servers import question
 
 ENDPOINT = Endpoint(provider="openai", base_url="http://localhost/v1", model="m")
@@ -34,20 +36,21 @@ class MemoryCache:
         self.kept[key] = reply
 
 
-@dataclass
-class Sleeps:
+class Sleeps(Gate):
     """Counts the seconds instead of sleeping them."""
 
-    slept: list[float] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
 
-    async def __call__(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 
 
 def test_transient_errors_are_asked_again() -> None:
     sleeps = Sleeps()
     inner = ScriptedModel([ServerFailedError(500, "x"), ConnectionLostError("u", "c"), "fine"])
-    reply = asyncio.run(Retrying(inner, sleep=sleeps).complete(question()))
+    reply = asyncio.run(Retrying(inner, gate=sleeps).complete(question()))
     assert reply.text == "fine"
     assert len(sleeps.slept) == 2
 
@@ -56,20 +59,20 @@ def test_retry_after_is_never_undercut() -> None:
     """The SDK's own retries came back early and lost a third of the requests under a rate limit."""
     sleeps = Sleeps()
     inner = ScriptedModel([RateLimitedError("x", 7.0), "fine"])
-    asyncio.run(Retrying(inner, sleep=sleeps).complete(question()))
+    asyncio.run(Retrying(inner, gate=sleeps).complete(question()))
     assert 7.0 <= sleeps.slept[0] < 8.0
 
 
 def test_a_very_long_retry_after_is_not_waited_for() -> None:
     inner = ScriptedModel([RateLimitedError("x", 3600.0), "fine"])
     with pytest.raises(RateLimitedError):
-        asyncio.run(Retrying(inner, sleep=Sleeps()).complete(question()))
+        asyncio.run(Retrying(inner, gate=Sleeps()).complete(question()))
 
 
 def test_a_malformed_body_is_asked_for_again_at_most_twice() -> None:
     inner = ScriptedModel([MalformedReplyError("x")] * 8)
     with pytest.raises(MalformedReplyError):
-        asyncio.run(Retrying(inner, sleep=Sleeps()).complete(question()))
+        asyncio.run(Retrying(inner, gate=Sleeps()).complete(question()))
     assert len(inner.asked) == 3
 
 
@@ -77,14 +80,14 @@ def test_a_malformed_body_after_other_failures_is_asked_for_again() -> None:
     """Counting every attempt against the bound for malformed bodies gave up after the first of them."""
     errors = [ServerFailedError(500, "x"), ConnectionLostError("u", "c"), MalformedReplyError("x")]
     inner = ScriptedModel([*errors, "fine"])
-    assert asyncio.run(Retrying(inner, sleep=Sleeps()).complete(question())).text == "fine"
+    assert asyncio.run(Retrying(inner, gate=Sleeps()).complete(question())).text == "fine"
 
 
 def test_attempts_end() -> None:
     inner = ScriptedModel([ServerFailedError(500, "x")] * 20)
     sleeps = Sleeps()
     with pytest.raises(ServerFailedError):
-        asyncio.run(Retrying(inner, attempts=5, longest_pause_s=2.0, sleep=sleeps).complete(question()))
+        asyncio.run(Retrying(inner, attempts=5, longest_pause_s=2.0, gate=sleeps).complete(question()))
     assert len(inner.asked) == 5
     assert max(sleeps.slept) <= 2.0
 
@@ -92,7 +95,7 @@ def test_attempts_end() -> None:
 def test_lasting_errors_are_not_asked_again() -> None:
     inner = ScriptedModel([BadKeyError("x"), "fine"])
     with pytest.raises(BadKeyError):
-        asyncio.run(Retrying(inner, sleep=Sleeps()).complete(question()))
+        asyncio.run(Retrying(inner, gate=Sleeps()).complete(question()))
     assert len(inner.asked) == 1
 
 
@@ -121,7 +124,7 @@ def test_no_more_than_the_slots_are_in_flight() -> None:
     inner = Slow()
 
     async def run() -> list[ChatReply]:
-        model = Limited(inner, 3)
+        model = Paced(inner, 3)
         return await asyncio.gather(*(model.complete(question(str(i))) for i in range(10)))
 
     assert [reply.text for reply in asyncio.run(run())] == [str(i) for i in range(10)]

@@ -1,0 +1,97 @@
+"""`autointerp status` and `autointerp retry`: how far a run is, and once more for what failed.
+
+Words flow in, one library call each; tables, JSON and an exit code flow out.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autointerp.errors import UsageError
+
+if TYPE_CHECKING:
+    from autointerp.status import RunStatus, StageStatus
+
+Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+
+
+def status(run: Run, as_json: AsJson = False) -> None:
+    """How far a run is: what is done, skipped, failed and why, and what is left. Works beside a running one."""
+    from autointerp import api
+
+    seen = api.read_status(run)
+    _show(run, seen)
+    if as_json:
+        print(json.dumps(seen.model_dump(), ensure_ascii=False, allow_nan=False))
+
+
+def retry(
+    run: Run,
+    failed: Annotated[bool, typer.Option("--failed", help="What ended Failed, and scores that lost windows.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Also what was refused.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again what failed, and only that; every answer that could be used is kept and free."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    if not failed:
+        raise UsageError("say what to try again: --failed, or --failed --refused for refusals too")
+    with listening() as listener:
+        summaries = api.retry(run, listener, refused=refused)
+    show_summaries(summaries)
+    if as_json:
+        found = {i: s.model_dump() for i, s in summaries.items()}
+        print(json.dumps({"out": str(run), "dictionaries": found}, ensure_ascii=False, allow_nan=False))
+
+
+def _show(run: Path, seen: "RunStatus") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from autointerp.cli.show import WIDTH
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("dictionary", overflow="fold")
+    table.add_column("stage")
+    for name in ("done", "skipped", "failed", "left"):
+        table.add_column(name, justify="right")
+    table.add_column("why", overflow="fold")
+    for name, dictionary in seen.dictionaries.items():
+        if not dictionary.stages:
+            table.add_row(name, "harvest", *("yes" if dictionary.harvested else "no", "-", "-", "-", ""))
+        for stage, counts in dictionary.stages.items():
+            failed = sum(counts.failed.values())
+            table.add_row(name, stage, *map(str, (counts.done, counts.skipped, failed, counts.open)), _why(counts))
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console.print(table)
+    for line in _lines(run, seen):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _why(counts: "StageStatus") -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in counts.failed.items())
+
+
+def _lines(run: Path, seen: "RunStatus") -> list[str]:
+    lines = []
+    for name, dictionary in seen.dictionaries.items():
+        if dictionary.lost_windows:
+            lost = ", ".join(f"{reason} {n}" for reason, n in dictionary.lost_windows.items())
+            lines.append(f"{name}: features with a score that lost windows: {lost}")
+    if seen.running:
+        lines.append(f"being written by {seen.running}")
+    elif seen.finished:
+        lines.append("finished")
+    else:
+        lines += [f"last end: {seen.stopped}"] if seen.stopped else []
+        lines.append(f"not finished: `autointerp score {run}` goes on (`autointerp run` where the harvest is missing)")
+    if any(counts.failed for d in seen.dictionaries.values() for counts in d.stages.values()):
+        lines.append(f"what failed is asked again by `autointerp retry {run} --failed`")
+    return lines

@@ -1,0 +1,206 @@
+"""What a run does after its harvest: explain, score, summarise and report.
+
+A locked run folder and its configuration flow in; outcomes in its store, a report and a summary flow out. No torch.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+
+from autointerp import pipeline
+from autointerp.backends import Backends, open_backends
+from autointerp.config import RunConfig
+from autointerp.errors import StoppedError, UsageError
+from autointerp.interpret.protocols import make_plan
+from autointerp.interpret.summary import DictionarySummary, summarise
+from autointerp.listener import Listener
+from autointerp.llm.errors import DrainedError
+from autointerp.llm.gate import Gate
+from autointerp.plans import Interpretation, Results, Retries
+from autointerp.provenance import write_atomically
+from autointerp.records import Usage
+from autointerp.report.collect import collect_report
+from autointerp.report.html import render_report
+from autointerp.sources import FeatureSource, open_sources
+from autointerp.store.folder import RunFolder
+from autointerp.store.runs import RunStore
+
+Summaries = dict[str, DictionarySummary]
+
+
+async def explain(folder: RunFolder, config: RunConfig, listener: Listener) -> int:
+    """Explain the features that lack an explanation; how many have one then."""
+    store = RunStore(folder.store)
+    try:
+        n = 0
+        async with _asking(config, folder, listener) as backends:
+            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            await pipeline.interpret(plans, scoring=False)
+        for plan in plans:
+            n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
+        return n
+    finally:
+        store.close()
+
+
+async def interpret(folder: RunFolder, config: RunConfig, listener: Listener, retries: Retries = "none") -> Summaries:
+    """Explain, score, summarise and report."""
+    store = RunStore(folder.store)
+    try:
+        summaries: Summaries = {}
+        usage = Usage()
+        sources = open_sources(folder, config)
+        async with _asking(config, folder, listener) as backends:
+            plans = _plans(sources, config, store, backends, listener, retries)
+            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+            folder.write_note("backends", keys)
+            n_new = await pipeline.interpret(plans)
+        for source, plan in zip(sources, plans, strict=True):
+            summaries[plan.dictionary] = _summary(source, config, plan)
+            usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
+        values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
+            return summaries
+        _close_manifest(folder, config, sources, backends, usage)
+        _write_report(folder, config, sources, plans, listener)
+        write_atomically(folder.summary, text)  # last: it says that all the rest is there
+        return summaries
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def _asking(config: RunConfig, folder: RunFolder, listener: Listener) -> AsyncIterator[Backends]:
+    """Who explains and simulates, until the block ends or the listener ends it gently."""
+    gate = Gate()
+    if config.llm is not None:
+        listener.stoppable(lambda: gate.close(DrainedError()))
+    try:
+        async with open_backends(config, folder, gate) as backends:
+            yield backends
+        folder.drop_note("stopped")
+    except StoppedError as error:
+        folder.write_note("stopped", {"message": str(error)})
+        raise
+    finally:
+        listener.stoppable(None)
+
+
+def write_report(folder: RunFolder, listener: Listener) -> None:
+    """Write a run's report anew from its store.
+
+    Raises:
+        UsageError: the run has no scores.
+    """
+    store = RunStore(folder.store)
+    try:
+        config, keys = folder.config(), folder.read_note("backends")
+        if not keys:
+            raise UsageError(f"{folder.path} has no scores yet; run `autointerp score {folder.path}` first")
+        sources = open_sources(folder, config)
+        results = [
+            Results(
+                store=store,
+                dictionary=source.spec.id,
+                features=source.select(config.features, config.seed),
+                plan=make_plan(config.protocol, config.score),
+                **keys,
+            )
+            for source in sources
+        ]
+        _write_report(folder, config, sources, results, listener)
+    finally:
+        store.close()
+
+
+def _write_report(
+    folder: RunFolder,
+    config: RunConfig,
+    sources: Sequence[FeatureSource],
+    results: Sequence[Results],
+    listener: Listener,
+) -> None:
+    manifest = folder.manifest()
+    assert manifest is not None, "a scored run has a manifest"
+    summaries = {r.dictionary: _summary(source, config, r) for source, r in zip(sources, results, strict=True)}
+    data = collect_report(config, manifest, sources, results, summaries, listener.progress)
+    write_atomically(folder.report, render_report(data))
+
+
+def _plans(
+    sources: Sequence[FeatureSource],
+    config: RunConfig,
+    store: RunStore,
+    backends: Backends,
+    listener: Listener,
+    retries: Retries,
+) -> list[Interpretation]:
+    """One interpretation per dictionary."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if backends.spending:
+            listener.spent(backends.spending())
+        listener.progress(stage, done, total)
+
+    plan = make_plan(config.protocol, config.score)
+    selected = [source.select(config.features, config.seed) for source in sources]
+    return [
+        Interpretation(
+            store=store,
+            dictionary=source.spec.id,
+            features=features,
+            maker=source.maker(plan.design, config.seed),
+            plan=plan,
+            explainer=backends.explainer,
+            refiner=backends.refiner,
+            explainer_key=backends.explainer_key,
+            simulator=backends.simulator,
+            simulator_is_free=config.llm is None,
+            simulator_key=backends.simulator_key,
+            candidates=config.explain.candidates,
+            guided=config.score.guided,
+            interval=config.score.interval,
+            seed=config.seed,
+            concurrency=backends.concurrency,
+            progress=progress,
+            retries=retries,
+        )
+        for source, features in zip(sources, selected, strict=True)
+    ]
+
+
+def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> DictionarySummary:
+    alive = source.n_active[source.n_active > 0]
+    explained = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
+    return summarise(
+        source.spec.role,
+        plan.features,
+        plan.store.scores(plan.dictionary, plan.key),
+        pipeline.final_outcomes(plan),
+        explained=len(explained & set(plan.features)),
+        protocol=plan.plan.label,
+        n_windows=plan.plan.n_windows,
+        n_tokens=source.n_tokens,
+        l0=source.l0,
+        density=float(np.median(alive) / source.n_tokens) if len(alive) else None,
+        n_alive=len(alive),
+        refinements=plan.store.refinements(plan.dictionary, plan.design, plan.explainer_key),
+        seed=config.seed,
+    )
+
+
+def _close_manifest(
+    folder: RunFolder, config: RunConfig, sources: Sequence[FeatureSource], backends: Backends, usage: Usage
+) -> None:
+    folder.write_manifest(
+        config,
+        [source.spec for source in sources],
+        corpus_digest=sources[0].corpus_digest,
+        n_tokens=sources[0].n_tokens,
+        prompts=backends.prompts,
+        usage=usage,
+        closed=True,
+    )

@@ -1,0 +1,174 @@
+"""The lines of batch files: requests as OpenAI's batch endpoint and `vllm run-batch` take them, and their answers.
+
+Request bodies under their digests flow into files split to the limits; lines of answer files flow out as replies,
+failures or something else, in whatever order they come. Decoded as live answers are. Opens no connection.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+from autointerp.errors import UsageError
+from autointerp.llm.base import ChatReply
+from autointerp.llm.decode import ErrorFacts, decode_chat, embedded_error
+from autointerp.llm.errors import TransientError
+from autointerp.provenance import commit_file
+
+CHAT_URL = "/v1/chat/completions"
+MOST_LINES = 50_000
+MOST_BYTES = 200_000_000
+"""Limits of one batch file (OpenAI's batch guide)."""
+
+
+class Answered(NamedTuple):
+    """A line that holds the reply to a request."""
+
+    key: str
+    reply: ChatReply
+
+
+class NotAnswered(NamedTuple):
+    """A line that says why a request has no reply."""
+
+    key: str
+    facts: ErrorFacts | None
+    """What the endpoint said against the request; None where the batch ended without asking or the answer was cut."""
+    why: str
+
+
+class NoAnswer(NamedTuple):
+    """A line that is none of a batch's answers."""
+
+    why: str
+
+
+AnswerLine = Answered | NotAnswered | NoAnswer
+
+
+@dataclass
+class RequestFiles:
+    """Writes requests to `NAME.jsonl`, or `NAME-001.jsonl` and so on where one file is too small for the limits.
+
+    The files stand under their names only when the block ends well.
+    """
+
+    path: Path
+    most_lines: int = MOST_LINES
+    most_bytes: int = MOST_BYTES
+    n: int = 0
+    """Requests so far."""
+    _parts: list[Path] = field(default_factory=list)
+    _file: BinaryIO | None = None
+    _lines: int = 0
+    _bytes: int = 0
+
+    def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            UsageError: files of an earlier export stand there; one that stayed behind would be paid for again.
+        """
+        taken = [
+            p for p in (self.path, *self.path.parent.glob(f"{self.path.stem}-[0-9][0-9][0-9].jsonl")) if p.exists()
+        ]
+        if taken:
+            raise UsageError(f"{taken[0]} is there already; move it away or choose another --out")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path.parent}: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+        if kind is not None:
+            for part in self._parts:
+                part.unlink(missing_ok=True)
+            return
+        for part, name in zip(self._parts, self.names, strict=True):
+            commit_file(part, name)
+
+    @property
+    def names(self) -> list[Path]:
+        """The files, in the order of their requests; none where nothing was written."""
+        if len(self._parts) < 2:
+            return [self.path for _ in self._parts]
+        return [self.path.with_name(f"{self.path.stem}-{i:03d}.jsonl") for i in range(1, len(self._parts) + 1)]
+
+    def write(self, key: str, body: dict[str, object]) -> None:
+        """One request under its digest."""
+        value = {"custom_id": key, "method": "POST", "url": CHAT_URL, "body": body}
+        line = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        if self._file is None or self._lines >= self.most_lines or self._bytes + len(line) > self.most_bytes:
+            self._next()
+        assert self._file is not None
+        self._file.write(line)
+        self._lines += 1
+        self._bytes += len(line)
+        self.n += 1
+
+    def _next(self) -> None:
+        self._close()
+        part = self.path.with_name(f"{self.path.name}.{len(self._parts) + 1}.tmp")
+        self._parts.append(part)
+        self._file = part.open("wb")
+        self._lines = self._bytes = 0
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def read_answers(path: Path, secret: str = "") -> Iterator[AnswerLine]:
+    """Every line of an answer file; `secret` is blotted out of what it says. Blank lines are passed over.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield read_answer(line, secret)
+
+
+def read_answer(line: bytes, secret: str = "") -> AnswerLine:
+    """One line: OpenAI's output or error file, or what `vllm run-batch` writes."""
+    try:
+        value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
+        return NoAnswer("no JSON")
+    key = value.get("custom_id") if isinstance(value, dict) else None
+    if not isinstance(key, str) or not key:
+        return NoAnswer("no custom_id")
+    response, error = value.get("response"), value.get("error")
+    status = response.get("status_code") if isinstance(response, dict) else None
+    body = response.get("body") if isinstance(response, dict) else None
+    if status == 200 and isinstance(body, dict):
+        return _decoded(key, json.dumps(body).encode(), secret)
+    said = body or error
+    if isinstance(status, int) and status != 200:
+        facts = ErrorFacts(status, {}, said, blot=secret)
+        return NotAnswered(key, facts, facts.message)
+    if error:
+        return NotAnswered(key, None, ErrorFacts(0, {}, error, blot=secret).message)
+    return NoAnswer("neither a response nor an error")
+
+
+def _decoded(key: str, body: bytes, secret: str) -> AnswerLine:
+    try:
+        return Answered(key, decode_chat(body))
+    except TransientError as error:
+        embedded = embedded_error(body)
+        if embedded is None:
+            return NotAnswered(key, None, str(error))
+        facts = ErrorFacts(embedded[0], {}, embedded[1], blot=secret)
+        return NotAnswered(key, facts, facts.message)

@@ -1,0 +1,91 @@
+"""What a run may spend, and the call that would exceed it: never sent.
+
+What was spent flows in at the start and with each reply; permission to send flows out. A request is held against the
+most that it can cost until its reply says what it did. Knows no file and no price list.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from autointerp.listener import Spending
+from autointerp.llm.base import ChatRequest
+from autointerp.llm.errors import BudgetError
+from autointerp.llm.gate import Gate
+from autointerp.records import Usage
+
+ROLE_TOKENS = 16
+"""More than a chat template adds around one message, in tokens."""
+Price = Callable[[Usage], float]
+"""US dollars for a usage."""
+
+
+def most_tokens(request: ChatRequest) -> Usage:
+    """The most that one answer can cost: no tokenizer of today makes more tokens than there are bytes."""
+    given = sum(len(message.content.encode()) + ROLE_TOKENS for message in request.messages)
+    return Usage(calls=1, input_tokens=given, output_tokens=request.max_tokens)
+
+
+@dataclass
+class Budget:
+    """At most `tokens` (input and output) and `usd`; None for no bound."""
+
+    gate: Gate
+    tokens: int | None = None
+    usd: float | None = None
+    price: Price | None = None
+    """Needed where there is a bound in dollars."""
+    spent: Usage = field(default_factory=Usage)
+    _held: Usage = field(default_factory=Usage)
+    _settled: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    async def hold(self, request: ChatRequest) -> Usage:
+        """Hold back the most that a request can cost; waits where only what is in flight stands in its way.
+
+        Raises:
+            StoppedError: it could exceed the budget with nothing in flight, or the gate is closed.
+        """
+        wanted = most_tokens(request)
+        while not self._fits(self.spent + self._held + wanted):
+            if not self._held.calls:
+                self.gate.close(BudgetError(self._say(self.spent), self._bound()))
+            self.gate.check()
+            self._settled.clear()
+            await self._settled.wait()
+        self._held += wanted
+        return wanted
+
+    def settle(self, held: Usage, cost: Usage) -> None:
+        """Release what was held for a request and count what it cost."""
+        self._held = _minus(self._held, held)
+        self.spent += cost
+        self._settled.set()
+
+    def spending(self) -> Spending:
+        """What was spent until now."""
+        return Spending(self.spent.calls, _tokens(self.spent), self.price(self.spent) if self.price else None)
+
+    def _fits(self, usage: Usage) -> bool:
+        if self.tokens is not None and _tokens(usage) > self.tokens:
+            return False
+        return self.usd is None or self.price is None or self.price(usage) <= self.usd
+
+    def _say(self, usage: Usage) -> str:
+        tokens = f"{_tokens(usage):,} tokens"
+        return f"{self.price(usage):.4f} USD, {tokens}" if self.price else tokens
+
+    def _bound(self) -> str:
+        parts = [f"{self.usd:g} USD" if self.usd is not None else "", f"{self.tokens:,} tokens" if self.tokens else ""]
+        return " and ".join(part for part in parts if part)
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens
+
+
+def _minus(usage: Usage, less: Usage) -> Usage:
+    return Usage(
+        calls=usage.calls - less.calls,
+        input_tokens=usage.input_tokens - less.input_tokens,
+        output_tokens=usage.output_tokens - less.output_tokens,
+    )

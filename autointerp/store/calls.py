@@ -1,0 +1,166 @@
+"""Every reply that a run used: what it was for, whether it was paid for, and what it took, one line each.
+
+Replies flow in as they are used; a line is one write to the end of `RUN/calls.jsonl`, so a kill loses none and tears at
+most the last, which is left out. Totals flow out, read once at opening. Holds no answer (`store.replies` does), and in
+memory only sums: a reply that is used again has a further line, which costs nothing where it came from the cache.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+from autointerp.errors import RunError
+from autointerp.llm.base import ChatReply, Endpoint
+from autointerp.llm.purpose import purpose
+from autointerp.records import Usage
+
+Via = Literal["live", "batch", "cache"]
+"""Paid for as it was asked, paid for in a batch, or found in the cache."""
+_SUMMED = 4
+"""Calls, input tokens, cached ones among them, output tokens: a line's `usage`."""
+
+
+class Call(NamedTuple):
+    """One use of a reply."""
+
+    digest: str
+    """Where the reply stands in the cache."""
+    stage: str
+    feature: str
+    endpoint: Endpoint
+    """Who was asked."""
+    via: Via
+    usage: Usage
+
+
+class Account(NamedTuple):
+    """What calls are summed by."""
+
+    stage: str
+    endpoint: Endpoint
+    via: Via
+
+
+class CallLog:
+    """A run's `CallNotes`; one writer, guarded by the run's lock. Close it, or use it in a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        """Sum what an earlier process wrote; a torn last line is cut off.
+
+        Raises:
+            RunError: the file holds something else.
+        """
+        self.path = path
+        self._sums: dict[_Key, list[int]] = {}
+        whole = 0
+        for values, end in _read(path):
+            self._add(_Key(*(values[name] for name in _Key._fields)), values["usage"])
+            whole = end
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.truncate(self._file, whole)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    def used(self, key: str, endpoint: Endpoint, reply: ChatReply, *, paid: bool) -> None:
+        """As `CallNotes.used`."""
+        self.note(Call(key, *purpose(), endpoint, "live" if paid else "cache", reply.usage))
+
+    def note(self, call: Call) -> None:
+        """Write a line; it is with the system when this returns."""
+        counts = _counts(call.usage)
+        key = _Key(call.stage, call.endpoint.provider, call.endpoint.base_url, call.endpoint.model, call.via)
+        values = {"digest": call.digest, "feature": call.feature, **key._asdict(), "usage": counts}
+        line = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        while line:
+            line = line[os.write(self._file, line) :]
+        self._add(key, counts)
+
+    def _add(self, key: "_Key", counts: Sequence[int]) -> None:
+        sums = self._sums.setdefault(key, [0] * _SUMMED)
+        for i, count in enumerate(counts):
+            sums[i] += count
+
+    def accounts(self) -> Mapping[Account, Usage]:
+        """Sums by stage, endpoint and how the replies came."""
+        return {Account(key.stage, key.endpoint, key.via): _usage(sums) for key, sums in self._sums.items()}
+
+    def total(self) -> Usage:
+        """Everything that was paid for."""
+        return sum((_usage(sums) for key, sums in self._sums.items() if key.via != "cache"), Usage())
+
+
+class _Key(NamedTuple):
+    """An account as a line has it."""
+
+    stage: str
+    provider: str
+    base_url: str
+    model: str
+    via: Via
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(provider=self.provider, base_url=self.base_url, model=self.model)
+
+
+_FIELDS = {"digest", "feature", *_Key._fields, "usage"}
+
+
+def read_calls(path: Path) -> Iterator[Call]:
+    """The calls of a run in their order, without touching the file; none where there is no file.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    for values, _ in _read(path):
+        key = _Key(*(values[name] for name in _Key._fields))
+        usage = _usage(values["usage"])
+        yield Call(values["digest"], key.stage, values["feature"], key.endpoint, key.via, usage)
+
+
+def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each whole line's values, and where it ends."""
+    if not path.is_file():
+        return
+    end = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            try:
+                values = json.loads(line)
+            except ValueError:
+                values = None
+            if not _is_call(values):
+                raise RunError(f"{path}, line {number}, is no record of a call; move the file away and run again")
+            yield values, end
+
+
+def _is_call(values: object) -> bool:
+    if not isinstance(values, dict) or values.keys() != _FIELDS:
+        return False
+    usage = values["usage"]
+    return isinstance(usage, list) and len(usage) == _SUMMED and all(type(count) is int for count in usage)
+
+
+def _counts(usage: Usage) -> list[int]:
+    return [usage.calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens]
+
+
+def _usage(counts: Sequence[int]) -> Usage:
+    calls, read, cached, written = counts
+    return Usage(calls=calls, input_tokens=read, cached_input_tokens=cached, output_tokens=written)
