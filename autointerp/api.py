@@ -124,7 +124,7 @@ def compare_runs(
         by: what is compared; everything else must be alike.
         allow_mismatch: compare runs that differ in more, and mark it.
         known: a dictionary to be found again, for the cards' recovery.
-        out: the folder that receives `compare.json`; nothing is written without it.
+        out: the folder that receives `compare.json` and `compare.html`; nothing is written without it.
 
     Raises:
         UsageError: runs that differ, unfinished or unknown ones, or nothing to compare.

@@ -1,6 +1,6 @@
-"""A comparison from references to its file: open the runs, refuse what differs, compute, write `compare.json`.
+"""A comparison from references to its files: open the runs, refuse what differs, compute, write JSON and a page.
 
-References flow in; a `Comparison` and its file flow out. Weights come through a `Loader`, so that nothing here needs
+References flow in; a `Comparison` and its files flow out. Weights come through a `Loader`, so that nothing here needs
 torch.
 """
 
@@ -12,12 +12,15 @@ from autointerp.compare.card import Card
 from autointerp.compare.collect import Progress, Wish, compare_arms
 from autointerp.compare.data import BYS, By, Comparison, Plan
 from autointerp.compare.facts import Known, Weights, bare_card, make_card
+from autointerp.compare.page.html import render_comparison
 from autointerp.compare.planning import plan_arms
 from autointerp.compare.runs import OpenArm, find_mismatches, open_arms
 from autointerp.config import DictionaryConfig
 from autointerp.errors import UsageError
 from autointerp.provenance import write_atomically
 from autointerp.records import DictionarySpec
+
+DATA_FILE, PAGE_FILE = "compare.json", "compare.html"
 
 
 class Loader(NamedTuple):
@@ -30,7 +33,7 @@ class Loader(NamedTuple):
 
 
 def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progress) -> Comparison:
-    """Compare, and write `compare.json` into `out` where it is given.
+    """Compare, and write `compare.json` and `compare.html` into `out` where it is given.
 
     Raises:
         UsageError: runs that differ in what should be alike, unfinished or unknown ones, or a single arm.
@@ -46,7 +49,8 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         cards = _cards(arms, wish.known, load, progress)
         comparison = compare_arms(arms, cards, mismatches, wish, progress)
     if out is not None:
-        write_atomically(out / "compare.json", comparison.model_dump_json() + "\n")
+        write_atomically(out / DATA_FILE, comparison.model_dump_json() + "\n")
+        write_atomically(out / PAGE_FILE, render_comparison(comparison))
     return comparison
 
 

@@ -105,7 +105,7 @@ def distribution(arm: Arm, axis: Axis, peak: float) -> Markup:
         )
     }
     u = arm.uniform
-    controls = {name: arm.controls[name].value for name in ("shuffled", "lookup") if name in arm.controls}
+    controls = {name: mean.value for name, mean in arm.controls.items() if name in known}
     label = f"Mean {text.fixed(u.value)} {text.interval(u.low, u.high)}"
     return panel(known, marks_of(Mean(u.value, u.low, u.high), controls, None, axis), label, axis, peak)
 
@@ -125,7 +125,8 @@ class CloudAxes(NamedTuple):
 def cloud_axes(arms: Sequence[Arm]) -> CloudAxes:
     """Wide enough for every feature."""
     return CloudAxes(
-        LogScale((d for arm in arms for d in arm.points.density), text.share), Axis([v for arm in arms for v in arm.points.value])
+        LogScale((d for arm in arms for d in arm.points.density), text.share),
+        Axis([v for arm in arms for v in arm.points.value]),
     )
 
 

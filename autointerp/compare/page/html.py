@@ -1,15 +1,16 @@
 """A comparison as one HTML file that needs nothing else: no server, no network, no second file.
 
-A `Comparison` flows in, the text of the file flows out. Verdicts, figures and tables are in the page itself and readable
-without scripts; the windows of the features that differ most travel compressed and are opened on demand.
+A `Comparison` flows in, the text of the file flows out. Verdicts, figures and tables are in the page itself and
+readable without scripts; the windows of the features that differ most travel compressed and are opened on demand.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-from autointerp.compare.data import GROUPS, Arm, Comparison, Contrast
+from autointerp.compare.data import GROUPS, Arm, Comparison, Contrast, Difference
 from autointerp.compare.page import cards, figures, pack, tables, words
 from autointerp.report import text
 from autointerp.report.figures import Axis, Scale, tallest
@@ -118,7 +119,7 @@ def _runs(arms: Sequence[Arm], places: Mapping[str, int]) -> list[tuple[list[Mar
     return [(names, *how) for how, names in found.items()]
 
 
-def _differences(c: Contrast) -> list[tables.Difference]:
+def _differences(c: Contrast) -> list[Difference]:
     paired = [] if c.pairing is None else [c.pairing.difference, c.pairing.unmatched]
     return [d for d in (c.adjusted, c.uniform, c.firing_weighted, c.lift, *paired) if d is not None]
 
@@ -129,31 +130,50 @@ def _drawn(arm: Arm) -> list[list[float]]:
     return [[v for v in column if v is not None] for column in (points.value, points.lookup, points.shuffled)]
 
 
-def _fidelity(data: Comparison, places: Mapping[str, int]) -> list[dict[str, object]]:
-    """Scores against L0 and against loss recovered, and why an arm is in neither."""
-    card_of = {card.arm: card for card in data.cards}
-    first = {arm.spec.id: card_of[arm.key] for arm in reversed(data.arms) if arm.key in card_of}
-    ends = [end for arm in data.arms for m in (arm.standardised, arm.uniform) for end in (m.low, m.high)]
-    y = figures.nice_scale([0.0, *(end for end in ends if end is not None)], least=0.2)
-    found = []
-    for name, title in (("l0", "L0: mean number of active features a token"), ("loss", "Loss recovered")):
-        shown = []
-        for arm in data.arms:
-            card = card_of.get(arm.key) or first.get(arm.spec.id)
-            value = None if card is None else card.loss_recovered
-            if name == "l0":
-                value = card.activity.l0 if card and card.activity else None
-            if value is not None and (name != "l0" or value > 0):
-                shown.append(figures.Spot(places[arm.key], arm.key, value, arm.standardised, arm.uniform))
-        x = _across([spot.x for spot in shown], logarithmic=name == "l0")
-        left = [arm.key for arm in data.arms if arm.key not in {spot.key for spot in shown}]
-        figure = figures.spots(shown, x, y, f"Mean score against {title}")
-        found.append({"title": title, "figure": figure, "x": x, "y": y, "left_out": left, "shown": shown})
-    return found
+class FidelityPlot(NamedTuple):
+    """Scores against one property of the dictionaries."""
+
+    title: str
+    figure: Markup
+    x: Scale | figures.LogScale
+    y: Scale
+    shown: list[figures.Spot]
+    left_out: list[str]
+    """Arms for which the property is not known."""
 
 
-def _across(values: Sequence[float], logarithmic: bool) -> Scale | figures.LogScale:
-    if logarithmic and values and max(values) > 4 * min(values):
+def _fidelity(data: Comparison, places: Mapping[str, int]) -> list[FidelityPlot]:
+    """Scores against L0 and against loss recovered."""
+    own = {card.arm: card for card in data.cards}
+    of_dictionary = {arm.spec.id: own[arm.key] for arm in reversed(data.arms) if arm.key in own}
+    cards_ = [own.get(arm.key) or of_dictionary.get(arm.spec.id) for arm in data.arms]
+    l0 = [card.activity.l0 if card and card.activity else None for card in cards_]
+    loss = [card.loss_recovered if card else None for card in cards_]
+    return [
+        _fidelity_plot(data.arms, places, l0, "L0: mean number of active features a token"),
+        _fidelity_plot(data.arms, places, loss, "Loss recovered: 0 as zero ablation, 1 as the model itself"),
+    ]
+
+
+def _fidelity_plot(
+    arms: Sequence[Arm], places: Mapping[str, int], values: Sequence[float | None], title: str
+) -> FidelityPlot:
+    ends = [end for arm in arms for m in (arm.standardised, arm.uniform) for end in (m.low, m.high) if end is not None]
+    y = figures.nice_scale([0.0, *ends], least=0.2)
+    shown = [
+        figures.Spot(places[arm.key], arm.key, value, arm.standardised, arm.uniform)
+        for arm, value in zip(arms, values, strict=True)
+        if value is not None
+    ]
+    x = _across([spot.x for spot in shown])
+    left_out = [arm.key for arm, value in zip(arms, values, strict=True) if value is None]
+    figure = figures.spots(shown, x, y, f"Mean score against {title}")
+    return FidelityPlot(title, figure, x, y, shown, left_out)
+
+
+def _across(values: Sequence[float]) -> Scale | figures.LogScale:
+    """An axis with room at both ends, logarithmic where values lie far apart."""
+    if values and min(values) > 0 and max(values) > 4 * min(values):
         return figures.LogScale([min(values) / 1.3, max(values) * 1.3], "{:g}".format)
     width = (max(values) - min(values)) if values else 0.0
     room = max(0.15 * width, 0.05 * max(map(abs, values), default=1.0))

@@ -3,7 +3,7 @@
 Arms and contrasts flow in; names, figures and numbers flow out, ready for the template. Computes no statistic.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -51,7 +51,7 @@ def _mean_lines(arm: Arm, scale: Scale) -> Iterator[Line]:
             yield _line(label, arm.controls[name], name, scale, "over all features, on the same windows")
 
 
-def gap_forests(contrasts: Sequence[Contrast], places: dict[str, int], scale: Scale) -> list[Forest]:
+def gap_forests(contrasts: Sequence[Contrast], places: Mapping[str, int], scale: Scale) -> list[Forest]:
     """Every planned contrast's differences, however they are taken."""
     return [Forest(places[c.a], c, list(_gap_lines(c, scale))) for c in contrasts]
 
