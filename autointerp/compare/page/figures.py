@@ -160,7 +160,7 @@ def density_plot(contrast: Contrast, places: tuple[int, int], axes: CloudAxes) -
                 up = round(100 - y.at(mean), 3)
                 ends = f'x1="{left}%" x2="{right}%" y1="{up}%" y2="{up}%"'
                 parts.append(f'<line class="halo" {ends}/><line class="level a{place % N_SIGNS}" {ends}/>')
-    label = f"Score of each feature of {contrast.a} and {contrast.b} against its density"
+    label = text.visible(f"Score of each feature of {contrast.a} and {contrast.b} against its density")
     return Markup(f'<svg class="field" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>')
 
 
@@ -175,7 +175,7 @@ class Spot(NamedTuple):
 
 
 def spots(found: Sequence[Spot], x: Scale | LogScale, y: Scale, label: str) -> Markup:
-    """Means with intervals against a property; arms at one place stand side by side."""
+    """Means with intervals against a property; arms near each other stand side by side, over their true place's mark."""
     parts = [f'<line class="grid" x1="0" x2="100%" y1="{100 - at}%" y2="{100 - at}%"/>' for at, _ in y.ticks()]
     parts += [f'<line class="grid" x1="{at}%" x2="{at}%" y1="0" y2="100%"/>' for at, _ in x.ticks()]
     for spot, dodge in zip(found, _dodges([x.at(spot.x) for spot in found]), strict=True):
@@ -186,9 +186,11 @@ def spots(found: Sequence[Spot], x: Scale | LogScale, y: Scale, label: str) -> M
                 low, middle, high = (round(100 - y.at(v), 3) for v in (mean.low, mean.value, mean.high))
                 body += f'<line class="span-{name}" x1="{aside}" x2="{aside}" y1="{low}%" y2="{high}%"/>'
                 body += f'<svg x="{aside}" y="{middle}%"><path class="mark-{name}" d="{sign}"/></svg>'
-        said = f"{spot.key}: {text.fixed(spot.standardised.value)} at equal density, {text.fixed(spot.uniform.value)}"
+        said = f"{text.visible(spot.key)}: {text.fixed(spot.standardised.value)} at equal density, {text.fixed(spot.uniform.value)}"
+        at = x.at(spot.x)
         parts.append(
-            f'<svg class="a{spot.place % N_SIGNS}" x="{x.at(spot.x)}%" width="1" height="100%">'
+            f'<line class="rug a{spot.place % N_SIGNS}" x1="{at}%" x2="{at}%" y1="100%" y2="96%"/>'
+            f'<svg class="a{spot.place % N_SIGNS}" x="{at}%" width="1" height="100%">'
             f'<g transform="translate({dodge} 0)"><title>{escape(said)} over all features</title>{body}</g></svg>'
         )
     return Markup(f'<svg class="field" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>')
