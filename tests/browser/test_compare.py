@@ -111,13 +111,20 @@ def test_values_of_tokens_and_of_features_under_the_pointer(seen: Watched, compa
 def test_dots_are_drawn_where_the_axis_says(seen: Watched, comparison: Comparison) -> None:
     """The drawn cloud, as the browser lays it out, spans the densities and scores of its arm."""
     arm = comparison.arms[0]
-    field = seen.page.locator(".field").nth(2).bounding_box()
-    cloud = seen.page.locator("[data-arms] use.a0").first.bounding_box()
+    left, top, field_left, field_top, width, height = seen.page.eval_on_selector("[data-arms] use.a0", CORNER)
     axes = seen.page.evaluate("JSON.parse(document.getElementById('data').textContent).axes")
     low = (math.log10(min(arm.points.density)) - axes["low"]) / (axes["high"] - axes["low"])
     high = (max(arm.points.value) - axes["bottom"]) / (axes["top"] - axes["bottom"])
-    assert cloud["x"] == pytest.approx(field["x"] + low * field["width"], abs=4)
-    assert cloud["y"] == pytest.approx(field["y"] + (1 - high) * field["height"], abs=4)
+    assert left == pytest.approx(field_left + low * width, abs=1.5)
+    assert top == pytest.approx(field_top + (1 - high) * height, abs=1.5)
+
+
+# The corner of the dots' own box on the screen, and the field it lies in.
+CORNER = """(use) => {
+  const [box, field] = [use.getBBox(), use.closest('.field').getBoundingClientRect()];
+  const at = new DOMPoint(box.x, box.y).matrixTransform(use.getScreenCTM());
+  return [at.x, at.y, field.x, field.y, field.width, field.height];
+}"""
 
 
 def test_tabs_show_one_contrast_at_a_time(seen: Watched) -> None:
