@@ -327,11 +327,19 @@ def _pairing(sides: Sides) -> Pairing | None:
             "n_matched_a": pairs.n_matched_a,
             "n_matched_b": pairs.n_matched_b,
             "median_cosine": pairs.median_cosine,
+            "density_ratio": _density_ratio(sides, pairs),
             "difference": paired_difference(gaps, rng),
             "p_permutation": round(sign_flip_p(gaps, N_BESIDE, rng), 6) if enough else None,
             **rest,
         }
     )
+
+
+def _density_ratio(sides: Sides, pairs: Pairs) -> float | None:
+    if not len(pairs.rows_a):
+        return None
+    logs = np.log(sides.a.density[pairs.rows_a] / sides.b.density[pairs.rows_b])
+    return float(f"{np.exp(logs.mean()):.4g}")
 
 
 def _rows(a: Features, b: Features, strata: Strata) -> tuple[StratumRow, ...]:

@@ -164,6 +164,8 @@ class Pairing(Record):
     """Features of a's dictionary with a partner in b's, scored or not; of one dictionary, those scored both ways."""
     n_matched_b: int
     median_cosine: float | None
+    density_ratio: float | None
+    """Geometric mean over those pairs of a's density over b's; the paired difference is not standardised."""
     difference: Difference
     """Mean of a less b over pairs with a score on both sides."""
     p_permutation: float | None

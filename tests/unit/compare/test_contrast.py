@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from autointerp.compare.contrast import Pairs, Sides, correct, measure, standard_error
 from autointerp.compare.features import Features, entropy_tertiles
@@ -106,6 +107,7 @@ def test_matched_features_stand_beside_the_unmatched_rest() -> None:
     pairing = contrast.pairing
     assert pairing is not None
     assert pairing.difference.value == pytest.approx(0.1, abs=1e-6)
+    assert pairing.density_ratio == pytest.approx(float(stats.gmean(a.density[:30] / b.density[:30])), rel=1e-3)
     assert (pairing.difference.n_a, pairing.n_matched_a) == (30, 30)
     assert pairing.unmatched_a is not None
     assert pairing.unmatched_a.n == 70
