@@ -36,7 +36,7 @@ def compare(
         bool, typer.Option("--plan", help="Take the runs for a pilot: how many features a gap takes, what they cost.")
     ] = False,
     gap: Annotated[float, typer.Option(help="With --plan: the gap between mean scores that is to be seen.")] = 0.05,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where compare.json goes.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where compare.json and compare.html go.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")] = False,
 ) -> None:
     """Say which dictionary, explainer, judge or protocol scores higher, or why that cannot be said."""
@@ -71,7 +71,8 @@ def show_comparison_of(
             references, by=by, allow_mismatch=allow_mismatch, known=known, out=out, listener=listener
         )
     _show(comparison)
-    print(out / "compare.json")
+    for name in ("compare.json", "compare.html"):
+        print(out / name)
     told = comparison.model_dump(mode="json", exclude={"arms": True, "contrasts": {"__all__": {"differing"}}})
     return {"out": str(out), **told}
 

@@ -1,6 +1,7 @@
-"""A comparison from references to its file: open the runs, refuse what differs, compute, write `compare.json`.
+"""A comparison from references to its file: open the runs, refuse what differs, compute, write `compare.json`
+and `compare.html`.
 
-References flow in; a `Comparison` and its file flow out. Weights come through a `Loader`, so that nothing here needs
+References flow in; a `Comparison` and its files flow out. Weights come through a `Loader`, so that nothing here needs
 torch.
 """
 
@@ -12,6 +13,7 @@ from autointerp.compare.card import Card
 from autointerp.compare.collect import Progress, Wish, compare_arms
 from autointerp.compare.data import BYS, By, Comparison, Plan
 from autointerp.compare.facts import Known, Weights, bare_card, make_card
+from autointerp.compare.page.html import render_comparison
 from autointerp.compare.planning import plan_arms
 from autointerp.compare.runs import OpenArm, find_mismatches, open_arms
 from autointerp.config import DictionaryConfig
@@ -30,7 +32,7 @@ class Loader(NamedTuple):
 
 
 def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progress) -> Comparison:
-    """Compare, and write `compare.json` into `out` where it is given.
+    """Compare, and write `compare.json` and `compare.html` into `out` where it is given.
 
     Raises:
         UsageError: runs that differ in what should be alike, unfinished or unknown ones, or a single arm.
@@ -46,6 +48,7 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         cards = _cards(arms, wish.known, load, progress)
         comparison = compare_arms(arms, cards, mismatches, wish, progress)
     if out is not None:
+        write_atomically(out / "compare.html", render_comparison(comparison))
         write_atomically(out / "compare.json", comparison.model_dump_json() + "\n")
     return comparison
 

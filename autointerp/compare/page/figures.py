@@ -125,7 +125,8 @@ class CloudAxes(NamedTuple):
 def cloud_axes(arms: Sequence[Arm]) -> CloudAxes:
     """Wide enough for every feature."""
     return CloudAxes(
-        LogScale((d for arm in arms for d in arm.points.density), text.share), Axis([v for arm in arms for v in arm.points.value])
+        LogScale((d for arm in arms for d in arm.points.density), text.share),
+        Axis([v for arm in arms for v in arm.points.value]),
     )
 
 

@@ -61,9 +61,7 @@ def meaning(c: Contrast) -> str:
             f"On average it scores {fixed(abs(c.difference))} {more}, {where}; anything from {fixed(low)} to "
             f"{fixed(high)} fits what was seen."
         )
-    told = (
-        f"The gap seen {where} is {_gap(c.difference)}; anything from {_gap(c.low)} to {_gap(c.high)} fits as well."
-    )
+    told = f"The gap seen {where} is {_gap(c.difference)}; anything from {_gap(c.low)} to {_gap(c.high)} fits as well."
     if c.low > 0 or c.high < 0:
         told = (
             f"The gap seen {where} is {_gap(c.difference)}, but with {c.family} contrasts looked at together it is "
