@@ -34,7 +34,7 @@ from autointerp.compare.data import (
 from autointerp.compare.features import Column, Features
 from autointerp.compare.permutation import N_PERMUTATION, holm, permutation_p, sign_flip_p
 from autointerp.compare.power import features_needed_at
-from autointerp.compare.strata import LEAST_IN_STRATUM, Strata, common_strata, level_out
+from autointerp.compare.strata import LEAST_IN_STRATUM, PER_DECADE, Strata, common_strata, level_out
 from autointerp.compare.verdict import notes_on, sentence_of, verdict_of
 from autointerp.provenance import generator
 
@@ -319,6 +319,8 @@ def _pairing(sides: Sides) -> Pairing | None:
         a, b = sides.a.take(~pairs.has_partner_a), sides.b.take(~pairs.has_partner_b)
         rest = {"unmatched_a": mean_of(a.value, rng), "unmatched_b": mean_of(b.value, rng)}
         rest["unmatched"] = standardised_difference(a, b, "value", rng)
+        apart = np.abs(np.log10(sides.a.density[pairs.rows_a] / sides.b.density[pairs.rows_b]))
+        rest["alike"] = paired_difference(gaps[apart <= 1 / PER_DECADE], rng)
     return Pairing.model_validate(
         {
             "kind": "same_feature" if pairs.same_feature else "matched",

@@ -168,6 +168,8 @@ class Pairing(Record):
     """Geometric mean over those pairs of a's density over b's; the paired difference is not standardised."""
     difference: Difference
     """Mean of a less b over pairs with a score on both sides."""
+    alike: Difference | None = None
+    """The same over pairs whose densities are within half a decade; None for one dictionary's features."""
     p_permutation: float | None
     """Two-sided, signs of the pairs' differences flipped."""
     unmatched_a: Estimate | None = None

@@ -53,9 +53,13 @@ def note_on_pairs(c: Contrast) -> Iterator[str]:
     ratio = c.pairing.density_ratio
     if max(ratio, 1 / ratio) >= UNLIKE:
         more, less = (c.a, c.b) if ratio > 1 else (c.b, c.a)
+        alike, rest = c.pairing.alike, "the paired difference holds that too."
+        if alike is not None and alike.value is not None and alike.low is not None and alike.high is not None:
+            gap = f"{short(alike.value)} [{short(alike.low)}, {short(alike.high)}]"
+            rest = f"over the {alike.n_a} pairs that fire about alike the paired difference is {gap}."
         yield (
             f"Matched features of {more} fire {max(ratio, 1 / ratio):.1f} times as often as their partners in {less}; "
-            f"the paired difference holds that too."
+            + rest
         )
 
 
