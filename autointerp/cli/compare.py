@@ -90,6 +90,7 @@ def show_plan_of(references: Sequence[str], by: Any, gap: float, out: Path) -> d
         cost = plan.cost
         print(
             f"cost of all arms: {cost.calls:,} calls, {cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
+            + (f", {plan.dollars:,.2f} USD" if plan.dollars is not None else ", at a price not known")
             + (f", {plan.seconds:,.0f} s" if plan.seconds is not None else "")
         )
     write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")

@@ -358,5 +358,7 @@ class Plan(Record):
     """What each arm's dictionary has."""
     cost: Usage
     """Of all planned arms, scaled from the pilot."""
+    dollars: float | None
+    """Its price in US dollars; None where that is not known."""
     seconds: float | None
     """Of all planned arms, scaled from the pilot's run; None where it does not say."""
