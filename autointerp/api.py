@@ -23,6 +23,7 @@ from autointerp.errors import UsageError
 from autointerp.harvest.events import PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
+from autointerp.moving import ExportedReplies, ImportedReplies
 from autointerp.records import DictionarySpec, Finding
 from autointerp.scores import FeatureScore
 from autointerp.status import RunStatus
@@ -46,9 +47,9 @@ def _wait(work: Coroutine[object, object, T]) -> T:
         raise
 
 
-def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
+def run(config: RunConfig, listener: Listener = SILENT, *, offline: bool = False) -> Summaries:
     """Harvest, explain, score and report; see `aio.run`."""
-    return _wait(aio.run(config, listener))
+    return _wait(aio.run(config, listener, offline=offline))
 
 
 def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
@@ -61,14 +62,18 @@ def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = 
     return _wait(aio.run_harvest_part(config, part, listener))
 
 
-def run_explain(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> int:
+def run_explain(
+    path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT, *, offline: bool = False
+) -> int:
     """Explain a finished harvest's features; see `aio.run_explain`."""
-    return _wait(aio.run_explain(path, changes or {}, listener))
+    return _wait(aio.run_explain(path, changes or {}, listener, offline=offline))
 
 
-def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
+def run_score(
+    path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT, *, offline: bool = False
+) -> Summaries:
     """Score a run's features; see `aio.run_score`."""
-    return _wait(aio.run_score(path, changes or {}, listener))
+    return _wait(aio.run_score(path, changes or {}, listener, offline=offline))
 
 
 def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
@@ -89,6 +94,16 @@ def import_records(path: Path, out: Path, dictionary: str = "records", seed: int
 def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
     """Write a run's records as text; see `aio.export_records`."""
     return _wait(aio.export_records(path, dictionary, kind, out))
+
+
+def export_replies(path: Path, out: Path, cache: Path | None = None) -> ExportedReplies:
+    """Write every reply that a run used into a file; see `aio.export_replies`."""
+    return _wait(aio.export_replies(path, out, cache))
+
+
+def import_replies(path: Path, cache: Path | None = None) -> ImportedReplies:
+    """Put the replies of such a file into the cache; see `aio.import_replies`."""
+    return _wait(aio.import_replies(path, cache))
 
 
 def score(

@@ -7,6 +7,7 @@ the endpoint was seen to do is kept with the run, and decides the simulator wher
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.errors import UsageError
@@ -15,15 +16,21 @@ from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.lookup import LookupExplainer, LookupSimulator
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.simulate import Simulator
-from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator, make_llm_simulator
+from autointerp.interpret.simulate_llm import (
+    PromptLogprobsSimulator,
+    StructuredSimulator,
+    TopLogprobsSimulator,
+    make_llm_simulator,
+)
 from autointerp.listener import Spending
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget, Price
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.prices import Prices
-from autointerp.llm.probe import probe
-from autointerp.llm.registry import ConnectedModel, connect_model
-from autointerp.llm.wrappers import Watched
+from autointerp.llm.probe import probe, probe_prompts, unprobed
+from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
+from autointerp.llm.unasked import Missing, Unasked
+from autointerp.llm.wrappers import Cached, Watched
 from autointerp.plans import Retries
 from autointerp.provenance import digest
 from autointerp.records import Usage
@@ -51,23 +58,30 @@ class Backends:
     """Digest of each prompt in use."""
     spending: Callable[[], Spending] | None = None
     """What the run has cost until now; None where nobody is asked for money."""
+    taken: str = ""
+    """What is taken for granted of an endpoint that nobody ever asked, in a sentence; empty where nothing is."""
 
 
 @dataclass(frozen=True)
 class _Endpoint:
-    """A connected model and what it was seen to do."""
+    """A model behind the cache, and what it was seen to do."""
 
+    name: Endpoint
     model: ChatModel
     capabilities: Capabilities
+    taken: bool = False
+    """Whether nobody ever asked it what it does."""
+    spending: Callable[[], Spending] | None = None
 
 
 @asynccontextmanager
 async def open_backends(
-    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None
+    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None, missing: Missing | None = None
 ) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
-    Closing the gate ends the asking.
+    Closing the gate ends the asking. With `missing` nothing is connected: answers come from the cache alone, and it is
+    told every question that has none there.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -78,29 +92,54 @@ async def open_backends(
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    budget = Budget(gate, config.budget_tokens, config.budget_usd)
     with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
-        connected = connect_model(
-            config.llm,
-            base_url=config.base_url,
-            cache=cache,
-            in_flight=config.endpoint.in_flight,
-            timeout_s=config.endpoint.timeout_s,
-            gate=gate,
-            budget=budget,
-            notes=calls,
-        )
-        budget.price = _price(config, connected.endpoint)
-        budget.spent = calls.total() if calls else Usage()
-        try:
-            capabilities = await _capabilities(connected, folder)
-            model: ChatModel = connected.model
+        async with (
+            _connected(config, folder, gate, cache, calls)
+            if missing is None
+            else _unasked(config, folder, missing, cache, calls)
+        ) as endpoint:
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
-                model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
-            yield replace(_choose(config, _Endpoint(model, capabilities)), spending=budget.spending)
-        finally:
-            await connected.aclose()
+                heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
+                endpoint = replace(endpoint, model=heard)
+            yield _choose(config, endpoint)
+
+
+@asynccontextmanager
+async def _unasked(
+    config: RunConfig, folder: RunFolder | None, missing: Missing, cache: SqliteReplyCache, calls: CallLog | None
+) -> AsyncIterator[_Endpoint]:
+    """The cache alone, in the place of an endpoint."""
+    assert config.llm is not None
+    name = name_endpoint(config.llm, config.base_url)
+    known = known_capabilities(config, folder, cache)
+    yield _Endpoint(name, Cached(Unasked(name, missing), cache, name, calls), known.seen, taken=not known.probed)
+
+
+@asynccontextmanager
+async def _connected(
+    config: RunConfig, folder: RunFolder | None, gate: Gate, cache: SqliteReplyCache, calls: CallLog | None
+) -> AsyncIterator[_Endpoint]:
+    """The endpoint behind the cache, probed where nothing is known of it."""
+    assert config.llm is not None
+    budget = Budget(gate, config.budget_tokens, config.budget_usd)
+    connected = connect_model(
+        config.llm,
+        base_url=config.base_url,
+        cache=cache,
+        in_flight=config.endpoint.in_flight,
+        timeout_s=config.endpoint.timeout_s,
+        gate=gate,
+        budget=budget,
+        notes=calls,
+    )
+    budget.price = _price(config, connected.endpoint)
+    budget.spent = calls.total() if calls else Usage()
+    try:
+        seen = await _capabilities(connected, folder, config.simulator)
+        yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
+    finally:
+        await connected.aclose()
 
 
 def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
@@ -130,18 +169,47 @@ def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> N
     unusable.drop(wanted)
 
 
-async def _capabilities(connected: ConnectedModel, folder: RunFolder | None) -> Capabilities:
+async def _capabilities(
+    connected: ConnectedModel, folder: RunFolder | None, simulator: SimulatorName | None
+) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
-    kept = folder.read_note("endpoints") if folder else {}
-    name = digest(connected.endpoint.model_dump())
-    if name in kept:
-        seen = Capabilities.model_validate(kept[name])
-        connected.provider.assume(seen.rejected)
-        return seen
-    seen = await probe(connected.provider, connected.meter)
-    if folder:
-        folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
+    kept = _kept_capabilities(connected.endpoint, folder)
+    if kept is not None:
+        connected.provider.assume(kept.rejected)
+    seen = kept or await probe(connected.provider, connected.meter)
+    if simulator == "prompt-logprobs" and seen.prompt_logprobs is None:
+        seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
+    if folder and seen != kept:
+        notes = folder.read_note("endpoints")
+        folder.write_note("endpoints", {**notes, digest(seen.endpoint.model_dump()): seen.model_dump(mode="json")})
     return seen
+
+
+def _kept_capabilities(endpoint: Endpoint, folder: RunFolder | None) -> Capabilities | None:
+    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump())) if folder else None
+    return None if kept is None else Capabilities.model_validate(kept)
+
+
+class Known(NamedTuple):
+    """What is known of an endpoint without asking it."""
+
+    seen: Capabilities
+    probed: bool
+    """Whether it was ever asked; else it is taken for granted."""
+
+
+def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: SqliteReplyCache) -> Known:
+    """What the endpoint was seen to do, as kept with the run or with imported replies, or is taken to do.
+
+    Taken for granted are log probabilities where the configuration names the simulator that needs them, and none
+    elsewhere.
+    """
+    assert config.llm is not None
+    endpoint = name_endpoint(config.llm, config.base_url)
+    kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
+    if kept is not None:
+        return Known(kept, True)
+    return Known(unprobed(endpoint, with_logprobs=config.simulator == "top-logprobs"), False)
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
@@ -155,12 +223,30 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         if config.explain.refine:
             prompts["refine-tsv"] = explainer.refine_digest
             explainer_key += f" refined {_short(explainer.refine_digest)}"
-    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator):
+    if isinstance(simulator, StructuredSimulator | TopLogprobsSimulator | PromptLogprobsSimulator):
         prompts["simulate"] = simulator.prompt_digest(targets=PROTOCOLS[config.protocol].design.targets)
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
     at_a_time = max(FEATURES_AT_A_TIME, config.endpoint.in_flight)
-    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, at_a_time, prompts)
+    return Backends(
+        explainer=explainer,
+        refiner=refiner,
+        explainer_key=explainer_key,
+        simulator=simulator,
+        simulator_key=simulator_key,
+        concurrency=at_a_time,
+        prompts=prompts,
+        spending=endpoint.spending,
+        taken=_say_taken(endpoint, simulator) if endpoint.taken else "",
+    )
+
+
+def _say_taken(endpoint: _Endpoint, simulator: Simulator) -> str:
+    return (
+        f"{endpoint.name.model} at {endpoint.name.base_url} was never asked what it can do: it is taken to honour JSON "
+        f"schemas{' and to give log probabilities' if endpoint.capabilities.top_logprobs else ''}, so the simulator is "
+        f"{simulator.name}; choose another with --simulator"
+    )
 
 
 def _short(tagged: str) -> str:
@@ -175,4 +261,5 @@ SIMULATORS: dict[SimulatorName, Callable[[_Endpoint], Simulator]] = {
     "lookup": lambda endpoint: LookupSimulator(),
     "top-logprobs": lambda endpoint: make_llm_simulator("top-logprobs", endpoint.model, endpoint.capabilities),
     "structured": lambda endpoint: make_llm_simulator("structured", endpoint.model, endpoint.capabilities),
+    "prompt-logprobs": lambda endpoint: make_llm_simulator("prompt-logprobs", endpoint.model, endpoint.capabilities),
 }

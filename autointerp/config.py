@@ -29,7 +29,7 @@ from autointerp.settings import (
 
 ProtocolName = Literal["graded", "simulate"]
 ExplainerName = Literal["lookup", "tsv"]
-SimulatorName = Literal["lookup", "top-logprobs", "structured"]
+SimulatorName = Literal["lookup", "top-logprobs", "structured", "prompt-logprobs"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 KeepName = Literal["all", "sample"]
 DtypeName = Literal["float32", "bfloat16", "float16"]

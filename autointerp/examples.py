@@ -5,8 +5,9 @@ draw is seeded by (run seed, dictionary, feature, step). Knows no LLM and no tor
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Protocol
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,14 +26,31 @@ from autointerp.records import (
     TokenProfile,
     TokenTable,
 )
-from autointerp.splits import CorpusIndex
-from autointerp.strata import MOST_NEIGHBOURS, Blocked, Choice, Design, Events, Picker
+from autointerp.splits import CorpusIndex, PairCounts, Windows, ranges
+from autointerp.strata import (
+    MOST_NEIGHBOURS,
+    Blocked,
+    Choice,
+    Design,
+    Events,
+    Picker,
+    first_of_descending,
+    strongest_of_each,
+)
 
 MOST_PAIRS = 256
 MOST_SOURCES = 2**16
 """Names of sources kept at hand."""
 SINGLE_TOKEN_ROWS = 20
 """Documents whose strongest places decide on the single-token flag."""
+
+
+class _Span(NamedTuple):
+    """What stands in a window."""
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    levels: tuple[int, ...]
 
 
 class FeatureReader(Protocol):
@@ -71,10 +89,9 @@ class Chooser:
         edges, by_rank = self.reader.level_rule(feature)
         levels = to_levels(events.value, edges)
         picker = self._picker(feature, events, levels)
-        explain = picker.explain_windows()
-        select = picker.scored_windows("select", explain)
-        score = picker.scored_windows("score", explain)
-        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in explain]
+        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in picker.explain]
+        select = picker.scored_windows("select")
+        score = picker.scored_windows("score")
         return FeatureRecord(
             feature=FeatureId(dictionary=self.dictionary, index=feature),
             design=self.design.name,
@@ -108,7 +125,7 @@ class Chooser:
             design=self.design,
             events=events,
             levels=levels,
-            neighbours=lambda: self._neighbour_events(feature),
+            read_neighbours=lambda: self._neighbour_events(feature),
             rng=lambda step: generator(self.index.seed, self.dictionary, feature, self.design.name, step),
         )
 
@@ -133,72 +150,90 @@ class Chooser:
         self, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"], *, targets: bool
     ) -> list[Example]:
         """Choices as examples with complete activations."""
-        corpus, words = self.index.corpus, self.index.corpus.vocabulary
-        examples: list[Example] = []
-        for choice, block in chosen:
-            slots = choice.windows.slots(corpus.context)
-            documents, places = self.index.document_of(slots), self.index.place_of(slots)
-            for i in range(len(block)):
-                row, start, length = (int(field[i]) for field in choice.windows)
-                first = row * corpus.context + start
-                low, high = np.searchsorted(events.slot, (first, first + length))
-                values, window_levels = np.zeros(length), np.zeros(length, dtype=np.int64)
-                here = events.slot[low:high] - first
-                values[here], window_levels[here] = events.value[low:high], levels[low:high]
-                target = int(choice.slot[i]) - first if targets else None
-                silent = low == high if target is None else not values[target]
-                examples.append(
-                    Example(
-                        record=ActivationRecord(
-                            tokens=tuple(words[t] for t in self.index.tokens[first : first + length].tolist()),
-                            activations=tuple(values.tolist()),
-                            document=self._source(int(corpus.source[documents[i]])),
-                            start=start,
-                            place=None if places[i] == start else int(places[i]),
-                            row=row,
-                        ),
-                        levels=tuple(window_levels.tolist()),
-                        stratum=choice.stratum,
-                        decile=int(choice.decile[i]) if choice.decile is not None else None,
-                        probability=float(choice.probability[i]),
-                        verified=choice.decile is None and bool(silent),
-                        target=target,
-                        block=int(block[i]),
-                    )
-                )
-        return examples
+        if not chosen:
+            return []
+        choices = [choice for choice, _ in chosen]
+        windows = Windows.joined([choice.windows for choice in choices])
+        first = windows.slots(self.index.corpus.context)
+        source = self.index.corpus.source[self.index.document_of(first)]
+        target = np.concatenate([choice.slot for choice in choices]) - first
+        columns = zip(
+            self._spans(windows, events, levels),
+            source.tolist(),
+            windows.row.tolist(),
+            windows.start.tolist(),
+            self.index.place_of(first).tolist(),
+            [choice.stratum for choice in choices for _ in choice.slot],
+            [d for c in choices for d in (len(c.slot) * [None] if c.decile is None else c.decile.tolist())],
+            np.concatenate([choice.probability for choice in choices]).tolist(),
+            target.tolist() if targets else len(first) * [None],
+            np.concatenate([block for _, block in chosen]).tolist(),
+            strict=True,
+        )
+        return [
+            Example(
+                record=ActivationRecord(
+                    tokens=span.tokens,
+                    activations=span.activations,
+                    document=self._source(number),
+                    start=start,
+                    place=None if place == start else place,
+                    row=row,
+                ),
+                levels=span.levels,
+                stratum=stratum,
+                decile=decile,
+                probability=probability,
+                verified=decile is None and not any(span.activations if at is None else (span.activations[at],)),
+                target=at,
+                block=block,
+            )
+            for span, number, row, start, place, stratum, decile, probability, at, block in columns
+        ]
+
+    def _spans(self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"]) -> list[_Span]:
+        """Tokens, activations and levels of each window."""
+        first = windows.slots(self.index.corpus.context)
+        low, high = np.searchsorted(events.slot, (first, first + windows.length))
+        event = ranges(low, high - low)
+        slots, ends = windows.all_slots(self.index.corpus.context), np.cumsum(windows.length)
+        place = events.slot[event] + np.repeat(ends - windows.length - first, high - low)
+        values, window_levels = np.zeros(len(slots)), np.zeros(len(slots), dtype=np.int64)
+        values[place], window_levels[place] = events.value[event], levels[event]
+        columns = [array.tolist() for array in (self.index.words[self.index.tokens[slots]], values, window_levels)]
+        edges = [0, *ends.tolist()]
+        return [_Span(*(tuple(column[low:high]) for column in columns)) for low, high in pairwise(edges)]
 
     def _token_table(self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]) -> TokenTable:
         """What all text of the explain part says of the feature, for its active tokens and the scored windows' ones."""
-        index, words, size = self.index, self.index.corpus.vocabulary, self.index.d_vocab
+        index, words, size = self.index, self.index.words, self.index.d_vocab
         slot, level = self._in_explain(events, levels)
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
         asked = self._scored_slots(scored)
-        wanted = np.union1d(np.flatnonzero(sums), np.unique(index.tokens[asked]))
+        is_wanted = sums > 0
+        is_wanted[index.tokens[asked]] = True
+        wanted = np.flatnonzero(is_wanted)
         follows = index.place_of(slot) > index.corpus.first
         keys, inverse = np.unique(index.pair_keys(slot[follows]), return_inverse=True)
         pair_sums = np.bincount(inverse, weights=level[follows], minlength=len(keys)).astype(np.int64)
-        pair_sum = dict(zip(keys.tolist(), pair_sums.tolist(), strict=True))
         asked = asked[index.place_of(asked) > index.corpus.first]
-        heaviest = keys[np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]]
-        pairs = [*heaviest.tolist(), *np.setdiff1d(index.pair_keys(asked), heaviest).tolist()]
+        heaviest = keys[first_of_descending(pair_sums, MOST_PAIRS)]
+        pairs = np.concatenate([heaviest, np.setdiff1d(index.pair_keys(asked), heaviest)])
+        previous, token = (words[ids].tolist() for ids in np.divmod(pairs, size))
         return TokenTable(
-            tokens=tuple(words[t] for t in wanted.tolist()),
+            tokens=tuple(words[wanted].tolist()),
             counts=tuple(index.explain_counts[wanted].tolist()),
             level_sums=tuple(sums[wanted].tolist()),
-            pairs=tuple((words[k // size], words[k % size]) for k in pairs),
-            pair_counts=tuple(index.explain_pairs.times_of(np.array(pairs, dtype=np.int64)).tolist()),
-            pair_level_sums=tuple(pair_sum.get(k, 0) for k in pairs),
+            pairs=tuple(zip(previous, token, strict=True)),
+            pair_counts=tuple(index.explain_pairs.times_of(pairs).tolist()),
+            pair_level_sums=tuple(PairCounts(keys, pair_sums).times_of(pairs).tolist()),
             mean_level=float(level.sum() / max(index.explain_counts.sum(), 1)),
         )
 
     def _position_table(self, events: Events, levels: Int[np.ndarray, " n"]) -> PositionTable:
         """Mean level by the place in the document, in bins that double in width."""
-        corpus = self.index.corpus
+        starts, n_tokens = self._place_bins
         slot, level = self._in_explain(events, levels)
-        doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(corpus.context - corpus.first, 2))))))
-        starts = corpus.first + np.r_[0, doubling]
-        n_tokens = np.add.reduceat(self.index.explain_places, np.minimum(starts, corpus.context - 1))
         bins = np.searchsorted(starts, self.index.place_of(slot), side="right") - 1
         mean = np.bincount(bins, weights=level, minlength=len(starts)) / np.maximum(n_tokens, 1)
         highest = mean.max(initial=0.0)
@@ -207,6 +242,14 @@ class Chooser:
             levels=tuple(np.floor(10 * mean / highest + 0.5).astype(int).tolist()) if highest else (0,) * len(starts),
         )
 
+    @cached_property
+    def _place_bins(self) -> tuple[Int[np.ndarray, " bin"], Int[np.ndarray, " bin"]]:
+        """First place of each bin, and tokens of the explain part in it."""
+        context, first = self.index.corpus.context, self.index.corpus.first
+        doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(context - first, 2))))))
+        starts = first + np.r_[0, doubling]
+        return starts, np.add.reduceat(self.index.explain_places, np.minimum(starts, context - 1))
+
     def _token_profile(self, events: Events) -> TokenProfile | None:
         """How the activation is spread over token ids; None for a dead feature."""
         if not len(events.slot):
@@ -214,12 +257,11 @@ class Chooser:
         tokens = self.index.tokens[events.slot]
         mass = np.bincount(tokens, weights=np.abs(events.value))
         share = mass[mass > 0] / mass.sum()
-        strongest = np.argsort(-np.abs(events.value), kind="stable")
-        documents = self.index.document_of(events.slot[strongest])
-        one_each = np.sort(np.unique(documents, return_index=True)[1])[:SINGLE_TOKEN_ROWS]
+        documents = self.index.document_of(events.slot)
+        strongest = strongest_of_each(np.abs(events.value), documents)[:SINGLE_TOKEN_ROWS]
         return TokenProfile(
             entropy_bits=max(0.0, float(-(share * np.log2(share)).sum())),
-            single_token=len(np.unique(tokens[strongest[one_each]])) == 1,
+            single_token=len(set(tokens[strongest].tolist())) == 1,
             n_distinct=len(share),
         )
 
@@ -233,13 +275,5 @@ class Chooser:
     def _scored_slots(self, scored: Sequence[Choice]) -> Int[np.ndarray, " n"]:
         """Slots whose levels are asked for: the targets, or every token of the windows."""
         if self.design.targets:
-            pieces = [choice.slot for choice in scored]
-        else:
-            pieces = [
-                np.arange(first, first + length)
-                for choice in scored
-                for first, length in zip(
-                    choice.windows.slots(self.index.corpus.context), choice.windows.length, strict=True
-                )
-            ]
-        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+            return np.concatenate([choice.slot for choice in scored]) if scored else np.zeros(0, dtype=np.int64)
+        return Windows.joined([choice.windows for choice in scored]).all_slots(self.index.corpus.context)

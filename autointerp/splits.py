@@ -55,13 +55,30 @@ class Windows(NamedTuple):
     """Place of the first token in its row."""
     length: Int[np.ndarray, " n"]
 
+    @classmethod
+    def joined(cls, pieces: "Sequence[Windows]") -> "Windows":
+        """Windows one after the other; no windows of no pieces."""
+        if not pieces:
+            return cls(*np.zeros((3, 0), dtype=np.int64))
+        return cls(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+
     def slots(self, context: int) -> Int[np.ndarray, " n"]:
         """Slot of each window's first token."""
         return np.asarray(self.row * context + self.start)
 
+    def all_slots(self, context: int) -> Int[np.ndarray, " n_token"]:
+        """Slots of all tokens, window by window."""
+        return ranges(self.slots(context), self.length)
+
     def take(self, index: Int[np.ndarray, " m"]) -> "Windows":
         """The windows at these places."""
         return Windows(self.row[index], self.start[index], self.length[index])
+
+
+def ranges(first: Int[np.ndarray, " n"], length: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """The integers from each first one on, as many as its length says, one range after the other."""
+    before = np.cumsum(length) - length
+    return np.asarray(np.arange(int(length.sum())) + np.repeat(first - before, length))
 
 
 class Candidates(NamedTuple):
@@ -69,8 +86,10 @@ class Candidates(NamedTuple):
 
     windows: Windows
     """By slot."""
+    first: Int[np.ndarray, " n"]
+    """Slot of each window's first token, ascending."""
     words: scipy.sparse.csr_matrix
-    """Unit TF-IDF rows [n, d_vocab] of the windows' tokens."""
+    """Unit TF-IDF rows [n, d_vocab] of the windows' tokens, in float64."""
 
 
 class PairCounts(NamedTuple):
@@ -127,9 +146,14 @@ class CorpusIndex:
         """Place of each slot in its document."""
         return np.asarray(slots - self.corpus.start[self.document_of(slots)])
 
+    @cached_property
+    def _slot_part(self) -> Int[np.ndarray, " n_slot"]:
+        """Part of the document at each slot."""
+        return np.asarray(self.document_part[self.document_of(np.arange(len(self.tokens)))])
+
     def in_part(self, slots: Int[np.ndarray, " n"], part: Part) -> Bool[np.ndarray, " n"]:
         """True for slots in documents of a part."""
-        return np.asarray(self.document_part[self.document_of(slots)] == PARTS.index(part))
+        return np.asarray(self._slot_part[slots] == PARTS.index(part))
 
     def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
         """Slots of a part's text."""
@@ -147,6 +171,11 @@ class CorpusIndex:
     def explain_places(self) -> Int[np.ndarray, " place"]:
         """Tokens of the explain part at each place of a document."""
         return np.bincount(self.place_of(self.part_text("explain")), minlength=self.corpus.context)
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        """Escaped text of each token id, as an array of objects."""
+        return np.array(self.corpus.vocabulary, dtype=object)
 
     @cached_property
     def _tokens_of(self) -> dict[str, list[int]]:
@@ -258,7 +287,7 @@ class CorpusIndex:
             keep = np.sort(first_of)
             keep = keep[~self.shared(width)[slots[keep]]]
             windows = windows.take(keep)
-            self._candidates[key] = Candidates(windows, self.word_rows(windows))
+            self._candidates[key] = Candidates(windows, slots[keep], self._word_rows(windows))
         return self._candidates[key]
 
     def _grid(self, part: Part, width: int) -> Windows:
@@ -269,7 +298,7 @@ class CorpusIndex:
         offset = (rng.random(len(documents)) * (np.clip(room - width, 0, width - 1) + 1)).astype(np.int64)
         number = np.maximum((room - offset) // width, 1)
         document = np.repeat(documents, number)
-        index = np.arange(len(document)) - np.repeat(np.cumsum(number) - number, number)
+        index = ranges(np.zeros(len(number), dtype=np.int64), number)
         start = self.corpus.first + np.repeat(offset, number) + index * width
         return self._windows(document, start, np.minimum(width, np.repeat(room, number)))
 
@@ -281,15 +310,23 @@ class CorpusIndex:
         frequency = np.bincount(pairs % self.d_vocab, minlength=self.d_vocab)
         return np.log((1 + len(self.document_part)) / (1 + frequency)).astype(np.float32)
 
-    def word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
-        """Unit TF-IDF rows of windows."""
+    def word_sum(self, windows: Windows) -> Float[np.ndarray, " d_vocab"]:
+        """The sum of the windows' unit TF-IDF rows."""
+        token = self.tokens[windows.all_slots(self.corpus.context)].astype(np.int64)
+        window = np.repeat(np.arange(len(windows.row)), windows.length)
+        key, times = np.unique(window * self.d_vocab + token, return_counts=True)
+        window, token = np.divmod(key, self.d_vocab)
+        weight = self.rarity[token].astype(np.float64) * times
+        norm = np.sqrt(np.bincount(window, weights=weight**2, minlength=len(windows.row)))
+        unit = weight / np.maximum(norm, 1e-9)[window]
+        return np.bincount(token, weights=unit, minlength=self.d_vocab)
+
+    def _word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
         ends = np.cumsum(windows.length)
-        index = np.arange(ends[-1] if len(ends) else 0)
-        inside = index - np.repeat(ends - windows.length, windows.length)
-        token = self.tokens[np.repeat(windows.slots(self.corpus.context), windows.length) + inside]
+        token = self.tokens[windows.all_slots(self.corpus.context)]
         rows = scipy.sparse.csr_matrix(
             (self.rarity[token], token.astype(np.int32), np.r_[0, ends]), shape=(len(windows.row), self.d_vocab)
         )
         rows.sum_duplicates()
         norm = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).reshape(-1)
-        return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float32)
+        return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float64)

@@ -9,7 +9,9 @@ A test holds both equal to what this would write.
 import json
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import BaseModel
@@ -32,12 +34,21 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 
 def commands() -> str:
     """One line a command."""
-    group = typer.main.get_command(app)
     rows = ["| command | what it does |", "| --- | --- |"]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _leaves("autointerp", typer.main.get_command(app)):
         first = textwrap.dedent(command.help or "").strip().split("\n\n")[0].replace("\n", " ")
-        rows.append(f"| `autointerp {name}` | {first} |")
+        rows.append(f"| `{name}` | {first} |")
     return "\n".join(rows)
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, under all its words."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for word, below in inner.items():
+        yield from _leaves(f"{name} {word}", below)
 
 
 def settings() -> str:

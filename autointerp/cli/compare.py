@@ -65,15 +65,14 @@ def show_comparison_of(
     """Compare, print the verdicts, and return what `--json` ends with."""
     from autointerp import api
     from autointerp.cli.progress import listening
-    from autointerp.compare.comparing import DATA_FILE, PAGE_FILE
 
     with listening() as listener:
         comparison = api.compare_runs(
             references, by=by, allow_mismatch=allow_mismatch, known=known, out=out, listener=listener
         )
     _show(comparison)
-    print(out / DATA_FILE)
-    print(out / PAGE_FILE)
+    for name in ("compare.json", "compare.html"):
+        print(out / name)
     told = comparison.model_dump(mode="json", exclude={"arms": True, "contrasts": {"__all__": {"differing"}}})
     return {"out": str(out), **told}
 
@@ -91,6 +90,7 @@ def show_plan_of(references: Sequence[str], by: Any, gap: float, out: Path) -> d
         cost = plan.cost
         print(
             f"cost of all arms: {cost.calls:,} calls, {cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
+            + (f", {plan.dollars:,.2f} USD" if plan.dollars is not None else ", at a price not known")
             + (f", {plan.seconds:,.0f} s" if plan.seconds is not None else "")
         )
     write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.cache import app as cache_app
 from autointerp.cli.compare import compare, show_comparison_of
 from autointerp.cli.progress import stop_gently
+from autointerp.cli.records import export_records, import_records
 from autointerp.cli.selftest import selftest
 from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
@@ -47,13 +49,17 @@ Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or samp
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[
-    str | None, typer.Option(help="Who predicts levels: lookup, or top-logprobs or structured with a language model.")
+    str | None,
+    typer.Option(
+        help="Who predicts levels: lookup, or top-logprobs, structured or prompt-logprobs with a language model."
+    ),
 ]
 Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
 Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
 BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
+InFlight = Annotated[int | None, typer.Option(help="Requests at the same time, at most (64).")]
 MostFailed = Annotated[
     float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
 ]
@@ -73,7 +79,7 @@ Shard = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
+    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
@@ -81,8 +87,12 @@ _KEYS = {
     "stop": "score.stop",
     "refine": "explain.refine",
     "most_failed": "endpoint.most_failed",
+    "in_flight": "endpoint.in_flight",
 }
 """Those that are keys of sections."""
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Ask nobody: answers come from the reply cache; what it lacks is named.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
@@ -108,9 +118,11 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
@@ -121,7 +133,7 @@ def run(
     flags = _given(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     with listening() as listener:
-        summaries = api.run(settings, listener)
+        summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         print(settings.out / name)
@@ -183,6 +195,8 @@ def explain(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
@@ -190,7 +204,7 @@ def explain(
     from autointerp.cli.progress import listening
 
     with listening() as listener:
-        n = api.run_explain(run, _given(context), listener)
+        n = api.run_explain(run, _given(context), listener, offline=offline)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -213,6 +227,8 @@ def score(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -221,47 +237,14 @@ def score(
     from autointerp.cli.show import show_summaries
 
     with listening() as listener:
-        summaries = api.run_score(run, _given(context), listener)
+        summaries = api.run_score(run, _given(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
-@app.command("import")
-def import_records(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
-    out: Annotated[Path, typer.Option(help="The run's folder.")],
-    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
-    from autointerp import api
-
-    n = api.import_records(path, out, dictionary, seed)
-    print(f"{n} features in {out}; next: autointerp score {out}")
-    if as_json:
-        _print_json({"out": str(out), "features": n})
-
-
-@app.command("export")
-def export_records(
-    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
-    as_json: AsJson = False,
-) -> None:
-    """Write a run's records as text that `import` reads."""
-    from autointerp import api
-    from autointerp.store.folder import parse_reference
-
-    if to not in ("tsv", "jsonl"):
-        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
-    path, dictionary = parse_reference(run)
-    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
-    print(f"{n} records in {out}")
-    if as_json:
-        _print_json({"out": str(out), "records": n})
+app.command("import")(import_records)
+app.command("export")(export_records)
 
 
 @app.command()
@@ -324,6 +307,7 @@ app.command()(compare)
 app.command()(selftest)
 app.command()(status)
 app.command()(retry)
+app.add_typer(cache_app)
 
 
 def _given(context: typer.Context) -> dict[str, object]:

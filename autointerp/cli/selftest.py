@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 QUICK_HELP = "Fewer draws: within a minute on two cores."
 LLM_HELP = "Certify this language model as a judge instead; it is asked about 700 times."
-SIMULATOR_HELP = "How it is asked: top-logprobs or structured; as the endpoint allows, where absent."
+SIMULATOR_HELP = "How it is asked: top-logprobs, structured or prompt-logprobs; as the endpoint allows, where absent."
 
 
 def selftest(

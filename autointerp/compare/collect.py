@@ -131,7 +131,17 @@ def _contrasts(
         differing = differing_pairs(a, b, pairs) if planned else ()
         found.append(contrast.model_copy(update={"differing": differing}))
     progress("compare", len(todo), len(todo))
-    return [*correct([c for c in found if c.planned]), *correct([c for c in found if not c.planned])]
+    settled = [*correct([c for c in found if c.planned]), *correct([c for c in found if not c.planned])]
+    alive = {arm.key: int((arm.open.source.n_active > 0).sum()) for arm in arms}
+    return [_within_reach(contrast, alive[contrast.a], alive[contrast.b]) for contrast in settled]
+
+
+def _within_reach(c: Contrast, alive_a: int, alive_b: int) -> Contrast:
+    """The contrast with a note where what would be needed is more than there is."""
+    if c.verdict != "not_separable" or c.n_needed is None or c.n_needed <= min(alive_a, alive_b):
+        return c
+    note = f"{c.a} has {alive_a:,} live features and {c.b} {alive_b:,}: a gap this small cannot be shown with them."
+    return c.model_copy(update={"notes": (*c.notes, note)})
 
 
 def _name(path: str) -> str:

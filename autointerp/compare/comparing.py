@@ -1,4 +1,5 @@
-"""A comparison from references to its files: open the runs, refuse what differs, compute, write JSON and a page.
+"""A comparison from references to its file: open the runs, refuse what differs, compute, write `compare.json`
+and `compare.html`.
 
 References flow in; a `Comparison` and its files flow out. Weights come through a `Loader`, so that nothing here needs
 torch.
@@ -19,8 +20,6 @@ from autointerp.config import DictionaryConfig
 from autointerp.errors import UsageError
 from autointerp.provenance import write_atomically
 from autointerp.records import DictionarySpec
-
-DATA_FILE, PAGE_FILE = "compare.json", "compare.html"
 
 
 class Loader(NamedTuple):
@@ -49,8 +48,8 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         cards = _cards(arms, wish.known, load, progress)
         comparison = compare_arms(arms, cards, mismatches, wish, progress)
     if out is not None:
-        write_atomically(out / DATA_FILE, comparison.model_dump_json() + "\n")
-        write_atomically(out / PAGE_FILE, render_comparison(comparison))
+        write_atomically(out / "compare.html", render_comparison(comparison))
+        write_atomically(out / "compare.json", comparison.model_dump_json() + "\n")
     return comparison
 
 

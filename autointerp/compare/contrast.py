@@ -34,7 +34,7 @@ from autointerp.compare.data import (
 from autointerp.compare.features import Column, Features
 from autointerp.compare.permutation import N_PERMUTATION, holm, permutation_p, sign_flip_p
 from autointerp.compare.power import features_needed_at
-from autointerp.compare.strata import LEAST_IN_STRATUM, Strata, common_strata, level_out
+from autointerp.compare.strata import LEAST_IN_STRATUM, PER_DECADE, Strata, common_strata, level_out
 from autointerp.compare.verdict import notes_on, sentence_of, verdict_of
 from autointerp.provenance import generator
 
@@ -319,6 +319,8 @@ def _pairing(sides: Sides) -> Pairing | None:
         a, b = sides.a.take(~pairs.has_partner_a), sides.b.take(~pairs.has_partner_b)
         rest = {"unmatched_a": mean_of(a.value, rng), "unmatched_b": mean_of(b.value, rng)}
         rest["unmatched"] = standardised_difference(a, b, "value", rng)
+        apart = np.abs(np.log10(sides.a.density[pairs.rows_a] / sides.b.density[pairs.rows_b]))
+        rest["alike"] = paired_difference(gaps[apart <= 1 / PER_DECADE], rng)
     return Pairing.model_validate(
         {
             "kind": "same_feature" if pairs.same_feature else "matched",
@@ -327,11 +329,19 @@ def _pairing(sides: Sides) -> Pairing | None:
             "n_matched_a": pairs.n_matched_a,
             "n_matched_b": pairs.n_matched_b,
             "median_cosine": pairs.median_cosine,
+            "density_ratio": _density_ratio(sides, pairs),
             "difference": paired_difference(gaps, rng),
             "p_permutation": round(sign_flip_p(gaps, N_BESIDE, rng), 6) if enough else None,
             **rest,
         }
     )
+
+
+def _density_ratio(sides: Sides, pairs: Pairs) -> float | None:
+    if not len(pairs.rows_a):
+        return None
+    logs = np.log(sides.a.density[pairs.rows_a] / sides.b.density[pairs.rows_b])
+    return float(f"{np.exp(logs.mean()):.4g}")
 
 
 def _rows(a: Features, b: Features, strata: Strata) -> tuple[StratumRow, ...]:

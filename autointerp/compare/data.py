@@ -164,8 +164,12 @@ class Pairing(Record):
     """Features of a's dictionary with a partner in b's, scored or not; of one dictionary, those scored both ways."""
     n_matched_b: int
     median_cosine: float | None
+    density_ratio: float | None
+    """Geometric mean over those pairs of a's density over b's; the paired difference is not standardised."""
     difference: Difference
     """Mean of a less b over pairs with a score on both sides."""
+    alike: Difference | None = None
+    """The same over pairs whose densities are within half a decade; None for one dictionary's features."""
     p_permutation: float | None
     """Two-sided, signs of the pairs' differences flipped."""
     unmatched_a: Estimate | None = None
@@ -354,5 +358,7 @@ class Plan(Record):
     """What each arm's dictionary has."""
     cost: Usage
     """Of all planned arms, scaled from the pilot."""
+    dollars: float | None
+    """Its price in US dollars; None where that is not known."""
     seconds: float | None
     """Of all planned arms, scaled from the pilot's run; None where it does not say."""

@@ -12,12 +12,14 @@ import numpy as np
 from autointerp.compare.arms import ReadArm, read_arm
 from autointerp.compare.bootstrap import ALPHA
 from autointerp.compare.collect import planned_pairs
-from autointerp.compare.contrast import Sides, standard_error
+from autointerp.compare.contrast import LEAST_FEATURES, Sides, standard_error
 from autointerp.compare.data import By, Plan, PlannedContrast
 from autointerp.compare.pairing import Matcher
 from autointerp.compare.power import POWER, features_needed_at, least_gap
 from autointerp.compare.runs import OpenArm, OpenRun
 from autointerp.compare.verdict import short
+from autointerp.llm.prices import Prices
+from autointerp.llm.registry import name_endpoint
 from autointerp.records import Usage
 
 
@@ -41,6 +43,7 @@ def plan_arms(opened: Sequence[OpenArm], by: By, gap: float) -> Plan:
         n_features=n_features,
         features_alive={arm.key: int((arm.open.source.n_active > 0).sum()) for arm in counting},
         cost=sum((_cost(arm, n_features) for arm in counting), Usage()),
+        dollars=_dollars(counting, n_features),
         seconds=_seconds(counting, n_features),
     )
 
@@ -54,7 +57,7 @@ def _planned(a: ReadArm, b: ReadArm, by: By, gap: float, alpha: float, matcher: 
         f"{a.key} and {b.key}: the pilot has too few features at densities that both have, so nothing can be planned"
     )
     if error is not None:
-        needed = features_needed_at(gap, error, 2 / (1 / n_a + 1 / n_b), alpha)
+        needed = max(LEAST_FEATURES, features_needed_at(gap, error, 2 / (1 / n_a + 1 / n_b), alpha))
         separable = round(least_gap(error, alpha), 6)
         sentence = (
             f"{a.key} against {b.key}: a gap of {short(gap)} takes about {needed:,} features of each; "
@@ -83,6 +86,20 @@ def _cost(arm: ReadArm, n_features: int | None) -> Usage:
     spent = results.store.usage(results.dictionary, results.design, results.key, (*results.steps, results.refine_step))
     times = (n_features or 0) / max(1, arm.denominators.asked)
     return Usage(**{name: ceil(value * times) for name, value in spent.model_dump().items()})
+
+
+def _dollars(arms: Sequence[ReadArm], n_features: int | None) -> float | None:
+    """Of all arms together; None where an endpoint's price is not known. Cached answers cost nothing again."""
+    total = 0.0
+    for arm in arms:
+        config, usage = arm.open.run.config, _cost(arm, n_features)
+        if not usage.calls or config.llm is None:
+            continue
+        price = Prices(config.prices).price(name_endpoint(config.llm, config.base_url), usage)
+        if price is None:
+            return None
+        total += price
+    return round(total, 4)
 
 
 def _seconds(arms: Sequence[ReadArm], n_features: int | None) -> float | None:

@@ -194,7 +194,7 @@ def _alone(arms: Sequence[OpenArm], by: By) -> str:
     if by == "dictionary":
         return "a comparison takes two dictionaries; name another run, or one that holds controls beside its dictionary"
     known = ", ".join(dict.fromkeys(arm.way(by) for arm in arms)) or "none"
-    return f"only one {by} was used ({known}); `autointerp score RUN` with another one adds it to the run"
+    return f"only one {by} was used ({known}) with all else alike; `autointerp score RUN` with another one adds it"
 
 
 def find_mismatches(arms: Sequence[OpenArm], by: By) -> list[str]:

@@ -46,10 +46,31 @@ def sentence_of(
     return f"{a} and {b} are not separable at this size ({value} [{low}, {high}]); {wanted}"
 
 
+def note_on_pairs(c: Contrast) -> Iterator[str]:
+    """What to know of a paired difference between two dictionaries."""
+    if c.pairing is None or c.pairing.density_ratio is None or c.pairing.difference.value is None:
+        return
+    ratio = c.pairing.density_ratio
+    if max(ratio, 1 / ratio) >= UNLIKE:
+        more, less = (c.a, c.b) if ratio > 1 else (c.b, c.a)
+        alike, rest = c.pairing.alike, "the paired difference holds that too."
+        if alike is not None and alike.value is not None and alike.low is not None and alike.high is not None:
+            gap = f"{short(alike.value)} [{short(alike.low)}, {short(alike.high)}]"
+            rest = f"over the {alike.n_a} pairs that fire about alike the paired difference is {gap}."
+        yield (
+            f"Matched features of {more} fire {max(ratio, 1 / ratio):.1f} times as often as their partners in {less}; "
+            + rest
+        )
+
+
 def _rounded(n: int) -> int:
     """Up, to two figures: a forecast from one run says no more."""
     step = int(10 ** max(0, len(str(n)) - 2))
     return -(-n // step) * step
+
+
+UNLIKE = 1.5
+"""Ratio of densities from which matched features are told to fire unlike."""
 
 
 def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
@@ -63,6 +84,7 @@ def notes_on(c: Contrast, alpha: float) -> Iterator[str]:
         )
     if c.low is None or c.high is None or c.p is None or c.p_holm is None:
         return
+    yield from note_on_pairs(c)
     if c.verdict == "not_separable" and not c.low <= 0 <= c.high:
         yield f"The interval alone leaves out 0; corrected over {c.family} contrasts, p is {short(c.p_holm, 3)}."
     if c.p_permutation is not None and (c.p <= alpha) != (c.p_permutation <= alpha):

@@ -220,8 +220,9 @@ class Harvest:
         """Features with the nearest decoder directions, nearest first."""
         if not len(self.facts.neighbour):
             return ()
-        pairs = zip(self.facts.neighbour[feature], self.facts.neighbour_cosine[feature], strict=True)
-        return tuple((int(index), round(float(cosine), 4)) for index, cosine in pairs if index >= 0)
+        cosines = self.facts.neighbour_cosine[feature].tolist()
+        pairs = zip(self.facts.neighbour[feature].tolist(), cosines, strict=True)
+        return tuple((index, round(cosine, 4)) for index, cosine in pairs if index >= 0)
 
     def feature_facts(self, feature: int) -> FeatureFacts:
         """One feature's weight-side facts as a record."""
@@ -230,8 +231,8 @@ class Harvest:
         def outputs(ids: np.ndarray, weights: np.ndarray) -> tuple[tuple[str, float], ...]:
             if not len(ids):
                 return ()
-            pairs = zip(ids[feature], weights[feature], strict=True)
-            return tuple((words[int(i)], round(float(w), 4)) for i, w in pairs)
+            pairs = zip(ids[feature].tolist(), weights[feature].tolist(), strict=True)
+            return tuple((words[i], round(w, 4)) for i, w in pairs)
 
         return FeatureFacts(
             decoder_norm=round(float(f.decoder_norm[feature]), 5) if len(f.decoder_norm) else None,

@@ -8,15 +8,23 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from autointerp.format import MAX_LEVEL
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
-from autointerp.interpret.parse import MOST_LISTED
+from autointerp.interpret.parse import LETTERS, MOST_LISTED
 from autointerp.interpret.prompts import load_prompt
-from autointerp.interpret.questions import FORMS, TARGET_WORDINGS, TOKEN_WORDINGS, Passage, format_levels, parse_passage
+from autointerp.interpret.questions import (
+    ECHO_WORDINGS,
+    FORMS,
+    PLACE,
+    TARGET_WORDINGS,
+    TOKEN_WORDINGS,
+    Passage,
+    format_levels,
+    parse_passage,
+)
 from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
 from autointerp.interpret.simulate import Tokens
-from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message
+from autointerp.llm.answers import Answer, AnswerFunction, RequestBody, last_message, spelled
 from autointerp.llm.base import TokenLogprob
 from autointerp.records import ActivationRecord, Example
 
@@ -29,6 +37,8 @@ RuleOf = Callable[[Sequence[ShownWindow]], str | None]
 """An explanation of the windows shown; None for no clear pattern."""
 SURE = 0.9
 """Probability on the level meant; the rest is on its neighbours."""
+STILL_OPEN = 0.5
+"""Probability that a place stays open."""
 _PIECE = re.compile(r"\\(?:u\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|s\{[^}]*\}|.)| ?[^\W\d_]+| ?\d+| +(?! )|.")
 """A word, a number or a single other character, with the space before it."""
 
@@ -44,6 +54,8 @@ def oracle(
     of_target = target_level_of or _by_words(levels_of)
 
     def answer(body: RequestBody) -> Answer | None:
+        if "prompt" in body:
+            return _read(levels_of, of_target, str(body["prompt"]))
         for name, shown in ((EXPLAIN_PROMPT, "windows"), (REFINE_PROMPT, "cases")):
             asked = load_prompt(name).read_back("user", last_message(body))
             if asked is not None:
@@ -64,8 +76,38 @@ def oracle(
     return answer
 
 
+def _read(levels_of: LevelsOf, of_target: TargetLevelOf, text: str) -> Answer | None:
+    """What a model expected at the open places of a text; nothing in particular where it did not understand."""
+    found = _echoed(text)
+    levels = _levels(levels_of, of_target, found[1]) if found else None
+    if found is None or levels is None:
+        return None
+    tokens = [*spelled(found[2])]
+    for i, level in enumerate(levels, start=1):
+        chances = {word: chance * (1 - STILL_OPEN) for word, chance in _chances(level, LETTERS).items()}
+        top = tuple((f" {word}", math.log(chance)) for word, chance in {**chances, PLACE: STILL_OPEN}.items())
+        place = TokenLogprob(token=f" {PLACE}", logprob=math.log(STILL_OPEN), top=top)
+        tokens += [_sure(str(i)), _sure(":"), place, _sure("\n")]
+    return Answer("\n", prompt=tuple(tokens[:-1]))
+
+
+def _echoed(text: str) -> tuple[str, dict[str, str], str] | None:
+    """Prompt name, values and all that stands before the open places; None of any other text."""
+    before, colon, _ = text.rpartition(":\n")
+    asked = "Explanation: " + before.rpartition("\n\nExplanation: ")[2] + ":"
+    for wording in ECHO_WORDINGS.values():
+        prompt = load_prompt(wording.prompt)
+        values = prompt.read_back("user", asked)
+        if values is not None and text.startswith(prompt.render("system")):
+            return wording.prompt, values, before + colon
+    return None
+
+
 def stage_of(body: RequestBody) -> str | None:
     """Which of our prompts a request is: `explain`, `refine`, `simulate` or `grade`; None for any other."""
+    if "prompt" in body:
+        found = _echoed(str(body["prompt"]))
+        return found[0].partition("-")[0] if found else None
     names = [EXPLAIN_PROMPT, REFINE_PROMPT]
     names += [wording.prompt for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values())]
     asked = last_message(body)
@@ -159,12 +201,18 @@ def _as_lines(levels: Sequence[int], form: Mapping[str, int]) -> Answer:
     written = {level: text for text, level in form.items()}
     tokens: list[TokenLogprob] = []
     for i, level in enumerate(levels, start=1):
-        chances = {near: (1 - SURE) / 2 for near in (level - 1, level + 1) if 0 <= near <= MAX_LEVEL}
-        chances[level] = 1 - sum(chances.values())
-        top = tuple((written[value], math.log(chance)) for value, chance in chances.items())
-        entry = TokenLogprob(token=written[level], logprob=math.log(chances[level]), top=top)
+        chances = _chances(level, form)
+        top = tuple((word, math.log(chance)) for word, chance in chances.items())
+        entry = TokenLogprob(token=written[level], logprob=math.log(chances[written[level]]), top=top)
         tokens += [_sure(str(i)), _sure(":"), _sure(" "), entry, _sure("\n")]
     return Answer("".join(entry.token for entry in tokens), tuple(tokens))
+
+
+def _chances(level: int, form: Mapping[str, int]) -> dict[str, float]:
+    """A form's words for a level and its neighbours, with probabilities."""
+    chances = {word: (1 - SURE) / 2 for word, near in form.items() if abs(near - level) == 1}
+    (meant,) = (word for word, value in form.items() if value == level)
+    return {**chances, meant: 1 - sum(chances.values())}
 
 
 def _sure(token: str) -> TokenLogprob:

@@ -155,17 +155,34 @@ def parse_distributions(reply: ChatReply, n: int, form: Mapping[str, int]) -> Di
         return bad
     if not reply.logprobs or not any(entry.top for entry in reply.logprobs):
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities.")
-    spelled = "".join(entry.token for entry in reply.logprobs)
-    answer = spoken(reply)
-    offset = spelled.rfind(answer)
+    return _read_distributions(reply.logprobs, spoken(reply), n, form, form)
+
+
+def parse_echoed(reply: ChatReply, n: int, form: Mapping[str, int], place: str) -> Distributions | Unparsed:
+    """Expected levels from the log probabilities at the places held open for them in a prompt that was read.
+
+    Source: the all-at-once simulator of Bills et al. 2023, with numbered lines and a word of one letter for `unknown`.
+    """
+    if reply.refused:
+        return Unparsed("refused", "The answer was refused.")
+    if not reply.logprobs:
+        return Unparsed("no_logprobs", "The endpoint returned no log probabilities of its prompt.")
+    return _read_distributions(reply.logprobs, reply.text, n, form, {**form, place: 0})
+
+
+def _read_distributions(
+    entries: Sequence[TokenLogprob], text: str, n: int, form: Mapping[str, int], written: Mapping[str, int]
+) -> Distributions | Unparsed:
+    """Expectations over a form's levels where a text has `written` words; the entries spell the text at their end."""
+    offset = "".join(entry.token for entry in entries).rfind(text)
     if offset < 0:
         return Unparsed("no_logprobs", "The log probabilities belong to another text than the answer.")
-    spans = parse_listed(answer, n, form)
+    spans = parse_listed(text, n, written)
     if isinstance(spans, Unparsed):
         return spans
     expected: list[float] = []
     masses: list[float] = []
-    for entry, prefix in _entries_at(reply.logprobs, [(s + offset, e + offset) for s, e in spans]):
+    for entry, prefix in _entries_at(entries, [(s + offset, e + offset) for s, e in spans]):
         if entry is None:
             return Unparsed("split_level", "A level was written in more than one token.")
         if not entry.top:

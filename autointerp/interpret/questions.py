@@ -14,13 +14,17 @@ from typing import Literal, NamedTuple, TypeVar
 from autointerp.interpret.parse import LETTERS, NUMBERS, Unparsed
 from autointerp.interpret.prompts import load_few_shots, load_prompt, one_line
 from autointerp.interpret.simulate import WINDOWS_A_REQUEST
-from autointerp.llm.base import ChatMessage, ChatRequest
+from autointerp.llm.base import ChatMessage, ChatRequest, PromptRequest
 from autointerp.provenance import digest
 from autointerp.records import Explanation, Window
 
 Form = Literal["structured", "numbers", "letters"]
 FORMS: dict[Form, Mapping[str, int] | None] = {"structured": None, "numbers": NUMBERS, "letters": LETTERS}
 """How each form writes levels; None is a JSON object."""
+Asking = Form | Literal["echo"]
+"""How levels are asked for: to be generated in a form, or at places held open for their letters in a text to read."""
+PLACE = "x"
+"""Holds the place of a level that is still open; a letter, as levels are, so that tokenizers treat it alike."""
 ROOM_TOKENS = 500
 """Room for a model that thinks before it answers, in tokens."""
 TOKENS_PER_LEVEL = 8
@@ -68,14 +72,25 @@ class Wording:
     prompt: str
     form: Form
     demonstrated: tuple[Shown, ...]
+    opened: tuple[int, ...] = ()
+    """In a text to be read, how many levels are still open at the head of each demonstrated list."""
 
 
 TOKEN_WORDINGS: dict[Form, Wording] = {form: Wording(f"simulate-{form}.v1", form, OF_TOKENS) for form in FORMS}
 TARGET_WORDINGS: dict[Form, Wording] = {form: Wording(f"grade-{form}.v1", form, OF_TARGETS) for form in FORMS}
 
 
-def wording(form: Form, *, targets: bool) -> Wording:
+ECHO_WORDINGS: dict[bool, Wording] = {
+    False: Wording("simulate-echo.v1", "letters", OF_TOKENS[1:], (10, 0, 4)),
+    True: Wording("grade-echo.v1", "letters", (OF_TARGETS[3], OF_TARGETS[2], OF_TARGETS[4]), (3, 0, 1)),
+}
+"""By whether windows have targets. Few demonstrations: such a text is read anew each time and comes back whole."""
+
+
+def wording(form: Asking, *, targets: bool) -> Wording:
     """How the targets of windows are asked for, or all their tokens."""
+    if form == "echo":
+        return ECHO_WORDINGS[targets]
     return (TARGET_WORDINGS if targets else TOKEN_WORDINGS)[form]
 
 
@@ -117,6 +132,12 @@ class Question:
         middle = len(self.windows) // 2
         return replace(self, windows=self.windows[:middle]), replace(self, windows=self.windows[middle:])
 
+    def prompt_request(self, attempt: int, top_logprobs: int) -> PromptRequest:
+        """The text in which this question's levels are all open, to be read."""
+        asked = "\n\n".join([_opening(self.wording), _question(self.wording, self.explanation, self.windows)])
+        read = _open_levels([0] * self.n_levels, self.n_levels)
+        return PromptRequest(prompt=f"{asked}\n", read=read, top_logprobs=top_logprobs, sample=attempt)
+
     def by_window(self, values: Sequence[T]) -> list[tuple[T, ...]]:
         """An answer's values, window by window."""
         if self.windows[0].target is None:
@@ -124,7 +145,7 @@ class Question:
         return [(value,) for value in values]
 
 
-def make_questions(form: Form, explanation: Explanation, windows: Sequence[Window]) -> list[Question]:
+def make_questions(form: Asking, explanation: Explanation, windows: Sequence[Window]) -> list[Question]:
     """The questions that ask for all windows, in order: one a window, or `WINDOWS_A_REQUEST` targets at a time.
 
     Raises:
@@ -141,9 +162,11 @@ def make_questions(form: Form, explanation: Explanation, windows: Sequence[Windo
     ]
 
 
-def prompt_digest(form: Form, *, targets: bool) -> str:
+def prompt_digest(form: Asking, *, targets: bool) -> str:
     """Of a prompt's words and its demonstrations."""
     used = wording(form, targets=targets)
+    if form == "echo":
+        return digest([load_prompt(used.prompt).digest, load_few_shots().digest, used.demonstrated, used.opened])
     # Runs of before there were targets name this digest over (feature, window) pairs.
     shown = used.demonstrated if targets else [(feature, i) for feature, ((i, _),) in used.demonstrated]
     return digest([load_prompt(used.prompt).digest, load_few_shots().digest, shown])
@@ -183,6 +206,33 @@ def _preface(used: Wording) -> tuple[ChatMessage, ...]:
     """Instructions and demonstrations: the same for every explanation and window."""
     prompt = load_prompt(used.prompt)
     messages = [ChatMessage(role="system", content=prompt.render("system"))]
+    for explanation, windows, levels in _demonstrations(used):
+        messages.append(_asked(used, explanation, windows, ""))
+        answer = prompt.render("assistant", levels=format_levels(levels, FORMS[used.form]))
+        messages.append(ChatMessage(role="assistant", content=answer))
+    return tuple(messages)
+
+
+@cache
+def _opening(used: Wording) -> str:
+    """Instructions and demonstrations of a text to be read, in which some levels are open and all after them given."""
+    prompt = load_prompt(used.prompt)
+    pieces = [prompt.render("system")]
+    for (explanation, windows, levels), n_open in zip(_demonstrations(used), used.opened, strict=True):
+        answer = prompt.render("assistant", levels=_open_levels(levels, n_open))
+        pieces.append(f"{_question(used, explanation, windows)}\n{answer}")
+    return "\n\n".join(pieces)
+
+
+def _open_levels(levels: Sequence[int], n_open: int) -> str:
+    """Levels as letters, the first ones open."""
+    lines = format_levels(levels, LETTERS).split("\n")
+    return "\n".join([*(f"{i}: {PLACE}" for i in range(1, n_open + 1)), *lines[n_open:]])
+
+
+def _demonstrations(used: Wording) -> list[tuple[str, list[Window], list[int]]]:
+    """Explanation, windows and true levels of each demonstration."""
+    found = []
     for feature, shown in used.demonstrated:
         (shot,) = load_few_shots().named(feature)
         windows = [Window(shot.windows[i].tokens, target) for i, target in shown]
@@ -191,20 +241,21 @@ def _preface(used: Wording) -> tuple[ChatMessage, ...]:
             for i, target in shown
             for level in (shot.windows[i].levels if target is None else (shot.windows[i].levels[target],))
         ]
-        messages.append(_asked(used, shot.explanation, windows, ""))
-        answer = prompt.render("assistant", levels=format_levels(levels, FORMS[used.form]))
-        messages.append(ChatMessage(role="assistant", content=answer))
-    return tuple(messages)
+        found.append((shot.explanation, windows, levels))
+    return found
 
 
 def _asked(used: Wording, explanation: str, windows: Sequence[Window], note: str) -> ChatMessage:
+    return ChatMessage(role="user", content=_question(used, explanation, windows, note=note))
+
+
+def _question(used: Wording, explanation: str, windows: Sequence[Window], **more: str) -> str:
     if windows[0].target is None:
         (window,) = windows
         shown = {"tokens": _numbered(window.tokens), "n": str(len(window.tokens))}
     else:
         shown = {"passages": _numbered([format_passage(window) for window in windows]), "n": str(len(windows))}
-    content = load_prompt(used.prompt).render("user", explanation=one_line(explanation), note=note, **shown)
-    return ChatMessage(role="user", content=content)
+    return load_prompt(used.prompt).render("user", explanation=one_line(explanation), **shown, **more)
 
 
 def _numbered(lines: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The simulators `structured` and `top-logprobs`: answers aligned by our own numbers of tokens or of windows.
+"""The simulators that ask a language model: answers aligned by our own numbers of tokens or of windows.
 
 An explanation and bare windows flow in, a `Simulation` flows out. Sees no activation, level or stratum.
 """
@@ -16,18 +16,21 @@ from autointerp.interpret.parse import (
     Distributions,
     Unparsed,
     parse_distributions,
+    parse_echoed,
     parse_structured,
 )
-from autointerp.interpret.questions import Question, make_questions, prompt_digest
+from autointerp.interpret.questions import PLACE, Question, make_questions, prompt_digest
 from autointerp.interpret.simulate import Simulator
 from autointerp.llm.base import Capabilities, ChatModel, ChatReply, ChatRequest
 from autointerp.llm.errors import ContextTooLongError
 from autointerp.records import Explanation, Simulation, Usage, Window
 
-LlmSimulatorName = Literal["structured", "top-logprobs"]
+LlmSimulatorName = Literal["structured", "top-logprobs", "prompt-logprobs"]
 LogprobForm = Literal["numbers", "letters"]
 TOP_LOGPROBS = 11
 """One for each legal answer."""
+ECHO_TOP_LOGPROBS = 15
+"""The legal answers, the open place, and a few of a model's other thoughts. Source: Bills et al. 2023."""
 T = TypeVar("T")
 
 
@@ -92,17 +95,7 @@ class TopLogprobsSimulator:
             StoppedError: no request can succeed any more.
             ValueError: some windows have a target and some have none.
         """
-        questions, answers = await _ask_all(make_questions(self.form, explanation, windows), self._ask)
-        read = [None if isinstance(answer.value, Unparsed) else answer.value for answer in answers]
-        masses = [(value.legal_mass, len(value.levels)) for value in read if value is not None]
-        n_levels = sum(n for _, n in masses)
-        return Simulation(
-            levels=_by_window(questions, [None if value is None else value.levels for value in read]),
-            expected=_by_window(questions, [None if value is None else value.expected for value in read]),
-            failures=_failures(questions, answers),
-            legal_mass=sum(mass * n for mass, n in masses) / n_levels if n_levels else None,
-            usage=_usage(answers),
-        )
+        return _expected(*await _ask_all(make_questions(self.form, explanation, windows), self._ask))
 
     async def _ask(self, question: Question) -> Asked[Distributions]:
         form = NUMBERS if self.form == "numbers" else LETTERS
@@ -114,6 +107,55 @@ class TopLogprobsSimulator:
             return parse_distributions(reply, question.n_levels, form)
 
         return await ask(self.model, request, read)
+
+
+@dataclass(frozen=True)
+class PromptLogprobsSimulator:
+    """Has a prompt read in which every level is still open, and takes each one's distribution from that place.
+
+    One request a question and nothing generated. Levels are letters, which any tokenizer keeps whole. Works where
+    completions echo their prompt with log probabilities. Source: all-at-once simulation of Bills et al. 2023.
+    """
+
+    model: ChatModel
+
+    @property
+    def name(self) -> str:
+        """`prompt-logprobs provider:name`."""
+        return f"prompt-logprobs {self.model.name}"
+
+    def prompt_digest(self, *, targets: bool) -> str:
+        """Of the words and demonstrations with which windows' targets are asked for, or all their tokens."""
+        return prompt_digest("echo", targets=targets)
+
+    async def simulate(self, explanation: Explanation, windows: Sequence[Window]) -> Simulation:
+        """Rounded expectations per window and the expectations themselves; a failed window is None with its reason.
+
+        Raises:
+            StoppedError: no request can succeed any more.
+            ValueError: some windows have a target and some have none.
+        """
+        return _expected(*await _ask_all(make_questions("echo", explanation, windows), self._ask))
+
+    async def _ask(self, question: Question) -> Asked[Distributions]:
+        def request(attempt: int, _: Unparsed | None) -> ChatRequest:
+            return question.prompt_request(attempt, ECHO_TOP_LOGPROBS)
+
+        n = question.n_levels
+        return await ask(self.model, request, lambda reply: parse_echoed(reply, n, LETTERS, PLACE))
+
+
+def _expected(questions: Sequence[Question], answers: Sequence[Asked[Distributions]]) -> Simulation:
+    read = [None if isinstance(answer.value, Unparsed) else answer.value for answer in answers]
+    masses = [(value.legal_mass, len(value.levels)) for value in read if value is not None]
+    n_levels = sum(n for _, n in masses)
+    return Simulation(
+        levels=_by_window(questions, [None if value is None else value.levels for value in read]),
+        expected=_by_window(questions, [None if value is None else value.expected for value in read]),
+        failures=_failures(questions, answers),
+        legal_mass=sum(mass * n for mass, n in masses) / n_levels if n_levels else None,
+        usage=_usage(answers),
+    )
 
 
 async def _ask_all(
@@ -180,6 +222,13 @@ def make_llm_simulator(kind: LlmSimulatorName, model: ChatModel, capabilities: C
         )
     if kind == "structured":
         return StructuredSimulator(model)
+    if kind == "prompt-logprobs":
+        if not capabilities.prompt_logprobs:
+            raise UsageError(
+                f"{model.name} returns no log probabilities of a prompt (completions with echo), which the simulator "
+                "prompt-logprobs needs; vLLM does; else choose --simulator top-logprobs or structured"
+            )
+        return PromptLogprobsSimulator(model)
     if not capabilities.top_logprobs or not capabilities.logprobs_differ:
         raise UsageError(
             f"{model.name} returns no usable log probabilities, which the simulator top-logprobs needs; "

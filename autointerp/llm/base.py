@@ -30,8 +30,19 @@ class ChatRequest(Record):
     """Number among repeated askings of the same question (candidates, asked again)."""
 
 
+class PromptRequest(ChatRequest):
+    """A text to be read and not answered: what the model would have said at each token of its end."""
+
+    messages: tuple[ChatMessage, ...] = ()
+    max_tokens: int = 1
+    prompt: str
+    """What stands before."""
+    read: str
+    """The end of the text, at whose tokens the `top_logprobs` most likely ones are asked for."""
+
+
 class TokenLogprob(Record):
-    """One generated token with the most likely ones at its position."""
+    """One token with the most likely ones at its position."""
 
     token: str
     logprob: float
@@ -42,10 +53,12 @@ class ChatReply(Record):
     """What came back: text and why it ended; a refusal is an answer, not an error."""
 
     text: str
+    """What was generated; of a `PromptRequest` what it asked to be read."""
     finish_reason: str
     """`stop`, `length`, `content_filter`, or what the server says."""
     refused: bool = False
     logprobs: tuple[TokenLogprob, ...] | None = None
+    """At the tokens of the text, in order; of a `PromptRequest` the first one may begin before it."""
     model: str
     usage: Usage
 
@@ -73,6 +86,9 @@ class Capabilities(Record):
     """An answer took a shape that only the schema asked for."""
     ten_is_one_token: bool | None
     """None where no answer showed it."""
+    prompt_logprobs: int | None = None
+    """Most likely tokens really returned at each token of a prompt; 0 where none came or they did not depend on what
+    stood before, None where this was not asked."""
     rejected: tuple[str, ...]
     """Request fields that the endpoint refused and that are no longer sent, or sent in another form."""
 

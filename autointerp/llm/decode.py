@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from autointerp.llm.base import ChatReply, TokenLogprob
+from autointerp.llm.base import ChatReply, ChatRequest, PromptRequest, TokenLogprob
 from autointerp.llm.errors import (
     BadKeyError,
     BadRequestError,
@@ -47,17 +47,22 @@ _BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
 _RETRIED_STATUSES = (408, 409)
 
 
+def decode_reply(request: ChatRequest, body: bytes) -> ChatReply:
+    """What a body answers to a request.
+
+    Raises:
+        MalformedReplyError: no JSON, or none of the shape that answers such a request.
+    """
+    return decode_echo(body, request.read) if isinstance(request, PromptRequest) else decode_chat(body)
+
+
 def decode_chat(body: bytes) -> ChatReply:
     """The text, end, log probabilities and usage of a chat completion.
 
     Raises:
         MalformedReplyError: no JSON, or none of a chat completion's shape.
     """
-    data = _object(_json(body), "the body")
-    choices = data.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise MalformedReplyError("it has no choices")
-    choice = _object(choices[0], "the choice")
+    data, choice = _choice(body)
     message = _object(choice.get("message"), "the message")
     text, refusal = message.get("content"), message.get("refusal")
     if text is not None and not isinstance(text, str):
@@ -74,6 +79,55 @@ def decode_chat(body: bytes) -> ChatReply:
         logprobs=_logprobs(choice.get("logprobs")),
         model=clean(model) if isinstance(model, str) else "",
         usage=_usage(data.get("usage")),
+    )
+
+
+def decode_echo(body: bytes, read: str) -> ChatReply:
+    """The log probabilities at the end of an echoed prompt, which reads `read`, and usage.
+
+    Aligned from the end: servers put a token before a prompt, and write characters of several tokens in their own ways.
+    Without log probabilities where the echo does not end so, as that of a server that returns what it generated alone.
+
+    Raises:
+        MalformedReplyError: no JSON, or none of a completion's shape.
+    """
+    data, choice = _choice(body)
+    finish, model = choice.get("finish_reason"), data.get("model")
+    return ChatReply(
+        text=read,
+        finish_reason=clean(finish) if isinstance(finish, str) else "unknown",
+        refused=finish == "content_filter",
+        logprobs=_read_positions(choice.get("logprobs"), read),
+        model=clean(model) if isinstance(model, str) else "",
+        usage=_usage(data.get("usage")),
+    )
+
+
+def _read_positions(value: object, read: str) -> tuple[TokenLogprob, ...] | None:
+    """The tokens that spell the end of the prompt; one may have been generated behind it."""
+    columns = value if isinstance(value, dict) else {}
+    tokens, logprobs, tops = (columns.get(name) for name in ("tokens", "token_logprobs", "top_logprobs"))
+    if not (isinstance(tokens, list) and isinstance(logprobs, list) and isinstance(tops, list)):
+        return None
+    if not len(tokens) == len(logprobs) == len(tops) or not all(isinstance(token, str) for token in tokens):
+        raise MalformedReplyError("its log probabilities are not aligned")
+    for generated in (1, 0):
+        end = start = len(tokens) - generated
+        spelled = ""
+        while start > 0 and len(spelled) < len(read):
+            start -= 1
+            spelled = tokens[start] + spelled
+        if spelled.endswith(read):
+            break
+    else:
+        return None
+    return tuple(
+        TokenLogprob(
+            token=clean(token),
+            logprob=_finite(logprob),
+            top=tuple((clean(name), _finite(each)) for name, each in top.items()) if isinstance(top, dict) else (),
+        )
+        for token, logprob, top in zip(tokens[start:end], logprobs[start:end], tops[start:end], strict=True)
     )
 
 
@@ -117,6 +171,15 @@ def _json(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise MalformedReplyError(f"{len(body)} bytes that are no JSON") from None
+
+
+def _choice(body: bytes) -> tuple[dict[str, object], dict[str, object]]:
+    """The body's object and its first choice."""
+    data = _object(_json(body), "the body")
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise MalformedReplyError("it has no choices")
+    return data, _object(choices[0], "the choice")
 
 
 def _object(value: object, what: str) -> dict[str, object]:

@@ -6,7 +6,7 @@ A request and what the endpoint refused so far flow in; the body to send flows o
 import re
 from collections.abc import Sequence
 
-from autointerp.llm.base import ChatMessage, ChatRequest
+from autointerp.llm.base import ChatMessage, ChatRequest, PromptRequest
 from autointerp.llm.decode import ErrorFacts
 
 FEW_TOP_LOGPROBS = 5
@@ -62,7 +62,9 @@ class Negotiation:
         return form in sent
 
     def body(self, request: ChatRequest, model: str) -> dict[str, object]:
-        """The JSON body of a chat completion, without what the endpoint refused."""
+        """The JSON body of a request, a chat completion's without what the endpoint refused."""
+        if isinstance(request, PromptRequest):
+            return _echo_body(request, model)
         messages = request.messages
         if "system" in self.rejected:
             messages = _without_system(messages)
@@ -81,6 +83,25 @@ class Negotiation:
             schema = {"name": "answer", "strict": True, "schema": request.json_schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
+
+
+def route(request: ChatRequest) -> str:
+    """The path under the base URL that answers a request."""
+    return "/completions" if isinstance(request, PromptRequest) else "/chat/completions"
+
+
+def _echo_body(request: PromptRequest, model: str) -> dict[str, object]:
+    """The JSON body of a completion that repeats its prompt; none of its fields can be left out.
+
+    One token is generated and thrown away: not every server that echoes takes a request for none.
+    """
+    return {
+        "model": model,
+        "prompt": request.prompt + request.read,
+        "max_tokens": request.max_tokens,
+        "echo": True,
+        "logprobs": request.top_logprobs,
+    }
 
 
 def _without_system(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:

@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat completions: a hosted one, vLLM, llama.cpp, Ollama.
+"""Any server that speaks OpenAI's chat completions, or completions with echo: hosted, vLLM, llama.cpp, Ollama.
 
 Chat requests flow in over the SDK's untyped `post` on its aiohttp transport, with the SDK's own retries off; replies or
 typed errors flow out. Keys come from the environment alone and appear in no text. Knows no prompt, retry or cache.
@@ -16,8 +16,8 @@ import httpx2
 import openai
 
 from autointerp.errors import UsageError
-from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
-from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error, filtered_reply
+from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
+from autointerp.llm.decode import ErrorFacts, classify, decode_models, decode_reply, embedded_error, filtered_reply
 from autointerp.llm.errors import (
     ConnectionLostError,
     EndpointTimeoutError,
@@ -25,7 +25,7 @@ from autointerp.llm.errors import (
     MalformedReplyError,
     UnknownModelError,
 )
-from autointerp.llm.negotiate import Negotiation
+from autointerp.llm.negotiate import Negotiation, route
 
 OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 5.0
@@ -90,11 +90,11 @@ class OpenAICompatible:
         """
         while True:
             body = self._negotiation.body(request, self.endpoint.model)
-            answer = await self._answer(body)
+            answer = await self._answer(request, body)
             if isinstance(answer, ChatReply):
                 return answer
             facts = answer
-            if self._negotiation.settle(facts, body):
+            if not isinstance(request, PromptRequest) and self._negotiation.settle(facts, body):
                 continue
             if facts.is_filter:
                 return filtered_reply(self.endpoint.model)
@@ -102,14 +102,14 @@ class OpenAICompatible:
                 raise UnknownModelError(self.endpoint.model, await self._served())
             raise classify(facts)
 
-    async def _answer(self, body: dict[str, object]) -> ChatReply | ErrorFacts:
+    async def _answer(self, request: ChatRequest, body: dict[str, object]) -> ChatReply | ErrorFacts:
         """The reply to one body, or what the endpoint says against it."""
         try:
-            received = await self._exchange("POST", "/chat/completions", body)
+            received = await self._exchange("POST", route(request), body)
         except openai.APIStatusError as error:
             return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
         try:
-            return decode_chat(received)
+            return decode_reply(request, received)
         except MalformedReplyError:
             embedded = embedded_error(received)
             if embedded is None:

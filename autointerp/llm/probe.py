@@ -7,13 +7,28 @@ its shape.
 
 import json
 
-from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest, Endpoint
+from autointerp.llm.base import Capabilities, ChatMessage, ChatModel, ChatReply, ChatRequest, Endpoint, PromptRequest
+from autointerp.llm.errors import (
+    BadRequestError,
+    MalformedReplyError,
+    ServerFailedError,
+    UnknownModelError,
+    UnsupportedParameterError,
+    WrongUrlError,
+)
 from autointerp.llm.openai_compat import OpenAICompatible
 
 TOP_LOGPROBS = 20
 """The most that hosted endpoints give; an endpoint that refuses it is asked for fewer."""
 ANSWER_TOKENS = 200
 """Room for a model that thinks before it answers, in tokens."""
+PROMPT_TOP_LOGPROBS = 5
+"""What the probe of prompts asks for; endpoints that give any give this many."""
+_NO_ECHO = (
+    *(BadRequestError, UnsupportedParameterError, UnknownModelError, WrongUrlError),
+    *(MalformedReplyError, ServerFailedError),
+)
+"""How endpoints say that they do not echo prompts."""
 _HIDDEN_KEY = "shape_seven"
 _SCHEMA: dict[str, object] = {
     "type": "object",
@@ -46,6 +61,25 @@ async def probe(endpoint: OpenAICompatible, model: ChatModel | None = None) -> C
         ten_is_one_token=_ten_is_one_token(ten),
         rejected=endpoint.rejected,
     )
+
+
+async def probe_prompts(endpoint: OpenAICompatible) -> int:
+    """Most likely tokens that the endpoint returns at each token of a prompt; 0 where there are none to be had.
+
+    Two short requests to the bare endpoint: one that refuses them is not asked again.
+
+    Raises:
+        LlmError: it could not be asked.
+    """
+    found = []
+    for before in ("A colour: blue, blue,", "Some towns: Paris, Rome,"):
+        request = PromptRequest(prompt=before, read=" blue", top_logprobs=PROMPT_TOP_LOGPROBS)
+        try:
+            found.append(await endpoint.complete(request))
+        except _NO_ECHO:
+            return 0
+    values = [tuple(entry.logprob for entry in reply.logprobs or ()) for reply in found]
+    return min(map(_fewest_tops, found)) if values[0] != values[1] else 0
 
 
 def unprobed(endpoint: Endpoint, *, with_logprobs: bool) -> Capabilities:

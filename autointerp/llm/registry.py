@@ -83,6 +83,7 @@ def connect_model(
     Args:
         in_flight: requests at the same time, at most; how many there are is found out.
         gate: closed where something stops the run, and then heeded by all of its models.
+        notes: told of every reply that is used, where there is a cache.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.

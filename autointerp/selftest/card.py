@@ -16,7 +16,7 @@ from autointerp.errors import UsageError, near_matches
 from autointerp.format import MAX_LEVEL
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
-from autointerp.llm.probe import probe
+from autointerp.llm.probe import probe, probe_prompts
 from autointerp.llm.registry import connect_model
 from autointerp.records import HARD_STRATA, Example, Record, Simulation, Usage
 from autointerp.selftest.planted import PlantedText
@@ -34,7 +34,7 @@ from autointerp.selftest.textbench import (
 )
 
 PLAN = "graded-60"
-SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
+SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs", "prompt-logprobs")
 
 
 class StratumRow(Record):
@@ -102,6 +102,8 @@ async def open_judge(
         seen = await probe(connected.provider, connected.meter)
         usable = seen.top_logprobs > 0 and seen.logprobs_differ
         chosen: LlmSimulatorName = names[0] if simulator else "top-logprobs" if usable else "structured"
+        if chosen == "prompt-logprobs":
+            seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
         yield make_llm_simulator(chosen, connected.model, seen)
     finally:
         await connected.aclose()

@@ -35,6 +35,7 @@ def test_a_finished_run_is_compared_and_the_file_says_all_of_it(finished: Finish
     comparison = read(tmp_path / "one")
     assert comparison.verdict == said["verdict"] == comparison.contrasts[0].verdict
     assert comparison.contrasts[0].sentence in ended.out
+    assert comparison.contrasts[0].b in (tmp_path / "one" / "compare.html").read_text(encoding="utf-8")
     assert [arm.key for arm in comparison.arms] == ["planted", "topk"]
     summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))["dictionaries"]
     for arm in comparison.arms:
@@ -44,7 +45,8 @@ def test_a_finished_run_is_compared_and_the_file_says_all_of_it(finished: Finish
         assert arm.controls["lookup"].value == pytest.approx(summary[arm.key]["lookup"]["counted_mean"], abs=1e-6)
     assert "blocks.0" in (comparison.contrasts[0].no_pairing or "")
     call("compare", finished.path, "--out", tmp_path / "two")
-    assert (tmp_path / "one" / "compare.json").read_bytes() == (tmp_path / "two" / "compare.json").read_bytes()
+    for name in ("compare.json", "compare.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_cards_say_what_the_harvest_and_the_weights_say(finished: Finished, small: SmallRun) -> None:

@@ -21,9 +21,14 @@ from scipy.stats import spearmanr
 from autointerp.errors import UsageError
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.interpret.simulate import Simulator
-from autointerp.interpret.simulate_llm import LlmSimulatorName, TopLogprobsSimulator, make_llm_simulator
+from autointerp.interpret.simulate_llm import (
+    LlmSimulatorName,
+    PromptLogprobsSimulator,
+    TopLogprobsSimulator,
+    make_llm_simulator,
+)
 from autointerp.llm.errors import LlmError
-from autointerp.llm.probe import probe
+from autointerp.llm.probe import probe, probe_prompts
 from autointerp.llm.registry import LOOPBACK_ONLY, ConnectedModel, connect_model
 from autointerp.records import Explanation, Failed, FeatureRecord, Simulation
 from autointerp.store.replies import SqliteReplyCache
@@ -32,7 +37,7 @@ from tests.flows.rehearsal import COMMAND, rehearsing
 from tests.unit.llm.servers import KEY, answering, refusal
 
 T = TypeVar("T")
-SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs")
+SIMULATORS: tuple[LlmSimulatorName, ...] = ("structured", "top-logprobs", "prompt-logprobs")
 TRUTHFUL = "tests.flows.planted:truthful"
 GARBLED = "tests.flows.planted:garbled"
 
@@ -85,12 +90,20 @@ def with_model(
 
 async def probed(kind: LlmSimulatorName, connected: ConnectedModel) -> Simulator:
     """The simulator in the form that the endpoint supports."""
-    return make_llm_simulator(kind, connected.model, await probe(connected.provider, connected.meter))
+    seen = await probe(connected.provider, connected.meter)
+    if kind == "prompt-logprobs":
+        seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
+    return make_llm_simulator(kind, connected.model, seen)
 
 
 def explained(record: FeatureRecord, text: str) -> Explanation:
     """A text about a feature."""
     return Explanation(feature=record.feature, text=text, author="human", method="human", examples_digest="none")
+
+
+def some(kind: LlmSimulatorName, records: list[FeatureRecord]) -> list[FeatureRecord]:
+    """All features, or few where an answer is long: the log probabilities of a whole prompt."""
+    return records[:4] if kind == "prompt-logprobs" else records
 
 
 async def simulate_all(simulator: Simulator, records: list[FeatureRecord], texts: list[str]) -> list[Simulation]:
@@ -113,13 +126,13 @@ def rho(record: FeatureRecord, simulation: Simulation) -> float:
 def test_true_explanations_score_high_and_wrong_ones_near_zero(
     kind: LlmSimulatorName, truthful_url: str, both_records: list[FeatureRecord]
 ) -> None:
-    records = both_records
+    records = some(kind, both_records)
 
     async def use(connected: ConnectedModel) -> tuple[list[Simulation], list[Simulation]]:
         simulator = await probed(kind, connected)
-        true = await simulate_all(simulator, records, [explanation_of(i) for i in range(N_FEATURES)])
+        true = await simulate_all(simulator, records, [explanation_of(i) for i in range(len(records))])
         wrong = await simulate_all(
-            simulator, records, [explanation_of((i + 1) % N_FEATURES) for i in range(N_FEATURES)]
+            simulator, records, [explanation_of((i + 1) % N_FEATURES) for i in range(len(records))]
         )
         return true, wrong
 
@@ -148,19 +161,19 @@ def test_a_garbled_answerer_gives_failures_and_no_level(
     kind: LlmSimulatorName, garbled_url: str, both_records: list[FeatureRecord]
 ) -> None:
     """Others turn garbled answers into zeros, which then read as a bad explanation."""
-    records = both_records
+    records = some(kind, both_records)
 
     async def use(connected: ConnectedModel) -> list[Simulation]:
         simulator = await probed(kind, connected)
-        return await simulate_all(simulator, records, [explanation_of(i) for i in range(N_FEATURES)])
+        return await simulate_all(simulator, records, [explanation_of(i) for i in range(len(records))])
 
     simulations = with_model(garbled_url, use)
-    assert len(simulations) == N_FEATURES
+    assert len(simulations) == len(records)
     for record, simulation in zip(records, simulations, strict=True):
         assert simulation.levels == (None,) * len(record.splits.score)
         assert [i for i, _ in simulation.failures] == list(range(len(record.splits.score)))
     reasons = {reason for simulation in simulations for _, reason in simulation.failures}
-    assert {"malformed", "cut_off", "refused"} <= reasons
+    assert reasons >= ({"no_logprobs", "refused"} if kind == "prompt-logprobs" else {"malformed", "cut_off", "refused"})
 
 
 def test_a_revision_that_sees_its_misses_finds_the_planted_rule(truthful_url: str) -> None:
@@ -209,6 +222,22 @@ def test_silently_omitted_logprobs_are_noticed(records: list[FeatureRecord]) -> 
     assert not any(simulation.levels)
 
 
+@pytest.mark.parametrize("profile", ["no-echo", "no-logprobs"])
+def test_a_server_without_prompt_logprobs_is_noticed(profile: str, records: list[FeatureRecord]) -> None:
+    """llama.cpp returns the generated token's alone, which read as the prompt's would score at chance."""
+
+    async def use(connected: ConnectedModel) -> Simulation:
+        with pytest.raises(UsageError, match="echo"):
+            await probed("prompt-logprobs", connected)
+        (simulation,) = await simulate_all(PromptLogprobsSimulator(connected.model), records[:1], [explanation_of(0)])
+        return simulation
+
+    with rehearsing("--answer", TRUTHFUL, "--profile", profile) as base_url:
+        simulation = with_model(base_url, use)
+    assert {reason for _, reason in simulation.failures} == {"no_logprobs"}
+    assert not any(simulation.levels)
+
+
 @pytest.mark.parametrize("profile", ["split-digits", "strict", "no-schema"])
 def test_lesser_servers_give_the_same_levels(
     profile: str, truthful_url: str, both_records: list[FeatureRecord]
@@ -237,7 +266,8 @@ def test_a_fifth_of_transient_faults_changes_nothing(
 ) -> None:
     async def use(connected: ConnectedModel) -> list[Simulation]:
         simulator = await probed(kind, connected)
-        return await simulate_all(simulator, both_records[:5], [explanation_of(i) for i in range(5)])
+        n = 2 if kind == "prompt-logprobs" else 5
+        return await simulate_all(simulator, both_records[:n], [explanation_of(i) for i in range(n)])
 
     with rehearsing("--answer", TRUTHFUL, "--faults", "0.2", "--seed", "4") as base_url:
         assert with_model(base_url, use) == with_model(truthful_url, use)

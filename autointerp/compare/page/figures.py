@@ -175,25 +175,29 @@ class Spot(NamedTuple):
 
 
 def spots(found: Sequence[Spot], x: Scale | LogScale, y: Scale, label: str) -> Markup:
-    """Means with intervals against a property; arms near each other stand side by side, over their true place's mark."""
+    """Means with intervals against a property; arms near each other stand side by side, over marks at their places."""
     parts = [f'<line class="grid" x1="0" x2="100%" y1="{100 - at}%" y2="{100 - at}%"/>' for at, _ in y.ticks()]
     parts += [f'<line class="grid" x1="{at}%" x2="{at}%" y1="0" y2="100%"/>' for at, _ in x.ticks()]
-    for spot, dodge in zip(found, _dodges([x.at(spot.x) for spot in found]), strict=True):
-        sign = SIGNS[spot.place % N_SIGNS]
-        body = ""
-        for mean, name, aside in ((spot.uniform, "uniform", 6), (spot.standardised, "score", -6)):
-            if mean.value is not None and mean.low is not None and mean.high is not None:
-                low, middle, high = (round(100 - y.at(v), 3) for v in (mean.low, mean.value, mean.high))
-                body += f'<line class="span-{name}" x1="{aside}" x2="{aside}" y1="{low}%" y2="{high}%"/>'
-                body += f'<svg x="{aside}" y="{middle}%"><path class="mark-{name}" d="{sign}"/></svg>'
-        said = f"{text.visible(spot.key)}: {text.fixed(spot.standardised.value)} at equal density, {text.fixed(spot.uniform.value)}"
-        at = x.at(spot.x)
-        parts.append(
-            f'<line class="rug a{spot.place % N_SIGNS}" x1="{at}%" x2="{at}%" y1="100%" y2="96%"/>'
-            f'<svg class="a{spot.place % N_SIGNS}" x="{at}%" width="1" height="100%">'
-            f'<g transform="translate({dodge} 0)"><title>{escape(said)} over all features</title>{body}</g></svg>'
-        )
+    places = [x.at(spot.x) for spot in found]
+    parts += [_spot(spot, at, dodge, y) for spot, at, dodge in zip(found, places, _dodges(places), strict=True)]
     return Markup(f'<svg class="field" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>')
+
+
+def _spot(spot: Spot, at: float, dodge: float, y: Scale) -> str:
+    """An arm's two means, `dodge` pixels aside of a mark at its place."""
+    colour, sign, body = f"a{spot.place % N_SIGNS}", SIGNS[spot.place % N_SIGNS], ""
+    for mean, name, aside in ((spot.uniform, "uniform", 6), (spot.standardised, "score", -6)):
+        if mean.value is not None and mean.low is not None and mean.high is not None:
+            low, middle, high = (round(100 - y.at(v), 3) for v in (mean.low, mean.value, mean.high))
+            body += f'<line class="span-{name}" x1="{aside}" x2="{aside}" y1="{low}%" y2="{high}%"/>'
+            body += f'<svg x="{aside}" y="{middle}%"><path class="mark-{name}" d="{sign}"/></svg>'
+    means = f"{text.fixed(spot.standardised.value)} at equal density, {text.fixed(spot.uniform.value)} over all"
+    title = f"<title>{escape(text.visible(spot.key))}: {means}</title>"
+    return (
+        f'<line class="rug {colour}" x1="{at}%" x2="{at}%" y1="100%" y2="96%"/>'
+        f'<svg class="{colour}" x="{at}%" width="1" height="100%">'
+        f'<g transform="translate({dodge} 0)">{title}{body}</g></svg>'
+    )
 
 
 def _dodges(places: Sequence[float]) -> list[float]:

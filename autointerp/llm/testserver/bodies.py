@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +109,7 @@ class Speaker:
         written = self._tokens(answer)
         kept = written[:most]
         finish = "length" if len(kept) < len(written) or not most else answer.finish_reason
+        finish = "content_filter" if answer.refusal else finish
         text = "".join(entry.token for entry in kept)
         choice: dict[str, object] = {
             "text": prompt + text if echo else text,
@@ -198,11 +200,12 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _top(entry: TokenLogprob, n: int) -> list[tuple[str, float]]:
+@lru_cache(maxsize=10_000)
+def _top(entry: TokenLogprob, n: int) -> tuple[tuple[str, float], ...]:
     """The n likeliest tokens, the list padded to length as a real vocabulary would."""
     ranked = sorted(entry.top, key=lambda pair: -pair[1])
     padding = [(f"filler{i}", FILLER_LOGPROB - i) for i in range(n - len(ranked))]
-    return [*ranked, *padding][:n]
+    return (*ranked, *padding)[:n]
 
 
 def _position(entry: TokenLogprob, n: int) -> dict[str, object]:
@@ -224,11 +227,12 @@ def _columns(entries: Sequence[TokenLogprob], n: int, *, starts: bool) -> dict[s
     }
 
 
+@lru_cache(maxsize=10_000)
 def _ranked(entry: TokenLogprob, n: int) -> dict[str, object]:
     """One prompt position in vLLM's own form: by token id, with ranks."""
     likely = _top(entry, n)
     if entry.token not in dict(likely):
-        likely = [(entry.token, entry.logprob), *likely]
+        likely = ((entry.token, entry.logprob), *likely)
     return {
         str(zlib.crc32(token.encode("utf-8", "replace")) % VOCABULARY): {
             "logprob": logprob,

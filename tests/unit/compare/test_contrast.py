@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from autointerp.compare.contrast import Pairs, Sides, correct, measure, standard_error
 from autointerp.compare.features import Features, entropy_tertiles
@@ -106,7 +107,11 @@ def test_matched_features_stand_beside_the_unmatched_rest() -> None:
     pairing = contrast.pairing
     assert pairing is not None
     assert pairing.difference.value == pytest.approx(0.1, abs=1e-6)
+    assert pairing.density_ratio == pytest.approx(float(stats.gmean(a.density[:30] / b.density[:30])), rel=1e-3)
     assert (pairing.difference.n_a, pairing.n_matched_a) == (30, 30)
+    near = np.abs(np.log10(a.density[:30] / b.density[:30])) <= 0.5
+    assert pairing.alike is not None
+    assert pairing.alike.n_a == near.sum()
     assert pairing.unmatched_a is not None
     assert pairing.unmatched_a.n == 70
     assert pairing.unmatched_a.value == pytest.approx(float(a.value[30:].mean()), abs=1e-6)

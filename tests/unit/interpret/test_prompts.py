@@ -15,8 +15,8 @@ from autointerp.interpret.parse import MOST_LISTED, parse_explanation
 from autointerp.interpret.prompts import REVISIONS, load_few_shots, load_prompt, load_revisions
 from autointerp.interpret.questions import FORMS
 from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
-from autointerp.interpret.simulate_llm import StructuredSimulator, TopLogprobsSimulator
-from autointerp.llm.base import ChatRequest
+from autointerp.interpret.simulate_llm import PromptLogprobsSimulator, StructuredSimulator, TopLogprobsSimulator
+from autointerp.llm.base import ChatRequest, PromptRequest
 from autointerp.llm.fakes import FunctionModel, text_reply
 from autointerp.records import FeatureFacts, Simulation, Window
 from autointerp.resources import bundled
@@ -33,9 +33,18 @@ MARKED = [
 
 def shown(request: ChatRequest) -> str:
     """A request as a readable text."""
-    settings = request.model_dump(mode="json", exclude={"messages"}, exclude_none=True)
+    settings = request.model_dump(mode="json", exclude={"messages", "prompt", "read"}, exclude_none=True)
+    if isinstance(request, PromptRequest):
+        return f"<<< prompt >>>\n{request.prompt}<<< read >>>\n{request.read}\n<<< settings >>>\n{settings}\n"
     turns = [f"<<< {message.role} >>>\n{message.content}\n" for message in request.messages]
     return "\n".join([*turns, f"<<< settings >>>\n{settings}\n"])
+
+
+def test_the_whole_texts_to_be_read() -> None:
+    for kind, windows in (("simulate", [THREE]), ("grade", MARKED)):
+        model = FunctionModel(lambda _: text_reply("no"))
+        asyncio.run(PromptLogprobsSimulator(model).simulate(explained("a dollar sign"), windows))
+        check_golden(f"{kind}-echo.v1", model.asked[0])
 
 
 def check_golden(name: str, request: ChatRequest) -> None:

@@ -30,8 +30,10 @@ def refusal(status: int, message: str, **fields: object) -> web.Response:
 
 
 @asynccontextmanager
-async def answering(handler: Handler, models: tuple[str, ...] = ()) -> AsyncIterator[str]:
-    """A server whose chat completions are the handler's."""
+async def answering(
+    handler: Handler, models: tuple[str, ...] = (), path: str = "/v1/chat/completions"
+) -> AsyncIterator[str]:
+    """A server whose chat completions, or whatever it has at that path, are the handler's."""
 
     async def chat(request: web.Request) -> web.StreamResponse:
         return await handler(json.loads(await request.read()))
@@ -40,7 +42,7 @@ async def answering(handler: Handler, models: tuple[str, ...] = ()) -> AsyncIter
         return web.json_response({"data": [{"id": name} for name in models]})
 
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post(path, chat)
     app.router.add_get("/v1/models", listing)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
