@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from autointerp.api import compare_runs as compare_runs
     from autointerp.api import doctor as doctor
     from autointerp.api import export_records as export_records
     from autointerp.api import import_records as import_records
+    from autointerp.api import plan_comparison as plan_comparison
     from autointerp.api import run as run
     from autointerp.api import run_explain as run_explain
     from autointerp.api import run_harvest as run_harvest
@@ -30,11 +32,13 @@ _HOME = {
     "RunConfig": "config",
     "RunError": "errors",
     "UsageError": "errors",
+    "compare_runs": "api",
     "doctor": "api",
     "export_records": "api",
     "import_records": "api",
     "load_dictionary": "subject.dictionaries",
     "make_config": "config",
+    "plan_comparison": "api",
     "run": "api",
     "run_explain": "api",
     "run_harvest": "api",

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from autointerp import interpretation, selection
+from autointerp import batch, batch_run, estimate, interpretation, moving, selection
 from autointerp.backends import forget_unusable, open_backends
 from autointerp.bare import BareRecord, make_scored_record
+from autointerp.batch_import import Imported
 from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import PartDone, is_finished, shards_of
@@ -34,23 +35,26 @@ from autointerp.scores import FeatureScore
 from autointerp.sources import bare_records_of
 from autointerp.status import RunStatus, read_status
 from autointerp.store.folder import RunFolder
+from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.runs import RunStore
 
 
-async def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
+async def run(config: RunConfig, listener: Listener = SILENT, *, offline: bool = False) -> Summaries:
     """The main job: harvest, explain, score and report; what was done before is not done again.
+
+    With `offline` no language model is asked: answers come from the reply cache alone.
 
     Returns:
         A summary per dictionary id, as written to `summary.json`.
 
     Raises:
         UsageError: the configuration, model, dictionary or corpus cannot be used, or the folder holds another run.
-        RunError: the world failed; run again to go on.
+        RunError: the world failed; run again to go on. `StoppedError` names the replies that are missing offline.
     """
     folder = RunFolder(config.out)
     with folder.lock():
         _harvest(folder, config, listener)
-        return await interpretation.interpret(folder, config, listener)
+        return await interpretation.interpret(folder, config, listener, offline=offline)
 
 
 async def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
@@ -89,22 +93,31 @@ async def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Liste
     return PartDone(part, {d.id: shards_of(folder.harvest / d.id, part) for d in config.dictionary})
 
 
-async def run_explain(path: Path, changes: Mapping[str, object], listener: Listener = SILENT) -> int:
+async def run_explain(
+    path: Path, changes: Mapping[str, object], listener: Listener = SILENT, *, offline: bool = False
+) -> int:
     """Explain a finished harvest's features; `changes` are configuration keys that differ from the run's own.
+
+    `offline` is as in `run`.
 
     Returns:
         How many features have an explanation now.
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await interpretation.explain(folder, _changed(folder, changes), listener)
+        return await interpretation.explain(folder, _changed(folder, changes), listener, offline=offline)
 
 
-async def run_score(path: Path, changes: Mapping[str, object], listener: Listener = SILENT) -> Summaries:
-    """Score a run's features, explaining those that lack an explanation; pays only for what is missing."""
+async def run_score(
+    path: Path, changes: Mapping[str, object], listener: Listener = SILENT, *, offline: bool = False
+) -> Summaries:
+    """Score a run's features, explaining those that lack an explanation; pays only for what is missing.
+
+    `offline` is as in `run`.
+    """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await interpretation.interpret(folder, _changed(folder, changes), listener)
+        return await interpretation.interpret(folder, _changed(folder, changes), listener, offline=offline)
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
@@ -203,6 +216,90 @@ async def export_records(path: Path, dictionary: str | None, kind: Literal["tsv"
         raise UsageError(f"{path} has chosen no examples yet; run `autointerp explain {path}` first")
     write_atomically(out, (write_tsv if kind == "tsv" else write_json_lines)(records))
     return len(records)
+
+
+async def estimate_run(config: RunConfig) -> estimate.Estimate:
+    """What `run` would ask of a language model: calls, tokens and price by stage, and which text goes to which host.
+
+    Nothing is sent, and the run is not written to.
+
+    Raises:
+        UsageError: the harvest is missing.
+    """
+    return await estimate.estimate_run(RunFolder(config.out), config)
+
+
+async def estimate_changes(path: Path, changes: Mapping[str, object], *, scoring: bool = True) -> estimate.Estimate:
+    """The same of `run_score`; of `run_explain` where there is no scoring."""
+    folder = RunFolder.existing(path)
+    return await estimate.estimate_run(folder, change_config(folder.config(), changes), scoring=scoring)
+
+
+async def export_requests(
+    path: Path, out: Path, changes: Mapping[str, object], listener: Listener = SILENT
+) -> batch.Exported:
+    """Write the requests that can be asked now, of all stages and dictionaries, in OpenAI's batch file format.
+
+    What the cache can answer is done first. Nothing is sent, and no key is needed.
+
+    Raises:
+        UsageError: no run or no language model there, or a file stands in the way.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch.export_requests(folder, _changed(folder, changes), out, listener)
+
+
+async def import_answers(path: Path, files: Sequence[Path], cache: Path | None = None) -> Imported:
+    """Put the lines of batch answer files into the cache; the ordinary run then finds them there.
+
+    Raises:
+        UsageError: the run exported no requests, or a file cannot be read.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch.import_files(folder, change_config(folder.config(), {"cache": cache}), files)
+
+
+async def run_batches(
+    path: Path, changes: Mapping[str, object], listener: Listener = SILENT, *, poll_s: float = batch_run.POLL_S
+) -> Summaries:
+    """Explain and score through a hosted batch endpoint, round after round; killed anywhere, the same goes on.
+
+    Args:
+        poll_s: seconds between two looks at the batches.
+
+    Raises:
+        UsageError: no run, no language model or no key there.
+        StoppedError: stopped by Ctrl-C, the budget or the endpoint; the same goes on.
+        RunError: the endpoint cannot be reached, or fails a batch as a whole.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch_run.run_batches(folder, _changed(folder, changes), listener, poll_s)
+
+
+async def export_replies(path: Path, out: Path, cache: Path | None = None) -> moving.ExportedReplies:
+    """Write every reply that a run used into one file, with what its endpoints were seen to do.
+
+    Args:
+        cache: the reply cache; the user's own by default.
+
+    Raises:
+        UsageError: there is no run, it used no reply, or the file cannot be written.
+    """
+    with SqliteReplyCache(cache) as replies:
+        return moving.export_replies(RunFolder.existing(path), out, replies)
+
+
+async def import_replies(path: Path, cache: Path | None = None) -> moving.ImportedReplies:
+    """Put the replies of such a file into the cache; a run with the same settings then needs no connection.
+
+    Raises:
+        UsageError: the file is not whole, or is something else.
+    """
+    with SqliteReplyCache(cache) as replies:
+        return await moving.import_replies(path, replies)
 
 
 async def score(

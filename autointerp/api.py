@@ -1,6 +1,7 @@
 """The public functions, plain: each runs its coroutine of `aio` on one background loop, so they work in a notebook too.
 
-Configurations and paths flow in; summaries flow out. Nothing is computed here.
+Configurations and paths flow in; summaries flow out. Nothing is computed here. A comparison waits for nobody, so it
+has no coroutine.
 """
 
 import asyncio
@@ -12,12 +13,22 @@ from typing import Literal, TypeVar
 
 from autointerp import aio
 from autointerp.bare import BareRecord
+from autointerp.batch import Exported
+from autointerp.batch_import import Imported
+from autointerp.batch_run import POLL_S
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
-from autointerp.config import HarvestPart, RunConfig, SimulatorName
+from autointerp.compare.collect import Wish
+from autointerp.compare.comparing import Loader, make_comparison, make_plan
+from autointerp.compare.data import By, Comparison, Plan
+from autointerp.compare.facts import Known, Weights
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig, SimulatorName
+from autointerp.errors import UsageError
+from autointerp.estimate import Estimate
 from autointerp.harvest.events import PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
-from autointerp.records import Finding
+from autointerp.moving import ExportedReplies, ImportedReplies
+from autointerp.records import DictionarySpec, Finding
 from autointerp.scores import FeatureScore
 from autointerp.status import RunStatus
 
@@ -40,9 +51,9 @@ def _wait(work: Coroutine[object, object, T]) -> T:
         raise
 
 
-def run(config: RunConfig, listener: Listener = SILENT) -> Summaries:
+def run(config: RunConfig, listener: Listener = SILENT, *, offline: bool = False) -> Summaries:
     """Harvest, explain, score and report; see `aio.run`."""
-    return _wait(aio.run(config, listener))
+    return _wait(aio.run(config, listener, offline=offline))
 
 
 def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool = False) -> None:
@@ -55,14 +66,18 @@ def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = 
     return _wait(aio.run_harvest_part(config, part, listener))
 
 
-def run_explain(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> int:
+def run_explain(
+    path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT, *, offline: bool = False
+) -> int:
     """Explain a finished harvest's features; see `aio.run_explain`."""
-    return _wait(aio.run_explain(path, changes or {}, listener))
+    return _wait(aio.run_explain(path, changes or {}, listener, offline=offline))
 
 
-def run_score(path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT) -> Summaries:
+def run_score(
+    path: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT, *, offline: bool = False
+) -> Summaries:
     """Score a run's features; see `aio.run_score`."""
-    return _wait(aio.run_score(path, changes or {}, listener))
+    return _wait(aio.run_score(path, changes or {}, listener, offline=offline))
 
 
 def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
@@ -85,6 +100,49 @@ def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jso
     return _wait(aio.export_records(path, dictionary, kind, out))
 
 
+def estimate_run(config: RunConfig) -> Estimate:
+    """What `run` would ask of a language model, before it does; see `aio.estimate_run`."""
+    return _wait(aio.estimate_run(config))
+
+
+def estimate_changes(path: Path, changes: Mapping[str, object] | None = None, *, scoring: bool = True) -> Estimate:
+    """What `run_score` or `run_explain` would ask; see `aio.estimate_changes`."""
+    return _wait(aio.estimate_changes(path, changes or {}, scoring=scoring))
+
+
+def export_requests(
+    path: Path, out: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT
+) -> Exported:
+    """Write a run's pending requests in the batch file format; see `aio.export_requests`."""
+    return _wait(aio.export_requests(path, out, changes or {}, listener))
+
+
+def import_answers(path: Path, files: Sequence[Path], cache: Path | None = None) -> Imported:
+    """Put the lines of batch answer files into the cache; see `aio.import_answers`."""
+    return _wait(aio.import_answers(path, files, cache))
+
+
+def run_batches(
+    path: Path,
+    changes: Mapping[str, object] | None = None,
+    listener: Listener = SILENT,
+    *,
+    poll_s: float = POLL_S,
+) -> Summaries:
+    """Explain and score through a hosted batch endpoint; see `aio.run_batches`."""
+    return _wait(aio.run_batches(path, changes or {}, listener, poll_s=poll_s))
+
+
+def export_replies(path: Path, out: Path, cache: Path | None = None) -> ExportedReplies:
+    """Write every reply that a run used into a file; see `aio.export_replies`."""
+    return _wait(aio.export_replies(path, out, cache))
+
+
+def import_replies(path: Path, cache: Path | None = None) -> ImportedReplies:
+    """Put the replies of such a file into the cache; see `aio.import_replies`."""
+    return _wait(aio.import_replies(path, cache))
+
+
 def score(
     explanation: str,
     records: Path | str | Sequence[BareRecord | Mapping[str, object]],
@@ -100,6 +158,58 @@ def score(
 def write_report(path: Path, listener: Listener = SILENT) -> Path:
     """Write a run's report anew from its store; see `aio.write_report`."""
     return _wait(aio.write_report(path, listener))
+
+
+def compare_runs(
+    references: Sequence[str | Path],
+    *,
+    by: By = "dictionary",
+    allow_mismatch: bool = False,
+    known: str | None = None,
+    out: Path | None = None,
+    listener: Listener = SILENT,
+) -> Comparison:
+    """Which of finished runs' dictionaries, explainers, judges or protocols scores higher, or why nobody can say.
+
+    Args:
+        references: `RUN` or `RUN:ID`; a run alone stands for its trained dictionaries, its controls beside them.
+        by: what is compared; everything else must be alike.
+        allow_mismatch: compare runs that differ in more, and mark it.
+        known: a dictionary to be found again, for the cards' recovery.
+        out: the folder that receives `compare.json` and `compare.html`; nothing is written without it.
+
+    Raises:
+        UsageError: runs that differ, unfinished or unknown ones, or nothing to compare.
+    """
+    wish = Wish(tuple(map(str, references)), by, allow_mismatch, known)
+    return make_comparison(wish, Loader(_load_weights, _load_known), out, listener.progress)
+
+
+def plan_comparison(references: Sequence[str | Path], *, by: By = "dictionary", gap: float = 0.05) -> Plan:
+    """How many features a comparison of these takes to see a gap four times in five, with finished runs as its pilot.
+
+    Raises:
+        UsageError: as `compare_runs`.
+    """
+    return make_plan(tuple(map(str, references)), by, gap)
+
+
+def _load_weights(asked: DictionaryConfig, spec: DictionarySpec) -> Weights | str:
+    try:
+        from autointerp.compare.weights import load_weights
+    except ModuleNotFoundError as error:
+        return f"its weights are not loaded where {error.name} is not installed"
+    return load_weights(asked, spec)
+
+
+def _load_known(path: str, hook_point: str) -> Known:
+    try:
+        from autointerp.compare.weights import load_known
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"--known loads weights, for which {error.name} is missing: install autointerp[harvest]"
+        ) from None
+    return load_known(path, hook_point)
 
 
 def doctor(config: RunConfig | None = None) -> list[Finding]:

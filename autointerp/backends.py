@@ -4,9 +4,10 @@ A configuration and a run's folder flow in; an explainer and a simulator with th
 the endpoint was seen to do is kept with the run, and decides the simulator where the configuration does not.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.errors import UsageError
@@ -22,13 +23,16 @@ from autointerp.interpret.simulate_llm import (
     make_llm_simulator,
 )
 from autointerp.listener import Spending
+from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
-from autointerp.llm.budget import Budget, Price
+from autointerp.llm.budget import Budget
+from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
-from autointerp.llm.prices import Prices
-from autointerp.llm.probe import probe, probe_prompts
-from autointerp.llm.registry import ConnectedModel, connect_model
-from autointerp.llm.wrappers import Watched
+from autointerp.llm.prices import Prices, Quote
+from autointerp.llm.probe import probe, probe_prompts, unprobed
+from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
+from autointerp.llm.unasked import Missing, Unasked
+from autointerp.llm.wrappers import Cached, Watched
 from autointerp.plans import Retries
 from autointerp.provenance import digest
 from autointerp.records import Usage
@@ -56,23 +60,30 @@ class Backends:
     """Digest of each prompt in use."""
     spending: Callable[[], Spending] | None = None
     """What the run has cost until now; None where nobody is asked for money."""
+    taken: str = ""
+    """What is taken for granted of an endpoint that nobody ever asked, in a sentence; empty where nothing is."""
 
 
 @dataclass(frozen=True)
 class _Endpoint:
-    """A connected model and what it was seen to do."""
+    """A model behind the cache, and what it was seen to do."""
 
+    name: Endpoint
     model: ChatModel
     capabilities: Capabilities
+    taken: bool = False
+    """Whether nobody ever asked it what it does."""
+    spending: Callable[[], Spending] | None = None
 
 
 @asynccontextmanager
 async def open_backends(
-    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None
+    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None, missing: Missing | None = None
 ) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
-    Closing the gate ends the asking.
+    Closing the gate ends the asking. With `missing` nothing is connected: answers come from the cache alone, and it is
+    told every question that has none there.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -83,33 +94,78 @@ async def open_backends(
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    budget = Budget(gate, config.budget_tokens, config.budget_usd)
     with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
-        connected = connect_model(
-            config.llm,
-            base_url=config.base_url,
-            cache=cache,
-            in_flight=config.endpoint.in_flight,
-            timeout_s=config.endpoint.timeout_s,
-            gate=gate,
-            budget=budget,
-            notes=calls,
-        )
-        budget.price = _price(config, connected.endpoint)
-        budget.spent = calls.total() if calls else Usage()
-        try:
-            capabilities = await _capabilities(connected, folder, config.simulator)
-            model: ChatModel = connected.model
+        async with (
+            _connected(config, folder, gate, cache, calls)
+            if missing is None
+            else _unasked(config, folder, missing, cache, calls)
+        ) as endpoint:
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
-                model = Watched(model, connected.endpoint, breaker, UnusableReplies(folder.unusable).note)
-            yield replace(_choose(config, _Endpoint(model, capabilities)), spending=budget.spending)
-        finally:
-            await connected.aclose()
+                heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
+                endpoint = replace(endpoint, model=heard)
+            yield _choose(config, endpoint)
 
 
-def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
-    """Dollars for a usage; None where the price is not known and nobody needs it.
+@asynccontextmanager
+async def _unasked(
+    config: RunConfig, folder: RunFolder | None, missing: Missing, cache: SqliteReplyCache, calls: CallLog | None
+) -> AsyncIterator[_Endpoint]:
+    """The cache alone, in the place of an endpoint."""
+    assert config.llm is not None
+    name = name_endpoint(config.llm, config.base_url)
+    known = known_capabilities(config, folder, cache)
+    yield _Endpoint(name, Cached(Unasked(name, missing), cache, name, calls), known.seen, taken=not known.probed)
+
+
+@asynccontextmanager
+async def _connected(
+    config: RunConfig, folder: RunFolder | None, gate: Gate, cache: SqliteReplyCache, calls: CallLog | None
+) -> AsyncIterator[_Endpoint]:
+    """The endpoint behind the cache, probed where nothing is known of it."""
+    assert config.llm is not None
+    budget = Budget(gate, config.budget_tokens, config.budget_usd)
+    connected = connect_model(
+        config.llm,
+        base_url=config.base_url,
+        cache=cache,
+        in_flight=config.endpoint.in_flight,
+        timeout_s=config.endpoint.timeout_s,
+        gate=gate,
+        budget=budget,
+        notes=calls,
+    )
+    quote = quote_for(config, connected.endpoint)
+    budget.price = quote.price if quote else None
+    budget.spent = calls.total() if calls else Usage()
+    try:
+        seen = await _capabilities(connected, folder, config.simulator)
+        yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
+    finally:
+        await connected.aclose()
+
+
+@contextmanager
+def foreseen_backends(
+    config: RunConfig, folder: RunFolder, answer: AnswerFunction
+) -> Iterator[tuple[Backends, Foreseen]]:
+    """The configured explainer and simulator over an endpoint that is not asked, and what counts its questions.
+
+    Answers that the cache lacks are made up by the function; nothing is connected and nothing kept.
+
+    Raises:
+        UsageError: no model name, no usable URL, or an endpoint that cannot do what was asked.
+    """
+    assert config.llm is not None
+    name = name_endpoint(config.llm, config.base_url)
+    with SqliteReplyCache(config.cache) as cache:
+        known = known_capabilities(config, folder, cache)
+        model = Foreseen(name, cache.get, answer, known.seen.rejected)
+        yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
+
+
+def quote_for(config: RunConfig, endpoint: Endpoint) -> Quote | None:
+    """The price of an endpoint's model; None where it is not known and nobody needs it.
 
     Raises:
         UsageError: there is a budget in dollars and no price.
@@ -120,7 +176,19 @@ def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
             f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
             f"give one with prices = FILE in the configuration, or use --budget-tokens"
         )
-    return None if quote is None else quote.price
+    return quote
+
+
+async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
+    """Ask the configured endpoint what it does, unless that is known.
+
+    Raises:
+        UsageError: no key or no usable URL.
+        LlmError: it could not be asked.
+    """
+    with SqliteReplyCache(config.cache) as cache:
+        async with _connected(config, folder, Gate(), cache, None):
+            return
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
@@ -139,18 +207,47 @@ async def _capabilities(
     connected: ConnectedModel, folder: RunFolder | None, simulator: SimulatorName | None
 ) -> Capabilities:
     """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
-    kept = folder.read_note("endpoints") if folder else {}
-    name = digest(connected.endpoint.model_dump())
-    if name in kept:
-        seen = Capabilities.model_validate(kept[name])
-        connected.provider.assume(seen.rejected)
-    else:
-        seen = await probe(connected.provider, connected.meter)
+    kept = _kept_capabilities(connected.endpoint, folder)
+    if kept is not None:
+        connected.provider.assume(kept.rejected)
+    seen = kept or await probe(connected.provider, connected.meter)
     if simulator == "prompt-logprobs" and seen.prompt_logprobs is None:
         seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
-    if folder and kept.get(name) != seen.model_dump(mode="json"):
-        folder.write_note("endpoints", {**kept, name: seen.model_dump(mode="json")})
+    if folder and seen != kept:
+        notes = folder.read_note("endpoints")
+        folder.write_note("endpoints", {**notes, digest(seen.endpoint.model_dump()): seen.model_dump(mode="json")})
     return seen
+
+
+def _kept_capabilities(endpoint: Endpoint, folder: RunFolder | None) -> Capabilities | None:
+    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump())) if folder else None
+    return None if kept is None else Capabilities.model_validate(kept)
+
+
+class Known(NamedTuple):
+    """What is known of an endpoint without asking it."""
+
+    seen: Capabilities
+    probed: bool
+    """Whether it was ever asked; else it is taken for granted."""
+
+
+def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: SqliteReplyCache) -> Known:
+    """What the endpoint was seen to do, as kept with the run or with imported replies, or is taken to do.
+
+    Taken for granted are log probabilities where the configuration names the simulator that needs them, and none
+    elsewhere.
+    """
+    assert config.llm is not None
+    endpoint = name_endpoint(config.llm, config.base_url)
+    asks_prompts = config.simulator == "prompt-logprobs"
+    taken = unprobed(endpoint, logprobs=config.simulator == "top-logprobs", prompt_logprobs=asks_prompts)
+    kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
+    if kept is None:
+        return Known(taken, False)
+    if asks_prompts and kept.prompt_logprobs is None:
+        return Known(kept.model_copy(update={"prompt_logprobs": taken.prompt_logprobs}), False)
+    return Known(kept, True)
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
@@ -169,7 +266,25 @@ def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
         simulator_key = f"{simulator.name} {_short(prompts['simulate'])}"
     refiner = explainer if isinstance(explainer, TsvExplainer) and config.explain.refine else None
     at_a_time = max(FEATURES_AT_A_TIME, config.endpoint.in_flight)
-    return Backends(explainer, refiner, explainer_key, simulator, simulator_key, at_a_time, prompts)
+    return Backends(
+        explainer=explainer,
+        refiner=refiner,
+        explainer_key=explainer_key,
+        simulator=simulator,
+        simulator_key=simulator_key,
+        concurrency=at_a_time,
+        prompts=prompts,
+        spending=endpoint.spending,
+        taken=_say_taken(endpoint, simulator) if endpoint.taken else "",
+    )
+
+
+def _say_taken(endpoint: _Endpoint, simulator: Simulator) -> str:
+    return (
+        f"{endpoint.name.model} at {endpoint.name.base_url} was never asked what it can do: it is taken to honour JSON "
+        f"schemas{' and to give log probabilities' if endpoint.capabilities.top_logprobs else ''}, so the simulator is "
+        f"{simulator.name}; choose another with --simulator"
+    )
 
 
 def _short(tagged: str) -> str:

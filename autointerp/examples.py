@@ -5,13 +5,15 @@ draw is seeded by (run seed, dictionary, feature, step). Knows no LLM and no tor
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Protocol
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from autointerp.format import to_levels
+from autointerp.outside import Outside
 from autointerp.provenance import generator
 from autointerp.records import (
     ActivationRecord,
@@ -25,14 +27,31 @@ from autointerp.records import (
     TokenProfile,
     TokenTable,
 )
-from autointerp.splits import CorpusIndex
-from autointerp.strata import MOST_NEIGHBOURS, Blocked, Choice, Design, Events, Picker
+from autointerp.splits import CorpusIndex, PairCounts, Windows
+from autointerp.strata import (
+    MOST_NEIGHBOURS,
+    NO_PEAKS,
+    Blocked,
+    Choice,
+    Design,
+    Events,
+    Picker,
+)
+from autointerp.vectors import first_of_descending, ranges, strongest_of_each
 
 MOST_PAIRS = 256
 MOST_SOURCES = 2**16
 """Names of sources kept at hand."""
 SINGLE_TOKEN_ROWS = 20
 """Documents whose strongest places decide on the single-token flag."""
+
+
+class _Span(NamedTuple):
+    """What stands in a window."""
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    levels: tuple[int, ...]
 
 
 class FeatureReader(Protocol):
@@ -58,11 +77,20 @@ class FeatureReader(Protocol):
 class Chooser:
     """Makes the records of one dictionary's features under one design."""
 
-    def __init__(self, reader: FeatureReader, index: CorpusIndex, dictionary: str, design: Design) -> None:
+    def __init__(
+        self,
+        reader: FeatureReader,
+        index: CorpusIndex,
+        dictionary: str,
+        design: Design,
+        outside: Outside | None = None,
+    ) -> None:
+        """`outside` knows the rest of a corpus of which the index knows a kept sample."""
         self.reader = reader
         self.index = index
         self.dictionary = dictionary
         self.design = design
+        self.outside = outside
         self._source = lru_cache(MOST_SOURCES)(index.corpus.sources.__getitem__)
 
     def feature_record(self, feature: int) -> FeatureRecord:
@@ -71,10 +99,8 @@ class Chooser:
         edges, by_rank = self.reader.level_rule(feature)
         levels = to_levels(events.value, edges)
         picker = self._picker(feature, events, levels)
-        explain = picker.explain_windows()
-        select = picker.scored_windows("select", explain)
-        score = picker.scored_windows("score", explain)
-        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in explain]
+        select = picker.scored_windows("select")
+        score = picker.scored_windows("score")
         return FeatureRecord(
             feature=FeatureId(dictionary=self.dictionary, index=feature),
             design=self.design.name,
@@ -83,7 +109,7 @@ class Chooser:
             facts=self.reader.feature_facts(feature),
             stats=self.reader.feature_stats(feature),
             splits=ExampleSplit(
-                explain=tuple(self._examples(shown, events, levels, targets=False)),
+                explain=self._shown(feature, picker.explain, events, levels, edges),
                 select=self._asked(feature, "select", select, events, levels),
                 calibrate=(),
                 score=self._asked(feature, "score", score, events, levels),
@@ -100,7 +126,7 @@ class Chooser:
         levels = to_levels(events.value, self.reader.level_rule(feature)[0])
         chosen = self._picker(feature, events, levels).guided_windows(self.index.query(explanation), n)
         blocked = Blocked(chosen, np.zeros(len(chosen.slot), dtype=np.int64))
-        return tuple(self._examples([blocked], events, levels, targets=self.design.targets))
+        return tuple(self._examples([blocked], events, levels, self.index, targets=self.design.targets))
 
     def _picker(self, feature: int, events: Events, levels: Int[np.ndarray, " n"]) -> Picker:
         return Picker(
@@ -108,19 +134,39 @@ class Chooser:
             design=self.design,
             events=events,
             levels=levels,
-            neighbours=lambda: self._neighbour_events(feature),
+            read_neighbours=lambda: self._neighbour_events(feature),
             rng=lambda step: generator(self.index.seed, self.dictionary, feature, self.design.name, step),
+            outside=self.outside.peaks(feature, self.design) if self.outside is not None else NO_PEAKS,
         )
 
     def _neighbour_events(self, feature: int) -> list[Events]:
         near = self.reader.neighbours(feature)[:MOST_NEIGHBOURS]
         return [Events(*self.reader.read(other)) for other, cosine in near if cosine > 0]
 
+    def _shown(
+        self,
+        feature: int,
+        chosen: Sequence[Choice],
+        events: Events,
+        levels: Int[np.ndarray, " n"],
+        edges: Float[np.ndarray, "9"],
+    ) -> tuple[Example, ...]:
+        """The examples of the explain part, the strongest first."""
+        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in chosen]
+        examples = self._examples([b for b in shown if not b.choice.outside], events, levels, self.index, targets=False)
+        beyond = [b for b in shown if b.choice.outside]
+        if self.outside is None or not beyond:
+            return tuple(examples)
+        strongest = Events(*self.outside.read(feature))
+        its_levels = to_levels(strongest.value, edges)
+        examples += self._examples(beyond, strongest, its_levels, self.outside.whole, targets=False)
+        return tuple(sorted(examples, key=lambda e: -max(e.record.activations) if e.stratum == "top" else 0.0))
+
     def _asked(
         self, feature: int, part: str, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"]
     ) -> tuple[Example, ...]:
         """The examples of a scored part; targets, which share requests, in an order that gives no stratum away."""
-        examples = self._examples(chosen, events, levels, targets=self.design.targets)
+        examples = self._examples(chosen, events, levels, self.index, targets=self.design.targets)
         if not self.design.targets:
             return tuple(examples)
         rng = generator(self.index.seed, self.dictionary, feature, self.design.name, part, "order")
@@ -130,75 +176,101 @@ class Chooser:
         return tuple(examples[i] for i in order)
 
     def _examples(
-        self, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"], *, targets: bool
+        self,
+        chosen: Sequence[Blocked],
+        events: Events,
+        levels: Int[np.ndarray, " n"],
+        index: CorpusIndex,
+        *,
+        targets: bool,
     ) -> list[Example]:
-        """Choices as examples with complete activations."""
-        corpus, words = self.index.corpus, self.index.corpus.vocabulary
-        examples: list[Example] = []
-        for choice, block in chosen:
-            slots = choice.windows.slots(corpus.context)
-            documents, places = self.index.document_of(slots), self.index.place_of(slots)
-            for i in range(len(block)):
-                row, start, length = (int(field[i]) for field in choice.windows)
-                first = row * corpus.context + start
-                low, high = np.searchsorted(events.slot, (first, first + length))
-                values, window_levels = np.zeros(length), np.zeros(length, dtype=np.int64)
-                here = events.slot[low:high] - first
-                values[here], window_levels[here] = events.value[low:high], levels[low:high]
-                target = int(choice.slot[i]) - first if targets else None
-                silent = low == high if target is None else not values[target]
-                examples.append(
-                    Example(
-                        record=ActivationRecord(
-                            tokens=tuple(words[t] for t in self.index.tokens[first : first + length].tolist()),
-                            activations=tuple(values.tolist()),
-                            document=self._source(int(corpus.source[documents[i]])),
-                            start=start,
-                            place=None if places[i] == start else int(places[i]),
-                            row=row,
-                        ),
-                        levels=tuple(window_levels.tolist()),
-                        stratum=choice.stratum,
-                        decile=int(choice.decile[i]) if choice.decile is not None else None,
-                        probability=float(choice.probability[i]),
-                        verified=choice.decile is None and bool(silent),
-                        target=target,
-                        block=int(block[i]),
-                    )
-                )
-        return examples
+        """Choices as examples with complete activations, which `events` are on the rows of `index`."""
+        if not chosen:
+            return []
+        choices = [choice for choice, _ in chosen]
+        windows = Windows.joined([choice.windows for choice in choices])
+        first = windows.slots(index.corpus.context)
+        source = index.corpus.source[index.document_of(first)]
+        rows_before = 0 if index is self.index else len(self.index.corpus.tokens)
+        columns = zip(
+            self._spans(windows, events, levels, index),
+            source.tolist(),
+            (windows.row + rows_before).tolist(),
+            windows.start.tolist(),
+            index.place_of(first).tolist(),
+            [choice.stratum for choice in choices for _ in choice.slot],
+            [d for c in choices for d in (len(c.slot) * [None] if c.decile is None else c.decile.tolist())],
+            np.concatenate([choice.probability for choice in choices]).tolist(),
+            (np.concatenate([c.slot for c in choices]) - first).tolist() if targets else len(first) * [None],
+            np.concatenate([block for _, block in chosen]).tolist(),
+            strict=True,
+        )
+        return [
+            Example(
+                record=ActivationRecord(
+                    tokens=span.tokens,
+                    activations=span.activations,
+                    document=self._source(number),
+                    start=start,
+                    place=None if place == start else place,
+                    row=row,
+                ),
+                levels=span.levels,
+                stratum=stratum,
+                decile=decile,
+                probability=probability,
+                verified=decile is None and not any(span.activations if at is None else (span.activations[at],)),
+                target=at,
+                block=block,
+            )
+            for span, number, row, start, place, stratum, decile, probability, at, block in columns
+        ]
+
+    def _spans(
+        self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"], index: CorpusIndex
+    ) -> list[_Span]:
+        """Tokens, activations and levels of each window."""
+        first = windows.slots(index.corpus.context)
+        low, high = np.searchsorted(events.slot, (first, first + windows.length))
+        event = ranges(low, high - low)
+        slots, ends = windows.all_slots(index.corpus.context), np.cumsum(windows.length)
+        place = events.slot[event] + np.repeat(ends - windows.length - first, high - low)
+        values, window_levels = np.zeros(len(slots)), np.zeros(len(slots), dtype=np.int64)
+        values[place], window_levels[place] = events.value[event], levels[event]
+        columns = [array.tolist() for array in (self.index.words[index.tokens[slots]], values, window_levels)]
+        edges = [0, *ends.tolist()]
+        return [_Span(*(tuple(column[low:high]) for column in columns)) for low, high in pairwise(edges)]
 
     def _token_table(self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]) -> TokenTable:
         """What all text of the explain part says of the feature, for its active tokens and the scored windows' ones."""
-        index, words, size = self.index, self.index.corpus.vocabulary, self.index.d_vocab
+        index, words, size = self.index, self.index.words, self.index.d_vocab
         slot, level = self._in_explain(events, levels)
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
         asked = self._scored_slots(scored)
-        wanted = np.union1d(np.flatnonzero(sums), np.unique(index.tokens[asked]))
+        is_wanted = sums > 0
+        is_wanted[index.tokens[asked]] = True
+        wanted = np.flatnonzero(is_wanted)
         follows = index.place_of(slot) > index.corpus.first
         keys, inverse = np.unique(index.pair_keys(slot[follows]), return_inverse=True)
         pair_sums = np.bincount(inverse, weights=level[follows], minlength=len(keys)).astype(np.int64)
-        pair_sum = dict(zip(keys.tolist(), pair_sums.tolist(), strict=True))
         asked = asked[index.place_of(asked) > index.corpus.first]
-        heaviest = keys[np.argsort(-pair_sums, kind="stable")[:MOST_PAIRS]]
-        pairs = [*heaviest.tolist(), *np.setdiff1d(index.pair_keys(asked), heaviest).tolist()]
+        heaviest = keys[first_of_descending(pair_sums, MOST_PAIRS)]
+        pairs = np.concatenate([heaviest, np.setdiff1d(index.pair_keys(asked), heaviest)])
+        previous, token = (words[ids].tolist() for ids in np.divmod(pairs, size))
         return TokenTable(
-            tokens=tuple(words[t] for t in wanted.tolist()),
+            tokens=tuple(words[wanted].tolist()),
             counts=tuple(index.explain_counts[wanted].tolist()),
             level_sums=tuple(sums[wanted].tolist()),
-            pairs=tuple((words[k // size], words[k % size]) for k in pairs),
-            pair_counts=tuple(index.explain_pairs.times_of(np.array(pairs, dtype=np.int64)).tolist()),
-            pair_level_sums=tuple(pair_sum.get(k, 0) for k in pairs),
+            pairs=tuple(zip(previous, token, strict=True)),
+            pair_counts=tuple(index.explain_pairs.times_of(pairs).tolist()),
+            pair_level_sums=tuple(PairCounts(keys, pair_sums).times_of(pairs).tolist()),
             mean_level=float(level.sum() / max(index.explain_counts.sum(), 1)),
         )
 
     def _position_table(self, events: Events, levels: Int[np.ndarray, " n"]) -> PositionTable:
         """Mean level by the place in the document, in bins that double in width."""
-        corpus = self.index.corpus
+        starts, n_tokens = self._place_bins
         slot, level = self._in_explain(events, levels)
-        doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(corpus.context - corpus.first, 2))))))
-        starts = corpus.first + np.r_[0, doubling]
-        n_tokens = np.add.reduceat(self.index.explain_places, np.minimum(starts, corpus.context - 1))
         bins = np.searchsorted(starts, self.index.place_of(slot), side="right") - 1
         mean = np.bincount(bins, weights=level, minlength=len(starts)) / np.maximum(n_tokens, 1)
         highest = mean.max(initial=0.0)
@@ -207,6 +279,14 @@ class Chooser:
             levels=tuple(np.floor(10 * mean / highest + 0.5).astype(int).tolist()) if highest else (0,) * len(starts),
         )
 
+    @cached_property
+    def _place_bins(self) -> tuple[Int[np.ndarray, " bin"], Int[np.ndarray, " bin"]]:
+        """First place of each bin, and tokens of the explain part in it."""
+        context, first = self.index.corpus.context, self.index.corpus.first
+        doubling = 2 ** np.arange(max(1, int(np.ceil(np.log2(max(context - first, 2))))))
+        starts = first + np.r_[0, doubling]
+        return starts, np.add.reduceat(self.index.explain_places, np.minimum(starts, context - 1))
+
     def _token_profile(self, events: Events) -> TokenProfile | None:
         """How the activation is spread over token ids; None for a dead feature."""
         if not len(events.slot):
@@ -214,12 +294,11 @@ class Chooser:
         tokens = self.index.tokens[events.slot]
         mass = np.bincount(tokens, weights=np.abs(events.value))
         share = mass[mass > 0] / mass.sum()
-        strongest = np.argsort(-np.abs(events.value), kind="stable")
-        documents = self.index.document_of(events.slot[strongest])
-        one_each = np.sort(np.unique(documents, return_index=True)[1])[:SINGLE_TOKEN_ROWS]
+        documents = self.index.document_of(events.slot)
+        strongest = strongest_of_each(np.abs(events.value), documents)[:SINGLE_TOKEN_ROWS]
         return TokenProfile(
             entropy_bits=max(0.0, float(-(share * np.log2(share)).sum())),
-            single_token=len(np.unique(tokens[strongest[one_each]])) == 1,
+            single_token=len(set(tokens[strongest].tolist())) == 1,
             n_distinct=len(share),
         )
 
@@ -233,13 +312,5 @@ class Chooser:
     def _scored_slots(self, scored: Sequence[Choice]) -> Int[np.ndarray, " n"]:
         """Slots whose levels are asked for: the targets, or every token of the windows."""
         if self.design.targets:
-            pieces = [choice.slot for choice in scored]
-        else:
-            pieces = [
-                np.arange(first, first + length)
-                for choice in scored
-                for first, length in zip(
-                    choice.windows.slots(self.index.corpus.context), choice.windows.length, strict=True
-                )
-            ]
-        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+            return np.concatenate([choice.slot for choice in scored]) if scored else np.zeros(0, dtype=np.int64)
+        return Windows.joined([choice.windows for choice in scored]).all_slots(self.index.corpus.context)

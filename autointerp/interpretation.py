@@ -18,6 +18,8 @@ from autointerp.interpret.summary import DictionarySummary, summarise
 from autointerp.listener import Listener
 from autointerp.llm.errors import DrainedError
 from autointerp.llm.gate import Gate
+from autointerp.llm.unasked import Missing
+from autointerp.offline import Offline
 from autointerp.plans import Interpretation, Results, Retries
 from autointerp.provenance import write_atomically
 from autointerp.records import Usage
@@ -30,13 +32,13 @@ from autointerp.store.runs import RunStore
 Summaries = dict[str, DictionarySummary]
 
 
-async def explain(folder: RunFolder, config: RunConfig, listener: Listener) -> int:
-    """Explain the features that lack an explanation; how many have one then."""
+async def explain(folder: RunFolder, config: RunConfig, listener: Listener, *, offline: bool = False) -> int:
+    """Explain the features that lack an explanation; how many have one then. As `interpret` with `offline`."""
     store = RunStore(folder.store)
     try:
         n = 0
-        async with _asking(config, folder, listener) as backends:
-            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+        async with _asking(config, folder, listener, offline=offline) as backends:
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             await pipeline.interpret(plans, scoring=False)
         for plan in plans:
             n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
@@ -45,17 +47,24 @@ async def explain(folder: RunFolder, config: RunConfig, listener: Listener) -> i
         store.close()
 
 
-async def interpret(folder: RunFolder, config: RunConfig, listener: Listener, retries: Retries = "none") -> Summaries:
-    """Explain, score, summarise and report."""
+async def interpret(
+    folder: RunFolder, config: RunConfig, listener: Listener, retries: Retries = "none", *, offline: bool = False
+) -> Summaries:
+    """Explain, score, summarise and report.
+
+    With `offline` answers come from the cache alone; what can be done with them is done.
+
+    Raises:
+        MissingRepliesError: offline, and some are not there; names them.
+    """
     store = RunStore(folder.store)
     try:
         summaries: Summaries = {}
         usage = Usage()
         sources = open_sources(folder, config)
-        async with _asking(config, folder, listener) as backends:
-            plans = _plans(sources, config, store, backends, listener, retries)
-            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
-            folder.write_note("backends", keys)
+        async with _asking(config, folder, listener, offline=offline) as backends:
+            plans = make_plans(sources, config, store, backends, listener, retries)
+            _note_keys(folder, backends)
             n_new = await pipeline.interpret(plans)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
@@ -72,21 +81,52 @@ async def interpret(folder: RunFolder, config: RunConfig, listener: Listener, re
         store.close()
 
 
+async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, missing: Missing) -> None:
+    """Explain and score as far as the cache has the answers; `missing` is told each question that it has none for."""
+    store = RunStore(folder.store)
+    try:
+        async with open_backends(config, folder, missing=missing) as backends:
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
+            _note_keys(folder, backends)
+            await pipeline.interpret(plans)
+    finally:
+        store.close()
+
+
+def _note_keys(folder: RunFolder, backends: Backends) -> None:
+    """Keep where this run's results stand in its store."""
+    keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+    folder.write_note("backends", keys)
+
+
 @asynccontextmanager
-async def _asking(config: RunConfig, folder: RunFolder, listener: Listener) -> AsyncIterator[Backends]:
-    """Who explains and simulates, until the block ends or the listener ends it gently."""
+async def _asking(
+    config: RunConfig, folder: RunFolder, listener: Listener, *, offline: bool
+) -> AsyncIterator[Backends]:
+    """Who explains and simulates, until the block ends or the listener ends it gently.
+
+    Raises:
+        MissingRepliesError: offline, and a reply was missing; when the block has ended.
+    """
     gate = Gate()
+    unasked = Offline(folder.batch_book) if offline else None
     if config.llm is not None:
         listener.stoppable(lambda: gate.close(DrainedError()))
     try:
-        async with open_backends(config, folder, gate) as backends:
+        async with open_backends(config, folder, gate, unasked.missing if unasked else None) as backends:
+            if backends.taken:
+                listener.note(backends.taken)
             yield backends
+        if unasked:
+            unasked.check()
         folder.drop_note("stopped")
     except StoppedError as error:
         folder.write_note("stopped", {"message": str(error)})
         raise
     finally:
         listener.stoppable(None)
+        if unasked:
+            unasked.close()
 
 
 def write_report(folder: RunFolder, listener: Listener) -> None:
@@ -130,7 +170,7 @@ def _write_report(
     write_atomically(folder.report, render_report(data))
 
 
-def _plans(
+def make_plans(
     sources: Sequence[FeatureSource],
     config: RunConfig,
     store: RunStore,

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.provenance import generator, seed_of
 from autointerp.records import Part
+from autointerp.vectors import ranges
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _LAST_OF_20 = (7, 10, 11, 19)
@@ -55,9 +56,20 @@ class Windows(NamedTuple):
     """Place of the first token in its row."""
     length: Int[np.ndarray, " n"]
 
+    @classmethod
+    def joined(cls, pieces: "Sequence[Windows]") -> "Windows":
+        """Windows one after the other; no windows of no pieces."""
+        if not pieces:
+            return cls(*np.zeros((3, 0), dtype=np.int64))
+        return cls(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+
     def slots(self, context: int) -> Int[np.ndarray, " n"]:
         """Slot of each window's first token."""
         return np.asarray(self.row * context + self.start)
+
+    def all_slots(self, context: int) -> Int[np.ndarray, " n_token"]:
+        """Slots of all tokens, window by window."""
+        return ranges(self.slots(context), self.length)
 
     def take(self, index: Int[np.ndarray, " m"]) -> "Windows":
         """The windows at these places."""
@@ -69,8 +81,10 @@ class Candidates(NamedTuple):
 
     windows: Windows
     """By slot."""
+    first: Int[np.ndarray, " n"]
+    """Slot of each window's first token, ascending."""
     words: scipy.sparse.csr_matrix
-    """Unit TF-IDF rows [n, d_vocab] of the windows' tokens."""
+    """Unit TF-IDF rows [n, d_vocab] of the windows' tokens, in float64."""
 
 
 class PairCounts(NamedTuple):
@@ -96,18 +110,19 @@ def part_of(source: str, seed: int) -> Part:
 class CorpusIndex:
     """Parts and candidate windows of one corpus under one seed."""
 
-    def __init__(self, corpus: TokenRows, seed: int) -> None:
+    def __init__(self, corpus: TokenRows, seed: int, masked: Int[np.ndarray, " n"] | None = None) -> None:
+        """`masked` are slots of text of which nothing is known, ascending: they are never scored nor called silent."""
         self.corpus = corpus
         self.seed = seed
+        self.masked = np.zeros(0, dtype=np.int64) if masked is None else masked
         self.d_vocab = len(corpus.vocabulary)
         self.tokens = np.asarray(corpus.tokens).reshape(-1)
-        by_source = np.array([PARTS.index(part_of(s, seed)) for s in corpus.sources], dtype=np.int8)
-        self.document_part: Int[np.ndarray, " n_document"] = by_source[corpus.source]
         self._one_a_row = len(corpus.start) == len(corpus.tokens)
         self._candidates: dict[tuple[Part, int], Candidates] = {}
         self._shared: dict[int, Bool[np.ndarray, " n_slot"]] = {}
         self._part_text: dict[Part, Int[np.ndarray, " n"]] = {}
         self._by_token: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
+        self._elsewhere: dict[tuple[int, Part], Int[np.ndarray, " n"]] = {}
 
     @cached_property
     def text(self) -> Bool[np.ndarray, " n_slot"]:
@@ -116,6 +131,16 @@ class CorpusIndex:
         change[self.corpus.start + self.corpus.first] += 1
         change[self.corpus.start + self.corpus.length] -= 1
         return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+
+    @cached_property
+    def source_part(self) -> Int[np.ndarray, " n_source"]:
+        """Part of each source, as its number in `PARTS`."""
+        return np.array([PARTS.index(part_of(source, self.seed)) for source in self.corpus.sources], dtype=np.int8)
+
+    @cached_property
+    def document_part(self) -> Int[np.ndarray, " n_document"]:
+        """Part of each document."""
+        return np.asarray(self.source_part[self.corpus.source])
 
     def document_of(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Number of the document at each slot."""
@@ -127,14 +152,21 @@ class CorpusIndex:
         """Place of each slot in its document."""
         return np.asarray(slots - self.corpus.start[self.document_of(slots)])
 
+    @cached_property
+    def _slot_part(self) -> Int[np.ndarray, " n_slot"]:
+        """Part of the document at each slot."""
+        return np.asarray(self.document_part[self.document_of(np.arange(len(self.tokens)))])
+
     def in_part(self, slots: Int[np.ndarray, " n"], part: Part) -> Bool[np.ndarray, " n"]:
         """True for slots in documents of a part."""
-        return np.asarray(self.document_part[self.document_of(slots)] == PARTS.index(part))
+        return np.asarray(self._slot_part[slots] == PARTS.index(part))
 
     def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
-        """Slots of a part's text."""
+        """Slots of a part's text, but for masked ones."""
         if part not in self._part_text:
-            slots = np.flatnonzero(self.text)
+            known = self.text.copy()
+            known[self.masked] = False
+            slots = np.flatnonzero(known)
             self._part_text[part] = np.asarray(slots[self.in_part(slots, part)])
         return self._part_text[part]
 
@@ -147,6 +179,11 @@ class CorpusIndex:
     def explain_places(self) -> Int[np.ndarray, " place"]:
         """Tokens of the explain part at each place of a document."""
         return np.bincount(self.place_of(self.part_text("explain")), minlength=self.corpus.context)
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        """Escaped text of each token id, as an array of objects."""
+        return np.array(self.corpus.vocabulary, dtype=object)
 
     @cached_property
     def _tokens_of(self) -> dict[str, list[int]]:
@@ -232,6 +269,29 @@ class CorpusIndex:
         ends = self.corpus.start + self.corpus.length
         return np.asarray(np.maximum(ends[self.document_of(slots)] - slots, 0))
 
+    def hold_masked(self, windows: Windows) -> Bool[np.ndarray, " n"]:
+        """True for windows with a token of which nothing is known."""
+        if not len(self.masked):
+            return np.zeros(len(windows.row), dtype=np.bool_)
+        first = windows.slots(self.corpus.context)
+        low, high = np.searchsorted(self.masked, (first, first + windows.length))
+        return np.asarray(low < high)
+
+    def stand_elsewhere(self, tokens: Int[np.ndarray, "n length"], width: int, part: Part) -> Bool[np.ndarray, " n"]:
+        """True for rows of tokens of which some `width` neighbours stand in the text of another part.
+
+        A row that is shorter is held against documents that end with it.
+        """
+        if (width, part) not in self._elsewhere:
+            other = self.text & (self._slot_part != PARTS.index(part))
+            self._elsewhere[width, part] = np.unique(self._window_hashes(width)[other])
+        known = self._elsewhere[width, part]
+        grid = tokens.astype(np.uint64) + np.uint64(1)
+        hashes = np.zeros((len(grid), max(grid.shape[1] - width, 0) + 1), dtype=np.uint64)
+        for offset in reversed(range(min(width, grid.shape[1]))):
+            hashes = hashes * _MULTIPLIER + grid[:, offset : offset + hashes.shape[1]]
+        return np.asarray(np.isin(hashes, known).any(axis=1))
+
     def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:
         """Windows of `width` tokens, fewer in shorter documents, that hold the slots `jitter` places from the start."""
         document = self.document_of(slots)
@@ -248,7 +308,10 @@ class CorpusIndex:
         return Windows(row, start, length)
 
     def candidates(self, part: Part, width: int) -> Candidates:
-        """The part's candidate windows: a grid with a random offset in each document, repeated text left out."""
+        """The part's candidate windows: a grid with a random offset in each document.
+
+        Repeated text is left out, and windows with a masked token.
+        """
         key = (part, width)
         if key not in self._candidates:
             windows = self._grid(part, width)
@@ -257,8 +320,9 @@ class CorpusIndex:
             _, first_of = np.unique(hashes, return_index=True)
             keep = np.sort(first_of)
             keep = keep[~self.shared(width)[slots[keep]]]
+            keep = keep[~self.hold_masked(windows.take(keep))]
             windows = windows.take(keep)
-            self._candidates[key] = Candidates(windows, self.word_rows(windows))
+            self._candidates[key] = Candidates(windows, slots[keep], self._word_rows(windows))
         return self._candidates[key]
 
     def _grid(self, part: Part, width: int) -> Windows:
@@ -269,7 +333,7 @@ class CorpusIndex:
         offset = (rng.random(len(documents)) * (np.clip(room - width, 0, width - 1) + 1)).astype(np.int64)
         number = np.maximum((room - offset) // width, 1)
         document = np.repeat(documents, number)
-        index = np.arange(len(document)) - np.repeat(np.cumsum(number) - number, number)
+        index = ranges(np.zeros(len(number), dtype=np.int64), number)
         start = self.corpus.first + np.repeat(offset, number) + index * width
         return self._windows(document, start, np.minimum(width, np.repeat(room, number)))
 
@@ -281,15 +345,23 @@ class CorpusIndex:
         frequency = np.bincount(pairs % self.d_vocab, minlength=self.d_vocab)
         return np.log((1 + len(self.document_part)) / (1 + frequency)).astype(np.float32)
 
-    def word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
-        """Unit TF-IDF rows of windows."""
+    def word_sum(self, windows: Windows) -> Float[np.ndarray, " d_vocab"]:
+        """The sum of the windows' unit TF-IDF rows."""
+        token = self.tokens[windows.all_slots(self.corpus.context)].astype(np.int64)
+        window = np.repeat(np.arange(len(windows.row)), windows.length)
+        key, times = np.unique(window * self.d_vocab + token, return_counts=True)
+        window, token = np.divmod(key, self.d_vocab)
+        weight = self.rarity[token].astype(np.float64) * times
+        norm = np.sqrt(np.bincount(window, weights=weight**2, minlength=len(windows.row)))
+        unit = weight / np.maximum(norm, 1e-9)[window]
+        return np.bincount(token, weights=unit, minlength=self.d_vocab)
+
+    def _word_rows(self, windows: Windows) -> scipy.sparse.csr_matrix:
         ends = np.cumsum(windows.length)
-        index = np.arange(ends[-1] if len(ends) else 0)
-        inside = index - np.repeat(ends - windows.length, windows.length)
-        token = self.tokens[np.repeat(windows.slots(self.corpus.context), windows.length) + inside]
+        token = self.tokens[windows.all_slots(self.corpus.context)]
         rows = scipy.sparse.csr_matrix(
             (self.rarity[token], token.astype(np.int32), np.r_[0, ends]), shape=(len(windows.row), self.d_vocab)
         )
         rows.sum_duplicates()
         norm = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).reshape(-1)
-        return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float32)
+        return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / np.maximum(norm, 1e-9)) @ rows).astype(np.float64)

@@ -7,6 +7,7 @@ record, no text and no LLM.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,15 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.records import Part, Stratum
 from autointerp.splits import CorpusIndex, Windows
+from autointerp.vectors import draw_each, first_of_descending, strongest_of_each
 
 STRONG_LEVEL = 8
 """Events from this level on name the tokens of hard negatives."""
 MOST_HARD_TOKENS = 12
 MOST_DRAWN = 512
 """Places tried around a source of hard negatives."""
+MOST_PERMUTED = 2**16
+"""Places put in random order to draw from them; from more the few are drawn one by one, which costs less."""
 TEXT_POOL = 4
 """Hard windows by text are drawn from this many times as many nearest ones."""
 MOST_NEIGHBOURS = 8
@@ -66,6 +70,19 @@ class Choice(NamedTuple):
     """Of the token each window was chosen for; -1 where it was chosen as a whole."""
     decile: Int[np.ndarray, " n"] | None = None
     """Of the event each window was chosen for, 10 the strongest."""
+    outside: bool = False
+    """Whether they are windows of a whole corpus of which the index knows a sample."""
+
+
+class Peaks(NamedTuple):
+    """Strongest events of documents outside the corpus that the index knows, strongest first, each with its window."""
+
+    slot: Int[np.ndarray, " n"]
+    value: Float[np.ndarray, " n"]
+    windows: Windows
+
+
+NO_PEAKS = Peaks(_NONE, np.zeros(0), Windows(_NONE, _NONE, _NONE))
 
 
 class Blocked(NamedTuple):
@@ -73,6 +90,21 @@ class Blocked(NamedTuple):
 
     choice: Choice
     block: Int[np.ndarray, " n"]
+
+
+class _Tried(NamedTuple):
+    """Events in the order in which they are tried, and the place of each in its window."""
+
+    event: Int[np.ndarray, " n"]
+    jitter: Int[np.ndarray, " n"]
+
+
+class _Fit(NamedTuple):
+    """Events that found a window, group by group."""
+
+    event: Int[np.ndarray, " n"]
+    windows: Windows
+    n_found: Int[np.ndarray, " group"]
 
 
 @dataclass
@@ -84,37 +116,49 @@ class Picker:
     events: Events
     levels: Int[np.ndarray, " n"]
     """Level of each event."""
-    neighbours: Callable[[], Sequence[Events]]
-    """Events of the features with the nearest decoder directions, nearest first."""
+    read_neighbours: Callable[[], Sequence[Events]]
+    """Gives the events of the features with the nearest decoder directions, nearest first."""
     rng: Callable[[str], np.random.Generator]
     """A generator for a named step."""
+    outside: Peaks = NO_PEAKS
+    """Those of documents of the explain part that a kept sample leaves out."""
     _taken: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
-    def explain_windows(self) -> list[Choice]:
-        """The strongest windows, one a document, and windows spread over the deciles."""
+    @cached_property
+    def explain(self) -> list[Choice]:
+        """Of the explain part the strongest windows, one a document, and windows spread over the deciles."""
         d, rng = self.design, self.rng("explain")
         mine = self._events_of("explain")
-        strongest = mine[np.argsort(-self.events.value[mine], kind="stable")]
-        documents = self.index.document_of(self.events.slot[strongest])
-        one_each = strongest[np.sort(np.unique(documents, return_index=True)[1])]
+        one_each = mine[strongest_of_each(self.events.value[mine], self.index.document_of(self.events.slot[mine]))]
+        of_all = np.concatenate([self.events.value[one_each], self.outside.value])
+        inside = first_of_descending(of_all, d.n_top) < len(one_each)
         jitter = (d.explain_width // 2, d.explain_width)
-        events, windows = self._fit(one_each, d.explain_width, d.n_top, rng, jitter, apart=False)
-        top = Choice("top", windows, np.ones(len(events)), self.events.slot[events], self._decile_of(events, mine))
-        return [top, self._by_decile(mine, d.explain_width, d.n_decile, rng, jitter, apart=False)]
+        strongest = self._fit([_try(one_each, d.n_top, rng, jitter)], [int(inside.sum())], d.explain_width, apart=False)
+        n, event = len(strongest.event), strongest.event
+        decile = self._decile_of(self.events.value[event], mine)
+        top = Choice("top", strongest.windows, np.ones(n), self.events.slot[event], decile)
+        chosen = [top, self._by_decile(mine, d.explain_width, d.n_decile, rng, jitter, apart=False)]
+        if not inside.all():
+            peaks = self.outside
+            slot, value = peaks.slot[: (~inside).sum()], peaks.value[: (~inside).sum()]
+            windows = peaks.windows.take(np.arange(len(slot)))
+            chosen.append(Choice("top", windows, np.ones(len(slot)), slot, self._decile_of(value, mine), outside=True))
+        return chosen
 
-    def scored_windows(self, part: Part, explain: Sequence[Choice]) -> list[Blocked]:
-        """Windows of the select or score part; none where the part has no event."""
+    def scored_windows(self, part: Part) -> list[Blocked]:
+        """Windows of the select or score part; none where the part has no event. The explain part is chosen before."""
+        assert self.explain
         d, rng = self.design, self.rng(part)
         blocks = d.blocks if part == "score" else (d.n_select,)
         mine = self._events_of(part)
         if not len(mine):
             return []
         active = self._by_decile(mine, d.width, sum(blocks), rng, self._jitter, apart=True)
-        quiet = np.flatnonzero(self._quiet(self.index.candidates(part, d.width).windows))
+        quiet = self._quiet_candidates(part)
         hard: list[Choice] = []
         left = sum(blocks)
         for sources_left, choose in ((3, self._hard_neighbour), (2, self._hard_text), (1, self._hard_token)):
-            choice = choose(part, -(-left // sources_left), quiet, explain, rng)
+            choice = choose(part, -(-left // sources_left), quiet, rng)
             left -= len(choice.probability)
             hard.append(choice)
         uniform = (self._uniform_targets if d.targets else self._uniform_windows)(part, sum(blocks), quiet, rng)
@@ -123,8 +167,7 @@ class Picker:
 
     def guided_windows(self, query: Float[np.ndarray, " d_vocab"], n: int) -> Choice:
         """Silent windows of the score part whose words are most like a query's; they may overlap the scored ones."""
-        quiet = np.flatnonzero(self._quiet(self.index.candidates("score", self.design.width).windows))
-        return self._by_text("guided", "score", query, n, quiet, self.rng("guided"))
+        return self._by_text("guided", "score", query, n, self._quiet_candidates("score"), self.rng("guided"))
 
     @property
     def _jitter(self) -> tuple[int, int]:
@@ -133,8 +176,8 @@ class Picker:
 
     def _uniform_windows(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Silent windows of the grid, each as likely as any other."""
-        windows = self.index.candidates(part, self.design.width).windows.take(rng.permutation(quiet))
-        return self._claim_first("uniform", windows, n, len(quiet))
+        windows = self.index.candidates(part, self.design.width).windows
+        return self._claim_first("uniform", windows, rng.permutation(quiet), n, len(quiet))
 
     def _uniform_targets(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Silent tokens of the part, each as likely as any other."""
@@ -144,23 +187,28 @@ class Picker:
         eligible = len(text) - len(self._events_of(part))
         return self._around("uniform", silent, n, rng, eligible)
 
-    def _hard_token(
-        self, part: Part, n: int, quiet: Int[np.ndarray, " n"], explain: Sequence[Choice], rng: np.random.Generator
-    ) -> Choice:
+    def _hard_token(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """The token of a strong activation where the feature is silent (Bricken et al. 2023)."""
-        strong = self.levels >= min(STRONG_LEVEL, self.levels.max(initial=0))
-        mass = np.bincount(self.index.tokens[self.events.slot[strong]], weights=self.levels[strong])
-        tokens = np.argsort(-mass, kind="stable")[:MOST_HARD_TOKENS]
-        slots = np.concatenate([_NONE, *(self.index.with_token(part, int(t)) for t in tokens if mass[t] > 0)])
+        slots = np.concatenate([_NONE, *(self.index.with_token(part, token) for token in self._strong_tokens)])
         return self._around("hard-token", slots, n, rng)
 
-    def _hard_text(
-        self, part: Part, n: int, quiet: Int[np.ndarray, " n"], explain: Sequence[Choice], rng: np.random.Generator
-    ) -> Choice:
+    @cached_property
+    def _strong_tokens(self) -> list[int]:
+        """The tokens of strong activations, heaviest first."""
+        strong = self.levels >= min(STRONG_LEVEL, self.levels.max(initial=0))
+        tokens, place = np.unique(self.index.tokens[self.events.slot[strong]], return_inverse=True)
+        mass = np.bincount(place, weights=self.levels[strong])
+        heaviest = first_of_descending(mass, MOST_HARD_TOKENS)
+        return [int(token) for token in tokens[heaviest[mass[heaviest] > 0]]]
+
+    def _hard_text(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Silent windows whose words are most like those of the explain part's active windows."""
-        shown = [self.index.word_rows(choice.windows) for choice in explain if len(choice.probability)]
-        query = sum((np.asarray(rows.sum(axis=0)).reshape(-1) for rows in shown), np.zeros(self.index.d_vocab))
-        return self._by_text("hard-text", part, query, n, quiet, rng)
+        return self._by_text("hard-text", part, self._shown_words, n, quiet, rng)
+
+    @cached_property
+    def _shown_words(self) -> Float[np.ndarray, " d_vocab"]:
+        """The words of the explain part's windows."""
+        return self.index.word_sum(Windows.joined([choice.windows for choice in self.explain if not choice.outside]))
 
     def _by_text(
         self,
@@ -174,26 +222,27 @@ class Picker:
         """Silent windows most like the query; a target is drawn in each by the query's weight on its tokens."""
         candidates = self.index.candidates(part, self.design.width)
         alike = (candidates.words @ query)[quiet]
-        near = np.argsort(-alike, kind="stable")[: TEXT_POOL * n]
+        near = first_of_descending(alike, TEXT_POOL * n)
         pool = candidates.windows.take(quiet[near[alike[near] > 0]])
         if not self.design.targets:
-            return self._claim_first(stratum, pool.take(rng.permutation(len(pool.row))), n, len(pool.row))
-        targets = [
-            first + _draw(query[self.index.tokens[first : first + length]], rng)
-            for first, length in zip(pool.slots(self.index.corpus.context), pool.length, strict=True)
-        ]
-        return self._around(stratum, np.array(targets, dtype=np.int64), n, rng, len(targets))
+            return self._claim_first(stratum, pool, rng.permutation(len(pool.row)), n, len(pool.row))
+        first = pool.slots(self.index.corpus.context)
+        inside = np.arange(self.design.width) < pool.length[:, None]
+        slots = np.where(inside, first[:, None] + np.arange(self.design.width), 0)
+        targets = first + draw_each(np.where(inside, query[self.index.tokens[slots]], 0.0), rng)
+        return self._around(stratum, targets, n, rng, len(targets))
 
-    def _hard_neighbour(
-        self, part: Part, n: int, quiet: Int[np.ndarray, " n"], explain: Sequence[Choice], rng: np.random.Generator
-    ) -> Choice:
+    def _hard_neighbour(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Where a feature with a near decoder direction fires strongly and this one is silent."""
         found = [_NONE]
-        for events in self.neighbours():
-            here = self.index.in_part(events.slot, part)
-            slot, value = events.slot[here], events.value[here]
-            found.append(slot[np.argsort(-value, kind="stable")[: MOST_DRAWN // MOST_NEIGHBOURS]])
+        for events in self._neighbours:
+            here = np.flatnonzero(self.index.in_part(events.slot, part))
+            found.append(events.slot[here[first_of_descending(events.value[here], MOST_DRAWN // MOST_NEIGHBOURS)]])
         return self._around("hard-neighbour", np.unique(np.concatenate(found)), n, rng)
+
+    @cached_property
+    def _neighbours(self) -> Sequence[Events]:
+        return self.read_neighbours()
 
     def _around(
         self,
@@ -207,14 +256,14 @@ class Picker:
 
         `eligible` is how many there are to draw from; where it is None it is told from the drawn ones.
         """
-        width, context = self.design.width, self.index.corpus.context
-        drawn = rng.permutation(slots)[:MOST_DRAWN]
-        windows = self.index.place(drawn, rng.integers(*self._jitter, len(drawn)), width)
+        few = len(slots) <= MOST_PERMUTED
+        drawn = rng.permutation(slots)[:MOST_DRAWN] if few else rng.choice(slots, MOST_DRAWN, replace=False)
+        windows = self.index.place(drawn, rng.integers(*self._jitter, len(drawn)), self.design.width)
         silent = ~self._active(drawn) if self.design.targets else self._quiet(windows)
-        fine = np.flatnonzero(silent & ~self.index.shared(width)[windows.slots(context)])
+        fine = np.flatnonzero(silent & self._may_be_scored(windows))
         if eligible is None:
             eligible = round(len(slots) * len(fine) / max(len(drawn), 1))
-        return self._claim_first(stratum, windows.take(fine), n, eligible, drawn[fine])
+        return self._claim_first(stratum, windows, fine, n, eligible, drawn)
 
     def _by_decile(
         self,
@@ -228,60 +277,71 @@ class Picker:
     ) -> Choice:
         """At most n windows around events, spread evenly over the deciles of the part's events."""
         order = mine[np.argsort(self.events.value[mine], kind="stable")]
-        decile_of_rank = -(-10 * np.arange(1, len(order) + 1) // max(len(order), 1))
-        deciles = np.unique(decile_of_rank)
+        ends = (len(order) * np.arange(11)) // 10
+        deciles = np.flatnonzero(np.diff(ends)) + 1
         quota = np.full(len(deciles), n // max(len(deciles), 1))
         quota[rng.permutation(len(deciles))[: n - quota.sum()]] += 1
-        chosen, windows, probability = [_NONE], [Windows(_NONE, _NONE, _NONE)], [np.zeros(0)]
-        slots = [_NONE]
-        for decile, k in zip(deciles, quota, strict=True):
-            piece = order[decile_of_rank == decile]
-            fit, fit_windows = self._fit(rng.permutation(piece), width, int(k), rng, jitter, apart=apart)
-            chosen.append(np.full(len(fit), decile))
-            windows.append(fit_windows)
-            probability.append(np.full(len(fit), len(fit) / len(piece)))
-            slots.append(self.events.slot[fit])
-        joined = Windows(*(np.concatenate(field) for field in zip(*windows, strict=True)))
-        return Choice("decile", joined, np.concatenate(probability), np.concatenate(slots), np.concatenate(chosen))
+        pieces = [order[ends[decile - 1] : ends[decile]] for decile in deciles]
+        tried = [_try(rng.permutation(p), k, rng, jitter) for p, k in zip(pieces, quota.tolist(), strict=True)]
+        fit = self._fit(tried, quota.tolist(), width, apart=apart)
+        share = fit.n_found / np.maximum([len(piece) for piece in pieces], 1)
+        probability, decile = np.repeat(share, fit.n_found), np.repeat(deciles, fit.n_found)
+        return Choice("decile", fit.windows, probability, self.events.slot[fit.event], decile)
 
-    def _fit(
-        self,
-        events: Int[np.ndarray, " n"],
-        width: int,
-        n: int,
-        rng: np.random.Generator,
-        jitter: tuple[int, int],
-        *,
-        apart: bool,
-    ) -> tuple[Int[np.ndarray, " k"], Windows]:
-        """The first n events whose windows overlap none chosen before (`apart`: nor stand in another part)."""
-        events = events[: max(8 * n, 64)]
-        windows = self.index.place(self.events.slot[events], rng.integers(*jitter, len(events)), width)
+    def _fit(self, tried: Sequence[_Tried], most: Sequence[int], width: int, *, apart: bool) -> _Fit:
+        """Of each group the first events, at most so many, whose windows overlap none chosen before.
+
+        `apart`: nor stand in another part.
+        """
+        event, jitter = (
+            (np.concatenate([_NONE, *field]) for field in zip(*tried, strict=True)) if tried else (_NONE,) * 2
+        )
+        windows = self.index.place(self.events.slot[event], jitter, width)
+        fine = np.ones(len(event), dtype=np.bool_)
         if apart:
-            fine = np.flatnonzero(~self.index.shared(width)[windows.slots(self.index.corpus.context)])
-            events, windows = events[fine], windows.take(fine)
-        kept = self._claim(windows, n)
-        return events[kept], windows.take(kept)
+            fine = self._may_be_scored(windows)
+        ends = np.cumsum([len(group.event) for group in tried]).tolist()
+        kept = [
+            self._claim(windows, n, np.flatnonzero(fine[end - len(group.event) : end]) + end - len(group.event))
+            for group, n, end in zip(tried, most, ends, strict=True)
+        ]
+        index = np.concatenate([_NONE, *kept])
+        return _Fit(event[index], windows.take(index), np.array([len(k) for k in kept], dtype=np.int64))
+
+    def _may_be_scored(self, windows: Windows) -> Bool[np.ndarray, " n"]:
+        """True for windows of text that stands in no other part and, where every token is scored, is known."""
+        fine = ~self.index.shared(self.design.width)[windows.slots(self.index.corpus.context)]
+        return np.asarray(fine if self.design.targets else fine & ~self.index.hold_masked(windows))
 
     def _claim_first(
-        self, stratum: Stratum, windows: Windows, n: int, eligible: int, slots: Int[np.ndarray, " n"] | None = None
+        self,
+        stratum: Stratum,
+        windows: Windows,
+        order: Int[np.ndarray, " m"],
+        n: int,
+        eligible: int,
+        slots: Int[np.ndarray, " n"] | None = None,
     ) -> Choice:
-        """The first n windows that overlap none chosen before, out of `eligible` equally likely ones."""
-        kept = self._claim(windows, n)
+        """The first n windows in an order that overlap none chosen before, out of `eligible` equally likely ones.
+
+        `slots` are those of the tokens that the windows are for.
+        """
+        kept = self._claim(windows, n, order)
         probability = min(1.0, len(kept) / eligible) if len(kept) else 1.0
         slot = np.full(len(kept), -1) if slots is None else slots[kept]
         return Choice(stratum, windows.take(kept), np.full(len(kept), probability), slot)
 
-    def _claim(self, windows: Windows, n: int) -> Int[np.ndarray, " k"]:
+    def _claim(self, windows: Windows, n: int, among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " k"]:
+        """The first n of some windows that overlap none chosen before; they are chosen now."""
         kept: list[int] = []
-        for i in range(len(windows.row)):
+        row, start, length = (field.data for field in windows)  # items are plain integers, made as they are looked at
+        for i in among.data:
             if len(kept) == n:
                 break
-            row, start = int(windows.row[i]), int(windows.start[i])
-            end = start + int(windows.length[i])
-            others = self._taken.setdefault(row, [])
-            if all(end <= low or high <= start for low, high in others):
-                others.append((start, end))
+            low, end = start[i], start[i] + length[i]
+            others = self._taken.setdefault(row[i], [])
+            if all(end <= a or b <= low for a, b in others):
+                others.append((low, end))
                 kept.append(i)
         return np.array(kept, dtype=np.int64)
 
@@ -290,8 +350,10 @@ class Picker:
 
     def _active(self, slots: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """True for slots on which the feature is active."""
+        if not len(self.events.slot):
+            return np.zeros(len(slots), dtype=np.bool_)
         places = np.searchsorted(self.events.slot, slots)
-        return np.asarray(np.searchsorted(self.events.slot, slots, side="right") > places)
+        return np.asarray(self.events.slot.take(places, mode="clip") == slots)
 
     def _quiet(self, windows: Windows) -> Bool[np.ndarray, " n"]:
         """True for windows in which the feature is active on no token."""
@@ -299,10 +361,26 @@ class Picker:
         ends = starts + windows.length
         return np.asarray(np.searchsorted(self.events.slot, starts) == np.searchsorted(self.events.slot, ends))
 
-    def _decile_of(self, events: Int[np.ndarray, " n"], among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
-        """Decile 1..10 of events by rank among their part's events."""
-        ranks = np.searchsorted(np.sort(self.events.value[among]), self.events.value[events], side="right")
+    def _quiet_candidates(self, part: Part) -> Int[np.ndarray, " n"]:
+        """Candidate windows of a part in which the feature is active on no token."""
+        windows, first, _ = self.index.candidates(part, self.design.width)
+        quiet = np.ones(len(first), dtype=np.bool_)
+        if len(first):
+            holder = np.searchsorted(first, self.events.slot, side="right") - 1
+            inside = self.events.slot - first[holder]  # negative before the first window
+            quiet[holder[(inside >= 0) & (inside < windows.length[holder])]] = False
+        return np.flatnonzero(quiet)
+
+    def _decile_of(self, values: Float[np.ndarray, " n"], among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
+        """Decile 1..10 of activations by rank among their part's events."""
+        ranks = np.searchsorted(np.sort(self.events.value[among]), values, side="right")
         return np.asarray(np.ceil(10 * ranks / max(len(among), 1)).astype(np.int64).clip(1, 10))
+
+
+def _try(events: Int[np.ndarray, " n"], most: int, rng: np.random.Generator, jitter: tuple[int, int]) -> _Tried:
+    """As many events as are worth trying for `most` windows."""
+    tried = events[: max(8 * most, 64)]
+    return _Tried(tried, rng.integers(*jitter, len(tried)))
 
 
 def _into_blocks(third: Sequence[Choice], blocks: Sequence[int], rng: np.random.Generator) -> list[Blocked]:
@@ -311,18 +389,11 @@ def _into_blocks(third: Sequence[Choice], blocks: Sequence[int], rng: np.random.
         choice.decile if choice.decile is not None else np.full(len(choice.slot), -i) for i, choice in enumerate(third)
     ]
     group = np.concatenate(groups)
+    by_group = np.argsort(group, kind="stable")
     number = np.zeros(len(group), dtype=np.int64)
-    for value in np.unique(group):
-        members = group == value
-        number[members] = np.arange(members.sum())
+    number[by_group] = np.arange(len(group)) - np.searchsorted(group[by_group], group[by_group])
     order = np.lexsort((rng.permutation(len(group)), number))
     block = np.zeros(len(group), dtype=np.int64)
     block[order] = np.searchsorted(np.cumsum(blocks), np.arange(len(group)), side="right").clip(0, len(blocks) - 1)
     ends = np.cumsum([len(choice.slot) for choice in third])
     return [Blocked(choice, block[end - len(choice.slot) : end]) for choice, end in zip(third, ends, strict=True)]
-
-
-def _draw(weights: Float[np.ndarray, " n"], rng: np.random.Generator) -> int:
-    """A place drawn by weight; any place where all weigh nothing."""
-    total = weights.sum()
-    return int(rng.choice(len(weights), p=weights / total if total > 0 else None))

@@ -1,21 +1,27 @@
-"""Writes the command line's help and the configuration table into README.md, between their marks.
+"""Writes the command line's help and the configuration table into README.md, between their marks, and the schema of
+compare.json.
 
     python docs/generate.py
 
-A test holds README.md equal to what this would write.
+A test holds both equal to what this would write.
 """
 
+import json
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import BaseModel
 
 from autointerp.cli.main import app
+from autointerp.compare.data import Comparison
 from autointerp.config import DictionaryConfig, EndpointConfig, ExplainConfig, HarvestConfig, RunConfig, ScoreConfig
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+SCHEMA = Path(__file__).resolve().parent / "compare.schema.json"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", RunConfig),
     ("[[dictionary]]", DictionaryConfig),
@@ -28,12 +34,21 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 
 def commands() -> str:
     """One line a command."""
-    group = typer.main.get_command(app)
     rows = ["| command | what it does |", "| --- | --- |"]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _leaves("autointerp", typer.main.get_command(app)):
         first = textwrap.dedent(command.help or "").strip().split("\n\n")[0].replace("\n", " ")
-        rows.append(f"| `autointerp {name}` | {first} |")
+        rows.append(f"| `{name}` | {first} |")
     return "\n".join(rows)
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, under all its words."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for word, below in inner.items():
+        yield from _leaves(f"{name} {word}", below)
 
 
 def settings() -> str:
@@ -65,5 +80,12 @@ def fill(readme: str) -> str:
     return readme
 
 
+def comparison_schema() -> str:
+    """The JSON schema of compare.json."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Comparison.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
+    SCHEMA.write_text(comparison_schema(), encoding="utf-8")
     README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -14,7 +14,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.batch import app as batch_app
+from autointerp.cli.cache import app as cache_app
+from autointerp.cli.compare import compare, show_comparison_of
+from autointerp.cli.estimate import show_estimate
+from autointerp.cli.options import (
+    AsJson,
+    BaseUrl,
+    BudgetTokens,
+    BudgetUsd,
+    Cache,
+    Config,
+    Corpus,
+    Demo,
+    Dictionaries,
+    DryRun,
+    Explainer,
+    Features,
+    HookPoint,
+    InFlight,
+    Llm,
+    Model,
+    MostFailed,
+    Offline,
+    Out,
+    Protocol,
+    Refine,
+    Run,
+    Seed,
+    Shard,
+    Simulator,
+    Stop,
+    Windows,
+    given_settings,
+)
 from autointerp.cli.progress import stop_gently
+from autointerp.cli.records import export_records, import_records
 from autointerp.cli.selftest import selftest
 from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
@@ -30,63 +65,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Config = Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; flags win over them.")]
-Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
-HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
-Dictionaries = Annotated[
-    list[str] | None,
-    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, neurons@HOOK or random@ID; may be given again."),
-]
-Corpus = Annotated[
-    str | None,
-    typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
-]
-Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
-Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
-Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
-Simulator = Annotated[
-    str | None,
-    typer.Option(
-        help="Who predicts levels: lookup, or top-logprobs, structured or prompt-logprobs with a language model."
-    ),
-]
-Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
-BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
-Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
-BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
-BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
-MostFailed = Annotated[
-    float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
-]
-Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
-Stop = Annotated[
-    str | None,
-    typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
-]
-Refine = Annotated[
-    bool | None, typer.Option("--refine/--no-refine", help="One revision from errors on half of the select part.")
-]
-Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
-Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
-Shard = Annotated[
-    str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
-]
-Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
-_SETTINGS = {
-    *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed"),
-}
-"""Parameters of commands that are settings of a run."""
-_KEYS = {
-    "windows": "score.windows",
-    "stop": "score.stop",
-    "refine": "explain.refine",
-    "most_failed": "endpoint.most_failed",
-}
-"""Those that are keys of sections."""
-AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
-Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
 
 @app.command()
@@ -110,9 +88,12 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    dry_run: DryRun = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
@@ -120,13 +101,18 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    flags = _given(context)
+    flags = given_settings(context)
     settings = _settings(config, flags, dictionary, demo=demo)
+    if dry_run:
+        show_estimate(api.estimate_run(settings), as_json=as_json)
+        return
     with listening() as listener:
-        summaries = api.run(settings, listener)
+        summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         print(settings.out / name)
+    if demo and len(settings.dictionary) > 1:
+        show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
     if as_json:
         _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
@@ -151,7 +137,7 @@ def harvest(
     from autointerp.cli.progress import listening
     from autointerp.config import parse_part
 
-    flags = _given(context)
+    flags = given_settings(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     part = parse_part(shard) if shard is not None else None
     if part is not None and repair:
@@ -183,14 +169,20 @@ def explain(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
+    dry_run: DryRun = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
     from autointerp.cli.progress import listening
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context), scoring=False), as_json=as_json)
+        return
     with listening() as listener:
-        n = api.run_explain(run, _given(context), listener)
+        n = api.run_explain(run, given_settings(context), listener, offline=offline)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -213,6 +205,9 @@ def score(
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
+    in_flight: InFlight = None,
+    dry_run: DryRun = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
@@ -220,55 +215,18 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context)), as_json=as_json)
+        return
     with listening() as listener:
-        summaries = api.run_score(run, _given(context), listener)
+        summaries = api.run_score(run, given_settings(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
-@app.command("import")
-def import_records(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Tab-separated records, or .jsonl.")],
-    out: Annotated[Path, typer.Option(help="The run's folder.")],
-    dictionary: Annotated[str, typer.Option("--dictionary", metavar="ID", help="What to call it.")] = "records",
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
-    from autointerp import api
-
-    n = api.import_records(path, out, dictionary, seed)
-    print(f"{n} features in {out}; next: autointerp score {out}")
-    if as_json:
-        _print_json({"out": str(out), "features": n})
-
-
-@app.command("export")
-def export_records(
-    run: Annotated[str, typer.Argument(metavar="RUN[:ID]", help="A run's folder, and a dictionary where it has more.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    to: Annotated[str, typer.Option(help="tsv or jsonl.")] = "tsv",
-    as_json: AsJson = False,
-) -> None:
-    """Write a run's records as text that `import` reads."""
-    from autointerp import api
-
-    if to not in ("tsv", "jsonl"):
-        raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
-    path, dictionary = _reference(run)
-    n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
-    print(f"{n} records in {out}")
-    if as_json:
-        _print_json({"out": str(out), "records": n})
-
-
-def _reference(text: str) -> tuple[Path, str | None]:
-    """`RUN` or `RUN:ID`."""
-    path, colon, name = text.rpartition(":")
-    if not colon or Path(text).exists() or "/" in name:
-        return Path(text), None
-    return Path(path), name
+app.command("import")(import_records)
+app.command("export")(export_records)
 
 
 @app.command()
@@ -300,7 +258,7 @@ def doctor(
     from autointerp import api
     from autointerp.cli.show import show_findings
 
-    flags = _given(context)
+    flags = given_settings(context)
     given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
     findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
     show_findings(findings)
@@ -327,15 +285,12 @@ def inspect(
 
 
 app.command("testserver")(rehearse)
+app.command()(compare)
 app.command()(selftest)
 app.command()(status)
 app.command()(retry)
-
-
-def _given(context: typer.Context) -> dict[str, object]:
-    """The settings among a command's parameters, under their keys in a configuration."""
-    keys = {name: _KEYS.get(name, name) for name in context.params}
-    return {keys[name]: value for name, value in context.params.items() if name in _SETTINGS}
+app.add_typer(cache_app)
+app.add_typer(batch_app)
 
 
 def _settings(

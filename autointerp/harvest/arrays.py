@@ -63,7 +63,7 @@ def map_arrays(path: Path, later: tuple[str, ...] = ()) -> tuple[dict[str, np.nd
             raise RunError(damaged)
         if int(crc, 16) != zlib.crc32(text.encode()):
             raise RunError(damaged)
-        whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0) if size > start else np.zeros(0, np.uint8)
+        whole = np.asarray(np.memmap(path, dtype=np.uint8, mode="r") if size > start else np.zeros(0, np.uint8))
         arrays = {}
         for name, entry in header.items():
             low, high = entry["data_offsets"]

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import DictionaryMetrics
 from autointerp.harvest.shards import FeatureEvents, Shard
 from autointerp.harvest.tokens import Corpus, check_version
@@ -182,8 +183,16 @@ class Harvest:
 
     @cached_property
     def masked_slots(self) -> Int[np.ndarray, " n"]:
-        """Slots of `corpus` whose activations were too large to be looked at, ascending: nothing is known there."""
-        return np.concatenate([shard.masked for shard in self._shards])
+        """Slots of text in `corpus` that were not looked at, ascending: nothing is known there.
+
+        By place or token, as the pass was told, or because the activations were too large.
+        """
+        outliers = np.concatenate([shard.masked for shard in self._shards])
+        if not self.masked["position"] and not self.masked["special"]:
+            return outliers
+        plan = self.manifest["plan"]
+        text = TextMask(self.corpus, plan["skip_tokens"], special=plan["special_tokens"])
+        return np.union1d(text.left_out(), outliers)
 
     def _check_feature(self, feature: int) -> None:
         if not 0 <= feature < self.spec.d_sae:
@@ -220,8 +229,9 @@ class Harvest:
         """Features with the nearest decoder directions, nearest first."""
         if not len(self.facts.neighbour):
             return ()
-        pairs = zip(self.facts.neighbour[feature], self.facts.neighbour_cosine[feature], strict=True)
-        return tuple((int(index), round(float(cosine), 4)) for index, cosine in pairs if index >= 0)
+        cosines = self.facts.neighbour_cosine[feature].tolist()
+        pairs = zip(self.facts.neighbour[feature].tolist(), cosines, strict=True)
+        return tuple((index, round(cosine, 4)) for index, cosine in pairs if index >= 0)
 
     def feature_facts(self, feature: int) -> FeatureFacts:
         """One feature's weight-side facts as a record."""
@@ -230,8 +240,8 @@ class Harvest:
         def outputs(ids: np.ndarray, weights: np.ndarray) -> tuple[tuple[str, float], ...]:
             if not len(ids):
                 return ()
-            pairs = zip(ids[feature], weights[feature], strict=True)
-            return tuple((words[int(i)], round(float(w), 4)) for i, w in pairs)
+            pairs = zip(ids[feature].tolist(), weights[feature].tolist(), strict=True)
+            return tuple((words[i], round(w, 4)) for i, w in pairs)
 
         return FeatureFacts(
             decoder_norm=round(float(f.decoder_norm[feature]), 5) if len(f.decoder_norm) else None,

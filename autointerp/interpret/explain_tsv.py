@@ -16,6 +16,7 @@ from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explan
 from autointerp.interpret.prompts import load_few_shots, load_prompt
 from autointerp.interpret.refine import refine_digest, revise
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
+from autointerp.llm.errors import ContextTooLongError
 from autointerp.provenance import digest
 from autointerp.records import Explanation, Failed, FeatureRecord, Simulation, Usage
 
@@ -54,12 +55,15 @@ class TsvExplainer:
     async def explain(self, record: FeatureRecord, n_candidates: int) -> list[Explanation] | Failed:
         """At most `n_candidates` different explanations, in the order of their samples.
 
+        Where the examples are too long for the model's context, every other one is shown, down to one.
         What candidates cost that failed or said the same again is in the first one's usage.
 
         Raises:
             StoppedError: no request can succeed any more.
         """
         asked = await all_in_order([self._candidate(record, k) for k in range(min(n_candidates, MOST_SAMPLES))])
+        if len(record.splits.explain) > 1 and all(_is_too_long(answer) for answer in asked):
+            return await self.explain(_with_half(record), n_candidates)
         kept: dict[str, tuple[ParsedExplanation, Usage]] = {}
         wasted = Usage()
         for answer in asked:
@@ -113,6 +117,16 @@ class TsvExplainer:
         top, bottom = record.facts.top_outputs, record.facts.bottom_outputs
         evidence = _evidence([t for t, _ in top], [t for t, _ in bottom]) if self.show_outputs else ""
         return load_prompt(PROMPT).render("user", windows=windows, evidence=evidence, note=note)
+
+
+def _is_too_long(answer: Asked[ParsedExplanation]) -> bool:
+    return isinstance(answer.value, Unparsed) and answer.value.reason == ContextTooLongError.reason
+
+
+def _with_half(record: FeatureRecord) -> FeatureRecord:
+    """The record with every other example to show, so that each stratum keeps its share."""
+    splits = record.splits.model_copy(update={"explain": record.splits.explain[::2]})
+    return record.model_copy(update={"splits": splits})
 
 
 @cache

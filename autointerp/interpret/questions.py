@@ -7,7 +7,7 @@ prefix cache reads what stands before once. Sees no activation, level or stratum
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple, TypeVar
 
@@ -126,6 +126,11 @@ class Question:
             json_schema=json_schema,
             sample=attempt,
         )
+
+    def halves(self) -> "tuple[Question, Question]":
+        """The same in two requests; only where there are two windows or more."""
+        middle = len(self.windows) // 2
+        return replace(self, windows=self.windows[:middle]), replace(self, windows=self.windows[middle:])
 
     def prompt_request(self, attempt: int, top_logprobs: int) -> PromptRequest:
         """The text in which this question's levels are all open, to be read."""

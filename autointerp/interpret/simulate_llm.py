@@ -3,7 +3,7 @@
 An explanation and bare windows flow in, a `Simulation` flows out. Sees no activation, level or stratum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -22,6 +22,7 @@ from autointerp.interpret.parse import (
 from autointerp.interpret.questions import PLACE, Question, make_questions, prompt_digest
 from autointerp.interpret.simulate import Simulator
 from autointerp.llm.base import Capabilities, ChatModel, ChatReply, ChatRequest
+from autointerp.llm.errors import ContextTooLongError
 from autointerp.records import Explanation, Simulation, Usage, Window
 
 LlmSimulatorName = Literal["structured", "top-logprobs", "prompt-logprobs"]
@@ -55,8 +56,7 @@ class StructuredSimulator:
             StoppedError: no request can succeed any more.
             ValueError: some windows have a target and some have none.
         """
-        questions = make_questions("structured", explanation, windows)
-        answers = await all_in_order([self._ask(question) for question in questions])
+        questions, answers = await _ask_all(make_questions("structured", explanation, windows), self._ask)
         levels = [None if isinstance(answer.value, Unparsed) else answer.value for answer in answers]
         return Simulation(
             levels=_by_window(questions, levels), failures=_failures(questions, answers), usage=_usage(answers)
@@ -95,8 +95,7 @@ class TopLogprobsSimulator:
             StoppedError: no request can succeed any more.
             ValueError: some windows have a target and some have none.
         """
-        questions = make_questions(self.form, explanation, windows)
-        return _expected(questions, await all_in_order([self._ask(question) for question in questions]))
+        return _expected(*await _ask_all(make_questions(self.form, explanation, windows), self._ask))
 
     async def _ask(self, question: Question) -> Asked[Distributions]:
         form = NUMBERS if self.form == "numbers" else LETTERS
@@ -136,8 +135,7 @@ class PromptLogprobsSimulator:
             StoppedError: no request can succeed any more.
             ValueError: some windows have a target and some have none.
         """
-        questions = make_questions("echo", explanation, windows)
-        return _expected(questions, await all_in_order([self._ask(question) for question in questions]))
+        return _expected(*await _ask_all(make_questions("echo", explanation, windows), self._ask))
 
     async def _ask(self, question: Question) -> Asked[Distributions]:
         def request(attempt: int, _: Unparsed | None) -> ChatRequest:
@@ -158,6 +156,24 @@ def _expected(questions: Sequence[Question], answers: Sequence[Asked[Distributio
         legal_mass=sum(mass * n for mass, n in masses) / n_levels if n_levels else None,
         usage=_usage(answers),
     )
+
+
+async def _ask_all(
+    questions: Sequence[Question], ask_one: Callable[[Question], Coroutine[object, object, Asked[T]]]
+) -> tuple[list[Question], list[Asked[T]]]:
+    """The questions that were asked in the end, in order, and their answers.
+
+    One that is too long for the model's context is asked as its halves, down to one window.
+    """
+    answers = await all_in_order([ask_one(question) for question in questions])
+    ended: tuple[list[Question], list[Asked[T]]] = ([], [])
+    for question, answer in zip(questions, answers, strict=True):
+        too_long = isinstance(answer.value, Unparsed) and answer.value.reason == ContextTooLongError.reason
+        split = too_long and len(question.windows) > 1
+        asked, answered = await _ask_all(question.halves(), ask_one) if split else ([question], [answer])
+        ended[0].extend(asked)
+        ended[1].extend(answered)
+    return ended
 
 
 def levels_schema(n: int) -> dict[str, object]:

@@ -83,6 +83,7 @@ def connect_model(
     Args:
         in_flight: requests at the same time, at most; how many there are is found out.
         gate: closed where something stops the run, and then heeded by all of its models.
+        notes: told of every reply that is used, where there is a cache.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
@@ -92,6 +93,7 @@ def connect_model(
     _refuse_outside(provider.endpoint)
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
+    provider.heed = pace.pause
     meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
     wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
     return ConnectedModel(wrapped, provider, meter, pace)

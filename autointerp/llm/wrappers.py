@@ -170,22 +170,25 @@ class Cached:
         """The kept reply, or a new one that is safe on disk when this returns."""
         key = request_key(self.endpoint, request)
         flight = self._flights.get(key)
+        joins = flight is not None
         if flight is None:
             kept = self.cache.get(key)
             if kept is not None:
-                self.hits += 1
-                self._note(key, kept, paid=False)
-                return kept
+                return self._free(key, kept)
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
-        else:
-            self.hits += 1
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            reply = await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
                 self._land(key, flight)
+        return self._free(key, reply) if joins else reply
+
+    def _free(self, key: str, reply: ChatReply) -> ChatReply:
+        self.hits += 1
+        self._note(key, reply, paid=False)
+        return reply
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)

@@ -43,6 +43,12 @@ class RunFolder:
         """Every reply that was used."""
         self.unusable = path / "unusable.jsonl"
         """Replies that failed items could not use."""
+        self.calls = path / "calls.jsonl"
+        """Every reply that was used."""
+        self.batches = path / "batches"
+        """Files of requests on their way through a batch endpoint, and the answers that came back."""
+        self.batch_book = path / "batch.sqlite"
+        """What became of the requests in batch files."""
         self.records = path / "records.jsonl"
         """Bare records, where the run was made of them."""
         self._config = path / "config.toml"
@@ -244,6 +250,14 @@ class RunFolder:
             seconds=round(seconds, 1) if closed else None,
         )
         write_atomically(self._manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def parse_reference(text: str) -> tuple[Path, str | None]:
+    """`RUN` or `RUN:ID`: a run's folder, and one of its dictionaries where it is named."""
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists() or "/" in name:
+        return Path(text), None
+    return Path(path), name
 
 
 def _say(value: Any) -> str:

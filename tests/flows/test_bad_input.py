@@ -273,6 +273,6 @@ def test_a_full_disk_while_writing(
         raise OSError(28, "No space left on device", str(tmp_path))
 
     (tmp_path / "run" / "summary.json").unlink()
-    monkeypatch.setattr("autointerp.aio.write_atomically", full)
+    monkeypatch.setattr("autointerp.interpretation.write_atomically", full)
     ended = call("score", tmp_path / "run")
     assert (ended.code, "is full" in ended.error) == (2, True)

@@ -8,7 +8,7 @@ import pytest
 from autointerp.errors import StoppedError
 from autointerp.interpret.explain_tsv import TsvExplainer
 from autointerp.llm.base import ChatReply, ChatRequest
-from autointerp.llm.errors import BadKeyError, ConnectionLostError
+from autointerp.llm.errors import BadKeyError, ConnectionLostError, ContextTooLongError
 from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
 from autointerp.records import Explanation, Failed
 from tests.unit.interpret.features import FEATURE, three_tokens
@@ -109,3 +109,23 @@ def test_the_explainer_sees_the_explain_part_only() -> None:
     moved = record.splits.model_copy(update={"score": record.splits.explain, "explain": ()})
     asyncio.run(TsvExplainer(model).explain(record.model_copy(update={"splits": moved}), 1))
     assert "$x" not in model.asked[0].messages[-1].content
+
+
+def test_examples_too_long_for_the_context_are_halved() -> None:
+    """A model of 4k tokens could explain no feature at all."""
+    record = three_tokens()
+    many = record.splits.model_copy(update={"explain": record.splits.explain * 8})
+    n_shown: list[int] = []
+
+    def small_context(request: ChatRequest) -> ChatReply:
+        n_shown.append(request.messages[-1].content.count("Window "))
+        if n_shown[-1] > 3:
+            raise ContextTooLongError("4,096 tokens at most")
+        return text_reply("Explanation: dollar signs")
+
+    record = record.model_copy(update={"splits": many})
+    kept = only(asyncio.run(TsvExplainer(FunctionModel(small_context)).explain(record, 1)))
+    assert kept.text == "dollar signs"
+    assert n_shown[0] == len(many.explain)
+    assert n_shown == sorted(n_shown, reverse=True)
+    assert 1 <= n_shown[-1] <= 3

@@ -17,7 +17,7 @@ from autointerp.interpret.simulate_llm import (
 )
 from autointerp.llm.answers import Answer, AnswerFunction
 from autointerp.llm.base import Capabilities, ChatReply, ChatRequest, Endpoint
-from autointerp.llm.errors import QuotaExhaustedError
+from autointerp.llm.errors import ContextTooLongError, QuotaExhaustedError
 from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
 from autointerp.llm.negotiate import Negotiation
 from autointerp.records import Window
@@ -244,3 +244,35 @@ def test_the_lookup_oracle_reads_targets_by_the_text_before_them() -> None:
 
 def test_forms_cover_all_levels() -> None:
     assert sorted(NUMBERS.values()) == sorted(LETTERS.values()) == list(range(11))
+
+
+def test_a_request_too_long_for_the_context_is_asked_in_halves() -> None:
+    """Ten windows were lost because the last of them was long."""
+    truthful = answered_by(oracle(word_is_seven))
+    sizes: list[int] = []
+
+    def small_context(request: ChatRequest) -> str | ChatReply:
+        sizes.append(request.messages[-1].content.count("«"))
+        if sizes[-1] > 3:
+            raise ContextTooLongError("4,096 tokens at most")
+        return truthful.function(request)
+
+    simulation = asyncio.run(StructuredSimulator(FunctionModel(small_context)).simulate(explained("b"), MARKED))
+    assert simulation.levels == MARKED_LEVELS
+    assert sorted(sizes, reverse=True)[:2] == [10, 10]
+    assert sum(size for size in sizes if size <= 3) == len(MARKED)
+
+
+def test_a_window_too_long_by_itself_fails_alone() -> None:
+    """The other windows of its request have answers."""
+    truthful = answered_by(oracle(word_is_seven))
+
+    def one_is_long(request: ChatRequest) -> str | ChatReply:
+        if "endless" in request.messages[-1].content:
+            raise ContextTooLongError("4,096 tokens at most")
+        return truthful.function(request)
+
+    windows = [*MARKED[:7], Window((" b", " endless", " b"), 1)]
+    simulation = asyncio.run(StructuredSimulator(FunctionModel(one_is_long)).simulate(explained("b"), windows))
+    assert simulation.failures == ((7, "context_too_long"),)
+    assert simulation.levels == (*MARKED_LEVELS[:7], None)
