@@ -7,8 +7,9 @@ at each. The floor is the `openai` client's untyped post on aiohttp, its JSON de
 probabilities, with nothing cached or stored. Ours is `interpret.ask` through cache, meter, retry and pace, the request
 built and the levels read. Rounds alternate; the median is shown. CPU is this process's, all threads.
 
-`limit`: the test server takes 100 requests a second. `faults`: 5,000 requests at 0.3 s latency, 64 in flight, with 30 %
-transient first answers (5xx, cut, malformed, a time-out at 2 s) and 2 % permanent ones (refusal, context too long).
+`limit`: the test server takes 100 requests a second. `faults`: 5,000 requests at 0.3 s latency, 64 in flight all the
+time, with 30 % transient first answers (5xx, cut, malformed, a time-out at 2 s) and 2 % permanent ones (refusal,
+context too long).
 """
 
 import argparse
@@ -45,6 +46,7 @@ RATE = 100.0
 TRANSIENT, PERMANENT = 0.30, 0.02
 TRANSIENT_KINDS = ("server-error", "cut", "malformed", "timeout")
 PERMANENT_KINDS = ("refusal", "context-too-long")
+WORKERS = 256
 ANSWERER = "tests.bench.bench_llm:thirteen_levels"
 
 
@@ -172,10 +174,12 @@ class Ended(NamedTuple):
 
 
 async def ask_all(
-    base_url: str, n: int, in_flight: int, timeout_s: float, workers: int, cache: SqliteReplyCache
+    base_url: str, n: int, in_flight: int, timeout_s: float, cache: SqliteReplyCache, *, fixed: bool
 ) -> Ended:
-    """n questions to a server that answers thirteen levels as JSON."""
+    """n questions, by 256 workers, to a server that answers thirteen levels as JSON; `fixed` as many in flight."""
     connected = connect_model("m", base_url=base_url, cache=cache, in_flight=in_flight, timeout_s=timeout_s)
+    if fixed:
+        connected.pace.limit = float(in_flight)
     reasons: Counter[str] = Counter()
 
     def asking(question: Question) -> Callable[[], Awaitable[None]]:
@@ -191,7 +195,7 @@ async def ask_all(
 
     pieces = [asking(question) for question in questions(n)]
     began = time.perf_counter()
-    await all_of(pieces, workers)
+    await all_of(pieces, WORKERS)
     wall_s = time.perf_counter() - began
     await connected.aclose()
     return Ended(wall_s, reasons)
@@ -205,21 +209,21 @@ def a_cache() -> Iterator[SqliteReplyCache]:
 
 
 def served(
-    options: Mapping[str, str], n: int, in_flight: int, timeout_s: float, workers: int
+    options: Mapping[str, str], n: int, in_flight: int, timeout_s: float, *, fixed: bool
 ) -> tuple[Ended, Counter[str]]:
     """A run against a test server process with these options; the second value counts statuses by its log."""
     with tempfile.TemporaryDirectory() as folder, a_cache() as cache:
         log = Path(folder) / "log.jsonl"
         given = [piece for name, value in options.items() for piece in (f"--{name}", value)]
         with rehearsing("--answer", ANSWERER, "--log", str(log), *given) as base_url:
-            ended = asyncio.run(ask_all(base_url, n, in_flight, timeout_s, workers, cache))
+            ended = asyncio.run(ask_all(base_url, n, in_flight, timeout_s, cache, fixed=fixed))
         return ended, Counter(str(entry.status) for entry in read_journal(log) if entry.digest)
 
 
 def bench_limit(n: int) -> None:
     """A limit of 100 requests a second."""
     print(f"\nrate limit of {RATE:g}/s, {LATENCY_S} s latency, {n} requests by 256 workers, at most 256 in flight")
-    ended, statuses = served({"rate-limit": f"{RATE:g}", "latency": str(LATENCY_S)}, n, 256, 60.0, 256)
+    ended, statuses = served({"rate-limit": f"{RATE:g}", "latency": str(LATENCY_S)}, n, 256, 60.0, fixed=False)
     per_s = ended.reasons["done"] / ended.wall_s
     print(f"{per_s:.1f}/s, {per_s / RATE:.0%} of it; rejected {statuses['429']}; ended {dict(ended.reasons)}")
 
@@ -230,8 +234,8 @@ def bench_faults(n: int) -> None:
     shares |= {kind: PERMANENT / len(PERMANENT_KINDS) for kind in PERMANENT_KINDS}
     faults = ",".join(f"{kind}={share:g}" for kind, share in shares.items())
     print(f"\nfaults: {n} requests, {LATENCY_S} s latency, 64 in flight, time-out 2 s; {faults}")
-    plain, _ = served({"latency": str(LATENCY_S)}, n, 64, 2.0, 256)
-    broken, statuses = served({"latency": str(LATENCY_S), "faults": faults}, n, 64, 2.0, 256)
+    plain, _ = served({"latency": str(LATENCY_S)}, n, 64, 2.0, fixed=True)
+    broken, statuses = served({"latency": str(LATENCY_S), "faults": faults}, n, 64, 2.0, fixed=True)
     print(f"fault-free {plain.wall_s:.1f} s {dict(plain.reasons)}")
     ratio = broken.wall_s / plain.wall_s
     print(f"with faults {broken.wall_s:.1f} s ({ratio:.2f} times) {dict(broken.reasons)}; statuses {dict(statuses)}")

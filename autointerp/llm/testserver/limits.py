@@ -6,7 +6,7 @@ Times and sizes flow in; whether a request comes too early, and headers, flow ou
 import math
 from dataclasses import dataclass
 
-REQUEST_BURST_S = 0.1
+REQUEST_BURST_S = 0.2
 """So many seconds' worth of requests may come at once."""
 TOKEN_BURST_S = 6.0
 """The same of tokens, of which one request takes many."""

@@ -46,7 +46,7 @@ class TestServer:
     profile: Profile = field(default_factory=Profile)
     latency_s: float = 0.0
     rate_limit: float | None = None
-    """Requests per second; a tenth of a second's worth may come at once."""
+    """Requests per second; a fifth of a second's worth may come at once."""
     tokens_per_minute: float | None = None
     """Of prompts, at four characters a token, and of the most that may be answered."""
     parallel: int | None = None
