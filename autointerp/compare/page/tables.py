@@ -58,7 +58,7 @@ def gap_forests(contrasts: Sequence[Contrast], places: Mapping[str, int], scale:
 
 def _gap_lines(c: Contrast, scale: Scale) -> Iterator[Line]:
     same = c.pairing is not None and c.pairing.kind == "same_feature"
-    yield headline_line("Feature by feature" if same else "At equal density", c, scale)
+    yield headline_line("Same features" if same else "At equal density", c, scale)
     if not same:
         yield _line("Level in strata", c.adjusted, "uniform", scale, "scores adjusted to one density per stratum")
     yield _line("Over all features", c.uniform, "uniform", scale, "every feature counts the same")
