@@ -94,6 +94,7 @@ def make_environment() -> Environment:
     )
     environment.filters.update(
         fixed=text.fixed,
+        short=text.short,
         visible=text.visible,
         one_line=text.one_line,
         share=text.share,
