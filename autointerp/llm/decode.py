@@ -67,7 +67,7 @@ def decode_chat(body: bytes) -> ChatReply:
     finish_reason = choice.get("finish_reason")
     if finish_reason in _BROKEN:
         raise ServerFailedError(200, f"the answer ended with {finish_reason!r}")
-    return ChatReply(
+    return ChatReply.model_construct(  # `wire` has checked every field
         text=text or refusal or "",
         finish_reason=finish_reason or "unknown",
         refused=bool(refusal) or finish_reason == "content_filter",
@@ -89,7 +89,7 @@ def decode_echo(body: bytes, read: str) -> ChatReply:
     wire = read_echo(body)
     choice = wire["choices"][0]
     finish_reason = choice.get("finish_reason")
-    return ChatReply(
+    return ChatReply.model_construct(  # as above
         text=read,
         finish_reason=finish_reason or "unknown",
         refused=finish_reason == "content_filter",
