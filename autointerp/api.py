@@ -1,6 +1,7 @@
 """The public functions, plain: each runs its coroutine of `aio` on one background loop, so they work in a notebook too.
 
-Configurations and paths flow in; summaries flow out. Nothing is computed here.
+Configurations and paths flow in; summaries flow out. Nothing is computed here. A comparison waits for nobody, so it
+has no coroutine.
 """
 
 import asyncio
@@ -16,13 +17,18 @@ from autointerp.batch import Exported
 from autointerp.batch_import import Imported
 from autointerp.batch_run import POLL_S
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
-from autointerp.config import HarvestPart, RunConfig, SimulatorName
+from autointerp.compare.collect import Wish
+from autointerp.compare.comparing import Loader, make_comparison, make_plan
+from autointerp.compare.data import By, Comparison, Plan
+from autointerp.compare.facts import Known, Weights
+from autointerp.config import DictionaryConfig, HarvestPart, RunConfig, SimulatorName
+from autointerp.errors import UsageError
 from autointerp.estimate import Estimate
 from autointerp.harvest.events import PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
 from autointerp.moving import ExportedReplies, ImportedReplies
-from autointerp.records import Finding
+from autointerp.records import DictionarySpec, Finding
 from autointerp.scores import FeatureScore
 from autointerp.status import RunStatus
 
@@ -152,6 +158,58 @@ def score(
 def write_report(path: Path, listener: Listener = SILENT) -> Path:
     """Write a run's report anew from its store; see `aio.write_report`."""
     return _wait(aio.write_report(path, listener))
+
+
+def compare_runs(
+    references: Sequence[str | Path],
+    *,
+    by: By = "dictionary",
+    allow_mismatch: bool = False,
+    known: str | None = None,
+    out: Path | None = None,
+    listener: Listener = SILENT,
+) -> Comparison:
+    """Which of finished runs' dictionaries, explainers, judges or protocols scores higher, or why nobody can say.
+
+    Args:
+        references: `RUN` or `RUN:ID`; a run alone stands for its trained dictionaries, its controls beside them.
+        by: what is compared; everything else must be alike.
+        allow_mismatch: compare runs that differ in more, and mark it.
+        known: a dictionary to be found again, for the cards' recovery.
+        out: the folder that receives `compare.json` and `compare.html`; nothing is written without it.
+
+    Raises:
+        UsageError: runs that differ, unfinished or unknown ones, or nothing to compare.
+    """
+    wish = Wish(tuple(map(str, references)), by, allow_mismatch, known)
+    return make_comparison(wish, Loader(_load_weights, _load_known), out, listener.progress)
+
+
+def plan_comparison(references: Sequence[str | Path], *, by: By = "dictionary", gap: float = 0.05) -> Plan:
+    """How many features a comparison of these takes to see a gap four times in five, with finished runs as its pilot.
+
+    Raises:
+        UsageError: as `compare_runs`.
+    """
+    return make_plan(tuple(map(str, references)), by, gap)
+
+
+def _load_weights(asked: DictionaryConfig, spec: DictionarySpec) -> Weights | str:
+    try:
+        from autointerp.compare.weights import load_weights
+    except ModuleNotFoundError as error:
+        return f"its weights are not loaded where {error.name} is not installed"
+    return load_weights(asked, spec)
+
+
+def _load_known(path: str, hook_point: str) -> Known:
+    try:
+        from autointerp.compare.weights import load_known
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"--known loads weights, for which {error.name} is missing: install autointerp[harvest]"
+        ) from None
+    return load_known(path, hook_point)
 
 
 def doctor(config: RunConfig | None = None) -> list[Finding]:

@@ -36,7 +36,8 @@ async def interpret(plans: Sequence[Interpretation], *, scoring: bool = True) ->
     """Examples, explanation and, with `scoring`, simulation and score for every feature that lacks them.
 
     All features of all dictionaries go through one pool, stage by stage, so that requests with the same head follow
-    each other. A feature that has to wait holds up no other one.
+    each other. Inside a stage dictionaries take turns, feature by feature, so that a provider that drifts drifts for
+    all of them alike. A feature that has to wait holds up no other one.
 
     Returns:
         How many steps of features were worked on.
@@ -49,8 +50,8 @@ async def interpret(plans: Sequence[Interpretation], *, scoring: bool = True) ->
     writer = _Writer(plans[0])
     stages = [_Stages(plan, writer) for plan in plans]
     jobs = chain(
-        chain.from_iterable(stage.explain_jobs() for stage in stages),
-        chain.from_iterable(stage.score_jobs() for stage in stages if scoring),
+        _in_turns([stage.explain_jobs() for stage in stages]),
+        _in_turns([stage.score_jobs() for stage in stages if scoring]),
     )
     try:
         await _work_through(jobs, max(plan.concurrency for plan in plans))
@@ -59,6 +60,18 @@ async def interpret(plans: Sequence[Interpretation], *, scoring: bool = True) ->
         raise
     writer.flush()
     return sum(stage.n_worked for stage in stages)
+
+
+def _in_turns(rows: Sequence[Iterator[Job]]) -> Iterator[Job]:
+    """The first of each row, then the second of each, until all are empty."""
+    left = list(rows)
+    while left:
+        for row in tuple(left):
+            job = next(row, None)
+            if job is None:
+                left.remove(row)
+            else:
+                yield job
 
 
 async def _work_through(jobs: Iterator[Job], n_workers: int) -> None:

@@ -15,15 +15,15 @@ from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Harvest
-from autointerp.harvest.tokens import Corpus
 from autointerp.interop.bare_records import parse_json_lines
+from autointerp.outside import Outside
 from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file
 from autointerp.records import DictionarySpec, Example, FeatureFacts, FeatureRecord, FeatureStats
 from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.folder import RunFolder
-from autointerp.strata import Design
+from autointerp.strata import Design, Events
 
 
 class FeatureSource(Protocol):
@@ -61,7 +61,7 @@ class FeatureSource(Protocol):
 class HarvestSource:
     """Features of a harvested dictionary."""
 
-    def __init__(self, harvest: Harvest, index: Callable[[], CorpusIndex]) -> None:
+    def __init__(self, harvest: Harvest, index: Callable[[Harvest], CorpusIndex]) -> None:
         self.spec = harvest.spec
         self._harvest = harvest
         self._index = index
@@ -86,7 +86,11 @@ class HarvestSource:
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the corpus."""
-        return Chooser(self._harvest, self._index(), self.spec.id, design)
+        index, corpus = self._index(self._harvest), self._harvest.corpus
+        outside = None
+        if corpus.whole is not None and corpus.kept is not None:
+            outside = Outside(index, corpus.whole, corpus.kept, lambda i: Events(*self._harvest.strongest(i)))
+        return Chooser(self._harvest, index, self.spec.id, design, outside)
 
 
 class BareSource:
@@ -173,11 +177,13 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
             weights_digest=digest_file(folder.records),
         )
         return [BareSource(spec, parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records)))]
-    opened: list[CorpusIndex] = []
+    opened: dict[bytes, CorpusIndex] = {}
 
-    def index() -> CorpusIndex:
-        if not opened:
-            opened.append(CorpusIndex(Corpus.open(folder.harvest), config.seed))
-        return opened[0]
+    def index(harvest: Harvest) -> CorpusIndex:
+        masked = harvest.masked_slots
+        key = masked.tobytes()
+        if key not in opened:
+            opened[key] = CorpusIndex(harvest.corpus, config.seed, masked)
+        return opened[key]
 
     return [HarvestSource(Harvest(folder.harvest, d.id), index) for d in config.dictionary]

@@ -1,10 +1,12 @@
-"""Writes the command line's help and the configuration table into README.md, between their marks.
+"""Writes the command line's help and the configuration table into README.md, between their marks, and the schema of
+compare.json.
 
     python docs/generate.py
 
-A test holds README.md equal to what this would write.
+A test holds both equal to what this would write.
 """
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -15,9 +17,11 @@ import typer
 from pydantic import BaseModel
 
 from autointerp.cli.main import app
+from autointerp.compare.data import Comparison
 from autointerp.config import DictionaryConfig, EndpointConfig, ExplainConfig, HarvestConfig, RunConfig, ScoreConfig
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+SCHEMA = Path(__file__).resolve().parent / "compare.schema.json"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", RunConfig),
     ("[[dictionary]]", DictionaryConfig),
@@ -76,5 +80,12 @@ def fill(readme: str) -> str:
     return readme
 
 
+def comparison_schema() -> str:
+    """The JSON schema of compare.json."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Comparison.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
+    SCHEMA.write_text(comparison_schema(), encoding="utf-8")
     README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,6 +16,7 @@ import typer
 
 from autointerp.cli.batch import app as batch_app
 from autointerp.cli.cache import app as cache_app
+from autointerp.cli.compare import compare, show_comparison_of
 from autointerp.cli.estimate import show_estimate
 from autointerp.cli.options import (
     AsJson,
@@ -110,6 +111,8 @@ def run(
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         print(settings.out / name)
+    if demo and len(settings.dictionary) > 1:
+        show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
     if as_json:
         _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
@@ -282,6 +285,7 @@ def inspect(
 
 
 app.command("testserver")(rehearse)
+app.command()(compare)
 app.command()(selftest)
 app.command()(status)
 app.command()(retry)

@@ -38,19 +38,12 @@ def export_records(
 ) -> None:
     """Write a run's records as text that `import` reads."""
     from autointerp import api
+    from autointerp.store.folder import parse_reference
 
     if to not in ("tsv", "jsonl"):
         raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
-    path, dictionary = _reference(run)
+    path, dictionary = parse_reference(run)
     n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
     print(f"{n} records in {out}")
     if as_json:
         print(json.dumps({"out": str(out), "records": n}, ensure_ascii=False))
-
-
-def _reference(text: str) -> tuple[Path, str | None]:
-    """`RUN` or `RUN:ID`."""
-    path, colon, name = text.rpartition(":")
-    if not colon or Path(text).exists() or "/" in name:
-        return Path(text), None
-    return Path(path), name

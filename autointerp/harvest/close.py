@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from autointerp.harvest.arrays import save_arrays
-from autointerp.harvest.encode import Reader, TextMask
+from autointerp.harvest.encode import Reader
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.losses import measure_losses
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import LossMetrics, dictionary_metrics, reconstruction_metrics
 from autointerp.harvest.plan import PassSettings
 from autointerp.harvest.shards import Shard

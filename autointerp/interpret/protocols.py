@@ -6,6 +6,7 @@ One table, keyed by `config.ProtocolName`. Knows no corpus and no LLM.
 from dataclasses import dataclass
 
 from autointerp.config import ProtocolName, ScoreConfig
+from autointerp.errors import UsageError
 from autointerp.strata import Design
 
 
@@ -55,6 +56,19 @@ def make_plan(name: ProtocolName, score: ScoreConfig) -> Plan:
     sizes = [3 * sum(protocol.design.blocks[: n + 1]) for n in range(n_blocks)]
     blocks = sizes.index(score.windows) + 1
     return Plan(protocol, f"{protocol.name}-{score.windows}", blocks, blocks)
+
+
+def plan_of(label: str) -> Plan:
+    """The plan of a label, as stores and tables name it.
+
+    Raises:
+        UsageError: no protocol of this version goes by it.
+    """
+    ways = (ScoreConfig(windows=60), ScoreConfig(windows=120), ScoreConfig(stop="ci"))
+    plans = {plan.label: plan for name in PROTOCOLS for plan in (make_plan(name, way) for way in ways)}
+    if label not in plans:
+        raise UsageError(f"no protocol is called {label!r}; there are {', '.join(plans)}")
+    return plans[label]
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from autointerp.llm.decode import clean
 from autointerp.llm.errors import MalformedReplyError, TransientError
 from autointerp.llm.openai_compat import OpenAICompatible
+from autointerp.llm.wire import clean
 from autointerp.provenance import write_atomically
 
 WINDOW = "24h"

@@ -186,13 +186,14 @@ def _windows(plan: Results, record: FeatureRecord) -> tuple[ReportWindow, ...]:
     levels: Sequence[Sequence[int] | None] = simulation.levels if simulation else ()
     asked = score[: len(levels)] if levels else [e for e in score if e.block < plan.plan.first_blocks]
     return (
-        *(_window("explain", example, None) for example in record.splits.explain),
-        *(_window("score", example, levels[i] if levels else None) for i, example in enumerate(asked)),
-        *(_window("guided", e, said) for e, said in zip(guided.examples, guided.levels, strict=True)),
+        *(report_window("explain", example, None) for example in record.splits.explain),
+        *(report_window("score", example, levels[i] if levels else None) for i, example in enumerate(asked)),
+        *(report_window("guided", e, said) for e, said in zip(guided.examples, guided.levels, strict=True)),
     )
 
 
-def _window(part: str, example: Example, simulated: Sequence[int] | None) -> ReportWindow:
+def report_window(part: str, example: Example, simulated: Sequence[int] | None) -> ReportWindow:
+    """A window as pages show it; `simulated` levels are the target's alone where there is one."""
     return ReportWindow.model_validate(
         {
             "part": part,

@@ -4,11 +4,13 @@ Feature scores and summaries flow in, SVG flows out. Positions across are percen
 it gets and its labels never shrink. Colours come from the page's style sheet by class.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from autointerp.interpret.summary import DictionarySummary, Means
+from autointerp.interpret.summary import DictionarySummary
 from autointerp.report.data import FeatureEntry
 from autointerp.report.text import fixed, interval
 from autointerp.scores import Score
@@ -22,17 +24,26 @@ SHAPES = {
     "position": "M0 -5L5 4H-5Z",
     "shuffled": "M-4 -4L4 4M4 -4L-4 4",
     "constant": "M0 -5V5",
+    "uniform": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z",
+    "firing": "M0 4.5L4.5 -3.5H-4.5Z",
+    "paired": "M-4.5 -1.5H-1.5V-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5Z",
 }
-"""A shape for each control, the same wherever it stands."""
+"""A shape for each control and each kind of mean, the same wherever it stands."""
 
 
-class Axis:
-    """A linear axis over correlations, wide enough for all values it is given."""
+class Mean(NamedTuple):
+    """A mean with its interval; None where there is none."""
 
-    def __init__(self, values: Sequence[float]) -> None:
-        self.low = min(-0.2, TICK * (min(values, default=0.0) // TICK))
-        self.low = max(-1.0, round(self.low, 6))
-        self.high = 1.0
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Scale:
+    """A linear axis from `low` to `high`, with a tick every `step`."""
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self.low, self.high, self.step = round(low, 6), round(high, 6), step
 
     def at(self, value: float) -> float:
         """Per cent from the left."""
@@ -40,8 +51,16 @@ class Axis:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and labels."""
-        n = round((self.high - self.low) / TICK)
-        return [(self.at(self.low + k * TICK), fixed(self.low + k * TICK, 1)) for k in range(n + 1)]
+        n, digits = round((self.high - self.low) / self.step), max(0, -math.floor(math.log10(self.step) + 1e-9))
+        places = [self.low + k * self.step for k in range(n + 1)]
+        return [(self.at(place), fixed(place, digits)) for place in places]
+
+
+class Axis(Scale):
+    """An axis over correlations, wide enough for all values it is given."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        super().__init__(max(-1.0, min(-0.2, TICK * (min(values, default=0.0) // TICK))), 1.0, TICK)
 
 
 def axis_of(features: Sequence[FeatureEntry]) -> Axis:
@@ -63,21 +82,32 @@ def histogram(values: Sequence[float], axis: Axis) -> list[float]:
 def distribution(features: Sequence[FeatureEntry], summary: DictionarySummary, axis: Axis, peak: float) -> Markup:
     """One dictionary's panel: the explanations' scores filled, the controls as outlines, the means below."""
     found = [f.compared for f in features if f.compared]
-    scores = _values([s.spearman for s in found])
-    lookup, shuffled = _values([s.lookup for s in found]), _values([s.shuffled for s in found])
+    layers = {
+        "shuffled": _values([s.shuffled for s in found]),
+        "explained": _values([s.spearman for s in found]),
+        "lookup": _values([s.lookup for s in found]),
+    }
+    own = summary.spearman
+    controls = {"shuffled": summary.shuffled.counted_mean, "lookup": summary.lookup.counted_mean}
+    marks = marks_of(Mean(own.counted_mean, own.low, own.high), controls, summary.null_threshold, axis)
+    return panel(layers, marks, _describe(summary), axis, peak)
+
+
+def panel(layers: Mapping[str, Sequence[float]], marks: str, label: str, axis: Axis, peak: float) -> Markup:
+    """Distributions over one axis, by the class each is drawn in, and marks below them."""
     lines = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x, _ in axis.ticks())
     zero = axis.at(0)
     shapes = "".join(
         f'<path class="{name}" d="{_outline(histogram(values, axis), peak)}"/>'
-        for name, values in (("shuffled", shuffled), ("explained", scores), ("lookup", lookup))
+        for name, values in layers.items()
         if values
     )
     return Markup(
-        f'<svg class="panel" role="img" aria-label="{_describe(summary)}">{lines}'
+        f'<svg class="panel" role="img" aria-label="{escape(label)}">{lines}'
         f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>'
         f'<svg class="clip" width="100%" height="60" y="4" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f"{shapes}</svg>"
-        f"{_marks(summary, axis)}</svg>"
+        f"{marks}</svg>"
     )
 
 
@@ -85,8 +115,14 @@ def peak_of(groups: Sequence[Sequence[FeatureEntry]], axis: Axis) -> float:
     """The tallest bin of explanations and look-up: all panels share one height scale; shuffled scores, which crowd
     around 0, leave at the top."""
     found = [[f.compared for f in group if f.compared] for group in groups]
-    drawn = [_values([getattr(s, name) for s in group]) for group in found for name in ("spearman", "lookup")]
-    return max([0.05, *(max(histogram(values, axis)) for values in drawn)])
+    return tallest(
+        [_values([getattr(s, name) for s in group]) for group in found for name in ("spearman", "lookup")], axis
+    )
+
+
+def tallest(groups: Sequence[Sequence[float]], axis: Axis) -> float:
+    """Share of the values in the fullest bin of all groups, at least one in twenty."""
+    return max([0.05, *(max(histogram(values, axis)) for values in groups)])
 
 
 def _values(scores: Sequence[Score]) -> list[float]:
@@ -109,25 +145,26 @@ def _outline(shares: Sequence[float], peak: float) -> str:
     return "".join(points)
 
 
-def _marks(summary: DictionarySummary, axis: Axis) -> str:
+def marks_of(mean: Mean, controls: Mapping[str, float | None], null: float | None, axis: Axis) -> str:
+    """A mean with its interval in front of its controls, below a distribution; the null threshold as a dashed line."""
     y = 78
     parts = []
-    score = summary.spearman
-    if summary.shuffled.counted_mean is not None:
-        x = axis.at(summary.shuffled.counted_mean)
-        parts.append(_at(x, y, f'<path class="mark-shuffled" d="{SHAPES["shuffled"]}"/>'))
-    if summary.lookup.counted_mean is not None:
-        x = axis.at(summary.lookup.counted_mean)
-        parts.append(_at(x, y, f'<path class="mark-lookup" d="{SHAPES["lookup"]}"/>'))
-    if score.low is not None and score.high is not None:
-        low, high = axis.at(score.low), axis.at(score.high)
-        parts.append(f'<line class="span-score" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>')
-    if summary.null_threshold is not None:
-        x = axis.at(summary.null_threshold)
-        parts.insert(0, f'<line class="null" x1="{x}%" x2="{x}%" y1="{y - 12}" y2="{y + 12}"/>')
-    if score.counted_mean is not None:
-        parts.append(f'<circle class="mark-score" cx="{axis.at(score.counted_mean)}%" cy="{y}" r="4.5"/>')
+    if null is not None:
+        parts.append(f'<line class="null" x1="{axis.at(null)}%" x2="{axis.at(null)}%" y1="{y - 12}" y2="{y + 12}"/>')
+    for name, value in controls.items():
+        if value is not None:
+            parts.append(_at(axis.at(value), y, f'<path class="mark-{name}" d="{SHAPES[name]}"/>'))
+    parts.append(_span(mean, "score", axis, y))
+    if mean.value is not None:
+        parts.append(f'<circle class="mark-score" cx="{axis.at(mean.value)}%" cy="{y}" r="4.5"/>')
     return "".join(parts)
+
+
+def _span(mean: Mean, mark: str, scale: Scale, y: int) -> str:
+    if mean.low is None or mean.high is None:
+        return ""
+    low, high = (min(100.0, max(0.0, scale.at(end))) for end in (mean.low, mean.high))
+    return f'<line class="span-{mark}" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>'
 
 
 def _at(x: float, y: float, shape: str) -> str:
@@ -143,15 +180,13 @@ def _describe(summary: DictionarySummary) -> str:
     )
 
 
-def dot(means: Means, null: float | None, mark: str, axis: Axis) -> Markup:
-    """One mean on the page's axis with its interval; the null threshold as a dashed line."""
-    zero, y = axis.at(0), 11
+def dot(mean: Mean, mark: str, scale: Scale, null: float | None = None) -> Markup:
+    """One mean on a common axis with its interval; the null threshold as a dashed line."""
+    zero, y = scale.at(0), 11
     parts = [f'<line class="zero" x1="{zero}%" x2="{zero}%" y1="0" y2="100%"/>']
     if null is not None:
-        parts.append(f'<line class="null" x1="{axis.at(null)}%" x2="{axis.at(null)}%" y1="0" y2="100%"/>')
-    if means.low is not None and means.high is not None:
-        low, high = axis.at(means.low), axis.at(means.high)
-        parts.append(f'<line class="span-{mark}" x1="{low}%" x2="{high}%" y1="{y}" y2="{y}"/>')
-    if means.counted_mean is not None:
-        parts.append(_at(axis.at(means.counted_mean), y, f'<path class="mark-{mark}" d="{SHAPES[mark]}"/>'))
+        parts.append(f'<line class="null" x1="{scale.at(null)}%" x2="{scale.at(null)}%" y1="0" y2="100%"/>')
+    parts.append(_span(mean, mark, scale, y))
+    if mean.value is not None:
+        parts.append(_at(scale.at(mean.value), y, f'<path class="mark-{mark}" d="{SHAPES[mark]}"/>'))
     return Markup(f'<svg class="mini" height="22" aria-hidden="true">{"".join(parts)}</svg>')

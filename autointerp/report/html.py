@@ -1,27 +1,23 @@
 """A run's report as one HTML file that needs nothing else: no server, no network, no second file.
 
 Report data flows in, the text of the file flows out. The summary is in the page itself and readable without scripts;
-per-feature evidence travels compressed and is opened on demand. A content security policy forbids every request and
-every script but ours, so text from a corpus cannot act even where an escape were missing.
+per-feature evidence travels compressed and is opened on demand.
 """
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from autointerp.interpret.summary import CONTROLS, DictionarySummary, Means
 from autointerp.report import figures, text
 from autointerp.report.data import DictionaryEntry, FeatureEntry, ReportData
 from autointerp.report.pack import FEATURES_PER_CHUNK, TextStore, deflate, make_chunks, make_rows, to_json
+from autointerp.report.page import APP, SHARED_SCRIPTS, STYLE, make_environment, make_policy, read_script, read_style
 from autointerp.scores import Why
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("util", "store", "tokens", "plots", "windows", "card", "table", "scatter", "main")
+SCRIPTS = ("store", "plots", "windows", "card", "table", "scatter", "main")
 EXTREMES = 5
 STYLES = ("page", "features", "card")
 VENDORED = ("vega", "vega-lite", "vega-embed")
@@ -55,8 +51,8 @@ STATISTICS = {
 
 def render_report(data: ReportData) -> str:
     """The whole report as HTML."""
-    script, charts = read_script(), read_charts()
-    environment = make_environment()
+    script, charts = read_script(*SHARED_SCRIPTS, *(APP / f"{name}.js" for name in SCRIPTS)), read_charts()
+    environment = make_environment(FOLDER)
     axis = figures.axis_of(data.features)
     groups = [[f for f in data.features if f.dictionary == d.id] for d in data.dictionaries]
     peak = figures.peak_of(groups, axis)
@@ -70,71 +66,18 @@ def render_report(data: ReportData) -> str:
         ticks=axis.ticks(),
         axis_low=text.fixed(axis.low, 1),
         statistics=STATISTICS,
+        whys=WHYS,
         features=data.features,
         extremes=_extremes(data),
         outcomes=_outcomes([d.summary for d in data.dictionaries]),
         rows=to_json(_page_data(data, store, axis)),
         chunks=make_chunks(data.features, store),
         blocks=store.blocks(),
-        style=read_style(),
+        style=read_style(*(STYLE / f"{name}.css" for name in STYLES)),
         script=script,
         charts=deflate(charts),
-        policy=_policy([script, charts]),
+        policy=make_policy([script, charts]),
     )
-
-
-def make_environment() -> Environment:
-    """Templates with escaping on and no silent blanks."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        fixed=text.fixed,
-        visible=text.visible,
-        one_line=text.one_line,
-        share=text.share,
-        words=text.words,
-        thousands=lambda n: f"{n:,}",
-    )
-    environment.globals.update(interval=text.interval, shapes=figures.SHAPES, whys=WHYS, per_cent=text.per_cent)
-    return environment
-
-
-@cache
-def read_style() -> str:
-    """The style sheets; the dark palette serves both who asks for it and whose system does."""
-
-    def read(name: str) -> str:
-        return (FOLDER / "style" / f"{name}.css").read_text(encoding="utf-8")
-
-    light, dark = read("light"), read("dark")
-    themes = (
-        f':root {{\n{light}}}\n[data-theme="dark"] {{\n{dark}}}\n'
-        f'@media (prefers-color-scheme: dark) {{ [data-theme="auto"] {{\n{dark}}} }}\n'
-    )
-    return themes + "\n".join(read(name) for name in STYLES) + "\n" + level_style()
-
-
-def level_style() -> str:
-    """How high and how dark each level 1..10 is."""
-    rules = []
-    for k in range(1, 11):
-        shade = round(0.04 + 0.039 * k, 3)
-        rules.append(f".t{k} {{ --t: {10 * k}% }} .s{k} {{ --s: {10 * k}% }}")
-        rules.append(f".t{k} bdi {{ background: rgb(var(--true-rgb) / {shade}) }}")
-        rules.append(f".f{k} {{ fill: rgb(var(--true-rgb) / {round(0.2 + 0.08 * k, 2)}) }}")
-    return "\n".join(rules)
-
-
-@cache
-def read_script() -> str:
-    """Our own script: the files of `app/` in one closed scope."""
-    parts = [(FOLDER / "app" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
-    return '"use strict";(() => {\n' + "\n".join(parts) + "\n})();"
 
 
 @cache
@@ -143,12 +86,6 @@ def read_charts() -> str:
     notices = (FOLDER / "vendor" / "NOTICES.txt").read_text(encoding="utf-8").replace("*/", "* /")
     parts = [(FOLDER / "vendor" / f"{name}.min.js").read_text(encoding="utf-8") for name in VENDORED]
     return f"/*\n{notices}*/\n" + "\n;".join(parts)
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
 def _panel(
@@ -195,7 +132,7 @@ def _splits(summary: DictionarySummary, axis: figures.Axis) -> list[dict[str, ob
 def _line(
     name: str, means: Means, null: float | None, mark: str, axis: figures.Axis, missing: str
 ) -> dict[str, object]:
-    figure = figures.dot(means, null, mark, axis)
+    figure = figures.dot(figures.Mean(means.counted_mean, means.low, means.high), mark, axis, null)
     return {"name": name, "means": means, "figure": figure, "missing": missing if means.counted_mean is None else ""}
 
 

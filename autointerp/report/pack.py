@@ -1,8 +1,8 @@
 """Features as the page carries them: one short row each at once, everything else in compressed chunks.
 
-Feature entries flow in, JSON text and base64 of zlib streams flow out; `app/store.js` is the inverse. Text that several
-windows share is carried once, and within a chunk like stands by like (all levels, then all activations), which is what
-makes thousands of features fit into one file.
+Feature entries flow in, JSON text and base64 of zlib streams flow out; `app/unpack.js` is the inverse. Text that
+several windows share is carried once, and within a chunk like stands by like (all levels, then all activations), which
+is what makes thousands of features fit into one file.
 """
 
 import base64
@@ -122,16 +122,21 @@ def make_chunks(features: Sequence[FeatureEntry], store: TextStore) -> Iterator[
 
 
 def _chunk(features: Sequence[FeatureEntry], store: TextStore) -> dict[str, object]:
-    windows = [window for feature in features for window in feature.windows]
+    packed = pack_windows([feature.windows for feature in features], store)
+    return {"facts": [_facts(feature) for feature in features], **packed}
+
+
+def pack_windows(groups: Sequence[Sequence[ReportWindow]], store: TextStore) -> dict[str, object]:
+    """The windows of some features, one group each, column by column; `app/unpack.js` is the inverse."""
+    windows = [window for group in groups for window in group]
     documents = list(dict.fromkeys(visible(window.document) for window in windows))
     place = {name: position for position, name in enumerate(documents)}
     heads = list(dict.fromkeys(_head(window) for window in windows))
     head = {kind: position for position, kind in enumerate(heads)}
     return {
-        "facts": [_facts(feature) for feature in features],
         "documents": documents,
         "heads": [list(kind) for kind in heads],
-        "windows": [[head[_head(window)] for window in feature.windows] for feature in features],
+        "windows": [[head[_head(window)] for window in group] for group in groups],
         "at": [store.at(window) for window in windows],
         "document": [place[visible(window.document)] for window in windows],
         "target": [window.target for window in windows if window.target is not None],

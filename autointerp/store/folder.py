@@ -252,6 +252,14 @@ class RunFolder:
         write_atomically(self._manifest, manifest.model_dump_json(indent=2) + "\n")
 
 
+def parse_reference(text: str) -> tuple[Path, str | None]:
+    """`RUN` or `RUN:ID`: a run's folder, and one of its dictionaries where it is named."""
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists() or "/" in name:
+        return Path(text), None
+    return Path(path), name
+
+
 def _say(value: Any) -> str:
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json", exclude_none=True)

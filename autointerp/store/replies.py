@@ -25,6 +25,8 @@ from autointerp.llm.base import Capabilities, ChatReply, Endpoint
 from autointerp.provenance import digest
 
 BUSY_TIMEOUT_S = 60.0
+COMPRESSION = 1
+"""A tenth larger than the usual 6, in a fifth of the time: log probabilities hardly compress."""
 LARGEST_GROUP = 500
 """At most so many replies in one commit."""
 _SCHEMA = """
@@ -130,7 +132,7 @@ class SqliteReplyCache:
         """
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        body = zlib.compress(reply.model_dump_json().encode())
+        body = zlib.compress(reply.model_dump_json().encode(), COMPRESSION)
         self._queue.put(_Put(_digest_bytes(key), body, loop, done))
         await done
 

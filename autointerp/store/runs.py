@@ -161,6 +161,20 @@ class RunStore:
         query = sa.select(t.c.body).where(t.c.dictionary == dictionary, *_has(t, key)).order_by(t.c.feature)
         return [_unpack(FeatureScore, body) for body in self._scalars(query)]
 
+    def score_keys(self, dictionary: str) -> list[ScoreKey]:
+        """Every way of scoring that has a score of the dictionary, the first used first."""
+        t = schema.scores
+        columns = (t.c.protocol, t.c.explainer, t.c.simulator)
+        query = sa.select(*columns).where(t.c.dictionary == dictionary).group_by(*columns)
+        rows = self._rows(query.order_by(sa.text("min(rowid)")))
+        return [ScoreKey(row.protocol, row.explainer, row.simulator) for row in rows]
+
+    def record_digests(self, dictionary: str, design: str) -> dict[int, str]:
+        """A digest of each feature's examples under a design: equal where the windows are."""
+        t = schema.records
+        query = sa.select(t.c.feature, t.c.digest).where(t.c.dictionary == dictionary, t.c.design == design)
+        return {row.feature: row.digest for row in self._rows(query)}
+
     def usage(self, dictionary: str, design: str, key: ScoreKey, steps: Sequence[str]) -> Usage:
         """What a dictionary's explanations and scores under a key, and the failures of these steps, cost."""
         t = schema.explanations

@@ -110,6 +110,15 @@ def whole(chooser: Chooser, tmp_path_factory: pytest.TempPathFactory) -> str:
     return run(plan(tmp_path_factory.mktemp("whole"), chooser))
 
 
+def test_dictionaries_take_turns(tmp_path: Path, chooser: Chooser) -> None:
+    """One after the other, a provider's drift during a run would be a difference between dictionaries."""
+    asked = Counting()
+    work = replace(plan(tmp_path, chooser, asked), concurrency=1)
+    works = [replace(work, features=features) for features in ((0, 1, 2, 6), (12, 13, 14))]
+    asyncio.run(interpret(works, scoring=False))
+    assert asked.explained == [0, 12, 1, 13, 2, 14, 6]
+
+
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_killed_run_goes_on_and_computes_nothing_twice(
     tmp_path: Path, chooser: Chooser, whole: str, after: int

@@ -22,6 +22,11 @@ def test_generated_parts_are_up_to_date() -> None:
     assert _generator().fill(text) == text
 
 
+def test_schema_of_a_comparison_is_up_to_date() -> None:
+    """Guards against a field of compare.json that the committed schema does not name (run docs/generate.py)."""
+    assert (ROOT / "docs" / "compare.schema.json").read_text(encoding="utf-8") == _generator().comparison_schema()
+
+
 def test_every_setting_is_explained() -> None:
     """A key without a meaning helps nobody."""
     rows = _generator().settings().splitlines()[2:]

@@ -10,40 +10,11 @@ const STRATA = {
   "hard-neighbour": "hard: near feature fires",
   guided: "guided by the explanation's words, inactive",
 };
-const SHORT = {
-  top: "strongest",
-  record: "record",
-  uniform: "uniform",
-  "hard-token": "hard: token",
-  "hard-text": "hard: text",
-  "hard-neighbour": "hard: near",
-  guided: "guided",
-};
 const PARTS = { s: "Scored on", g: "Guided", e: "Explained from" };
-// What became of a target: its sign, and the word that says it without colour.
-const VERDICTS = {
-  hit: ["✓", "hit"],
-  missed: ["✗", "missed"],
-  alarm: ["▲", "false alarm"],
-  silent: ["·", "rightly silent"],
-};
 const GUIDED_NOTE =
   '<p class="note">Silent text that the explanation\'s own words point at, looked for after it was written: a test of its claims, never part of the score.</p>';
 const ORDERS = { stratum: "by stratum", worst: "worst predicted first", strongest: "strongest first" };
 const view = { part: "s", stratum: "", order: "stratum", numbers: false };
-
-// True and predicted level of each token that was asked for and answered.
-const pairs = (w) => (w.simulated ? w.scored.map((i) => [w.levels[i], w.simulated.get(i)]) : []);
-
-function windowError(w) {
-  const found = pairs(w);
-  return found.length ? found.reduce((sum, [level, guess]) => sum + Math.abs(level - guess), 0) / found.length : null;
-}
-
-function verdict(level, guess) {
-  if (level > 0) return guess > 0 ? "hit" : "missed";
-  return guess > 0 ? "alarm" : "silent";
-}
 
 function tally(windows) {
   const sum = { n: windows.length, error: 0, tokens: 0, hit: 0, missed: 0, alarm: 0, silent: 0 };
@@ -89,35 +60,6 @@ function ordered(windows) {
   return [...windows].sort(orders[view.order]);
 }
 
-function saidHtml(w) {
-  if (!w.simulated) return w.part === "e" ? "" : "<span>no answer</span>";
-  if (w.target === null)
-    return `<span title="mean difference between true and simulated level">error ${fixed(windowError(w))}</span>`;
-  const [[level, guess]] = pairs(w);
-  const kind = verdict(level, guess);
-  const [sign, word] = VERDICTS[kind];
-  return `<span class="verdict ${kind}"><i aria-hidden="true">${sign}</i>${word}</span><span class="levels">level ${level}, said ${guess}</span>`;
-}
-
-function windowHtml(w, place) {
-  const label = w.stratum === "decile" ? `decile ${w.decile}` : view.order === "stratum" ? "" : SHORT[w.stratum];
-  const name = escapeHtml(w.document);
-  return `<li class="window"><div class="about">${label ? `<b>${label}</b> ` : ""}${saidHtml(w)}<span class="doc" title="${name}"><bdi>${escapeHtml(w.document.split("/").pop() || w.document)}</bdi></span></div>${trackHtml(w, place)}</li>`;
-}
-
-// How levels look: the same tokens as below, with levels for text.
-function keyHtml(windows) {
-  const isAsked = view.part !== "e";
-  const hasTargets = windows.some((w) => w.target !== null);
-  const levels = [0, 2, 4, 6, 8, 10];
-  const above = '<b class="t">above</b> what the feature did';
-  const below = ', <b class="s">below</b> what the explanation predicted';
-  const cells = levels.map((n) => `<span class="k t${n} s${n}"><bdi>${n}</bdi></span>`);
-  const target = hasTargets && isAsked ? " of the one framed token that was asked for" : "";
-  const signs = Object.values(VERDICTS).map(([sign, word]) => `<span><i aria-hidden="true">${sign}</i> ${word}</span>`);
-  return `<div class="key"><div class="track${isAsked ? " both" : ""}">${cells.join("")}</div><span>levels 0 to 10: ${above}${isAsked ? below + target : ""}</span>${target ? signs.join("") : ""}</div>`;
-}
-
 // The part of the card below the facts; `windows` are the feature's, in stored order.
 function windowsHtml(windows) {
   const parts = Object.fromEntries(Object.keys(PARTS).map((p) => [p, windows.filter((w) => w.part === p)]));
@@ -130,11 +72,12 @@ function windowsHtml(windows) {
   const orders = Object.entries(ORDERS).map(
     ([k, v]) => `<option value="${k}"${k === view.order ? " selected" : ""}>${v}</option>`,
   );
+  const isGrouped = view.order === "stratum";
   let last = null;
   const items = shown.map((w) => {
-    const title = view.order === "stratum" && w.stratum !== last ? `<li class="stratum">${STRATA[w.stratum]}</li>` : "";
+    const title = isGrouped && w.stratum !== last ? `<li class="stratum">${STRATA[w.stratum]}</li>` : "";
     last = w.stratum;
-    return title + windowHtml(w, windows.indexOf(w));
+    return title + windowHtml(w, windows.indexOf(w), isGrouped && w.stratum !== "decile" ? "" : labelOf(w));
   });
   return `<div class="bar-row"><div class="segments">${Object.entries(PARTS)
     .filter(([part]) => part !== "g" || parts.g.length)
@@ -143,6 +86,6 @@ function windowsHtml(windows) {
     <label>Order <select id="order">${orders.join("")}</select></label>
     <label class="check"><input type="checkbox" id="numbers"${view.numbers ? " checked" : ""}> levels as numbers</label></div>
     ${view.part === "s" ? strataHtml(mine) : ""}${view.part === "g" ? GUIDED_NOTE : ""}
-    ${keyHtml(mine)}
+    ${keyHtml(mine, view.part !== "e")}
     <ol class="windows${view.numbers ? " numbers" : ""}">${items.join("") || '<li class="none">no windows</li>'}</ol>`;
 }

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from autointerp.interpret.summary import DictionarySummary, Means
+from autointerp.interpret.summary import DictionarySummary
 from autointerp.report.data import FeatureEntry
-from autointerp.report.figures import Axis, distribution, dot, histogram
+from autointerp.report.figures import Axis, Mean, distribution, dot, histogram
 from tests.unit.report.scored import feature_score
 
 
@@ -88,8 +88,8 @@ def test_absent_statistics_leave_no_mark() -> None:
 def test_a_control_beside_the_null_threshold() -> None:
     """A control that was not measured has no mark, and above all none at 0."""
     axis = Axis([])
-    svg = str(dot(Means(mean=0.4, counted_mean=0.4, low=0.1, high=0.7, n=3), 0.25, "bigram", axis))
+    svg = str(dot(Mean(0.4, 0.1, 0.7), "bigram", axis, 0.25))
     assert '<svg x="50.0%"' in svg
     assert 'class="span-bigram" x1="25.0%" x2="75.0%"' in svg
     assert 'class="null" x1="37.5%"' in svg
-    assert "mark-" not in str(dot(Means(mean=None, counted_mean=None), 0.25, "bigram", axis))
+    assert "mark-" not in str(dot(Mean(None, None, None), "bigram", axis, 0.25))

@@ -1,9 +1,6 @@
 """What the page unpacks is what was packed: a second, independent reading of the chunks."""
 
-import base64
 import json
-import zlib
-from typing import Any
 
 import pytest
 
@@ -12,10 +9,7 @@ from autointerp.report.data import FeatureEntry, ReportData, ReportWindow
 from autointerp.report.pack import FEATURES_PER_CHUNK, TextStore, make_chunks, to_json
 from autointerp.report.text import fixed, interval, share, visible
 from tests.unit.report.synthetic import make_report
-
-
-def unpack(chunk: str) -> Any:
-    return json.loads(zlib.decompress(base64.b64decode(chunk)))
+from tests.unit.report.unpacked import check_windows, inflate, text_at, unpack
 
 
 @pytest.mark.parametrize("targets", [True, False])
@@ -23,37 +17,11 @@ def test_windows_survive_packing(targets: bool) -> None:
     """A cursor that slips by one shows every later window with its neighbour's levels."""
     features = ReportData.model_validate(make_report(40, targets=targets)).features
     store = TextStore([window for feature in features for window in feature.windows])
-    blocks = [zlib.decompress(base64.b64decode(block)).decode().split("\n") for block in store.blocks()]
+    blocks = [inflate(block).split("\n") for block in store.blocks()]
     for number, chunk in enumerate(make_chunks(features, store)):
-        packed = unpack(chunk)
-        levels, simulated = iter(packed["levels"]), iter(packed["simulated"])
-        activations, masks = iter(packed["activations"]), iter(packed["silent"])
-        at, documents, places = iter(packed["at"]), iter(packed["document"]), iter(packed["target"])
         first = number * FEATURES_PER_CHUNK
-        for feature, heads in zip(features[first : first + FEATURES_PER_CHUNK], packed["windows"], strict=True):
-            for window, head in zip(feature.windows, heads, strict=True):
-                part, stratum, decile, n, has_target, is_simulated, is_masked = packed["heads"][head]
-                assert (window.part[0], window.stratum, window.decile or 0) == (part, stratum, decile)
-                assert visible(window.document) == packed["documents"][next(documents)]
-                assert [visible(token) for token in window.tokens] == text_at(store.starts, blocks, next(at), n)
-                mine = [int(next(levels), 16) for _ in range(n)]
-                assert mine == list(window.levels)
-                assert window.target == (next(places) if has_target else None)
-                scored = range(n) if window.target is None else [window.target]
-                if is_simulated:
-                    assert [int(next(simulated), 16) for _ in scored] == list(window.simulated or ())
-                mask = next(masks) if is_masked else "".join("1" if mine[i] else "0" for i in scored)
-                for bit, i in zip(mask, scored, strict=True):
-                    assert (bit == "1") == (window.activations[i] != 0)
-                    if bit == "1":
-                        assert abs(next(activations) - window.activations[i]) <= 1e-3 * abs(window.activations[i])
-        assert next(levels, None) is next(simulated, None) is next(activations, None) is next(at, None) is None
-
-
-def text_at(starts: list[int], blocks: list[list[str]], at: int, n: int) -> list[str]:
-    """As the page reads a window: from the one block that holds its first token."""
-    place = max(k for k, start in enumerate(starts) if start <= at)
-    return blocks[place][at - starts[place] :][:n]
+        groups = [feature.windows for feature in features[first : first + FEATURES_PER_CHUNK]]
+        check_windows(groups, unpack(chunk), store.starts, blocks)
 
 
 def window(row: int, start: int, tokens: list[str]) -> ReportWindow:
@@ -87,7 +55,7 @@ def test_a_window_lies_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = [window(k, 0, list("abc")) for k in range(5)]
     store = TextStore(windows)
     assert store.starts == [0, 6, 12]
-    blocks = [zlib.decompress(base64.b64decode(block)).decode().split("\n") for block in store.blocks()]
+    blocks = [inflate(block).split("\n") for block in store.blocks()]
     assert all(text_at(store.starts, blocks, store.at(w), 3) == list("abc") for w in windows)
 
 
