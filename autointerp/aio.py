@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from autointerp import interpretation, moving, selection
+from autointerp import batch, batch_run, estimate, interpretation, moving, selection
 from autointerp.backends import forget_unusable, open_backends
 from autointerp.bare import BareRecord, make_scored_record
+from autointerp.batch_import import Imported
 from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import PartDone, is_finished, shards_of
@@ -215,6 +216,67 @@ async def export_records(path: Path, dictionary: str | None, kind: Literal["tsv"
         raise UsageError(f"{path} has chosen no examples yet; run `autointerp explain {path}` first")
     write_atomically(out, (write_tsv if kind == "tsv" else write_json_lines)(records))
     return len(records)
+
+
+async def estimate_run(config: RunConfig) -> estimate.Estimate:
+    """What `run` would ask of a language model: calls, tokens and price by stage, and which text goes to which host.
+
+    Nothing is sent, and the run is not written to.
+
+    Raises:
+        UsageError: the harvest is missing.
+    """
+    return await estimate.estimate_run(RunFolder(config.out), config)
+
+
+async def estimate_changes(path: Path, changes: Mapping[str, object], *, scoring: bool = True) -> estimate.Estimate:
+    """The same of `run_score`; of `run_explain` where there is no scoring."""
+    folder = RunFolder.existing(path)
+    return await estimate.estimate_run(folder, change_config(folder.config(), changes), scoring=scoring)
+
+
+async def export_requests(
+    path: Path, out: Path, changes: Mapping[str, object], listener: Listener = SILENT
+) -> batch.Exported:
+    """Write the requests that can be asked now, of all stages and dictionaries, in OpenAI's batch file format.
+
+    What the cache can answer is done first. Nothing is sent, and no key is needed.
+
+    Raises:
+        UsageError: no run or no language model there, or a file stands in the way.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch.export_requests(folder, _changed(folder, changes), out, listener)
+
+
+async def import_answers(path: Path, files: Sequence[Path], cache: Path | None = None) -> Imported:
+    """Put the lines of batch answer files into the cache; the ordinary run then finds them there.
+
+    Raises:
+        UsageError: the run exported no requests, or a file cannot be read.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch.import_files(folder, change_config(folder.config(), {"cache": cache}), files)
+
+
+async def run_batches(
+    path: Path, changes: Mapping[str, object], listener: Listener = SILENT, *, poll_s: float = batch_run.POLL_S
+) -> Summaries:
+    """Explain and score through a hosted batch endpoint, round after round; killed anywhere, the same goes on.
+
+    Args:
+        poll_s: seconds between two looks at the batches.
+
+    Raises:
+        UsageError: no run, no language model or no key there.
+        StoppedError: stopped by Ctrl-C, the budget or the endpoint; the same goes on.
+        RunError: the endpoint cannot be reached, or fails a batch as a whole.
+    """
+    folder = RunFolder.existing(path)
+    with folder.lock():
+        return await batch_run.run_batches(folder, _changed(folder, changes), listener, poll_s)
 
 
 async def export_replies(path: Path, out: Path, cache: Path | None = None) -> moving.ExportedReplies:

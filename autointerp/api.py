@@ -13,6 +13,9 @@ from typing import Literal, TypeVar
 
 from autointerp import aio
 from autointerp.bare import BareRecord
+from autointerp.batch import Exported
+from autointerp.batch_import import Imported
+from autointerp.batch_run import POLL_S
 from autointerp.checkup import NEEDED_FOR_HARVEST, check_folder, check_machine
 from autointerp.compare.collect import Wish
 from autointerp.compare.comparing import Loader, make_comparison, make_plan
@@ -20,6 +23,7 @@ from autointerp.compare.data import By, Comparison, Plan
 from autointerp.compare.facts import Known, Weights
 from autointerp.config import DictionaryConfig, HarvestPart, RunConfig, SimulatorName
 from autointerp.errors import UsageError
+from autointerp.estimate import Estimate
 from autointerp.harvest.events import PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
@@ -94,6 +98,39 @@ def import_records(path: Path, out: Path, dictionary: str = "records", seed: int
 def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:
     """Write a run's records as text; see `aio.export_records`."""
     return _wait(aio.export_records(path, dictionary, kind, out))
+
+
+def estimate_run(config: RunConfig) -> Estimate:
+    """What `run` would ask of a language model, before it does; see `aio.estimate_run`."""
+    return _wait(aio.estimate_run(config))
+
+
+def estimate_changes(path: Path, changes: Mapping[str, object] | None = None, *, scoring: bool = True) -> Estimate:
+    """What `run_score` or `run_explain` would ask; see `aio.estimate_changes`."""
+    return _wait(aio.estimate_changes(path, changes or {}, scoring=scoring))
+
+
+def export_requests(
+    path: Path, out: Path, changes: Mapping[str, object] | None = None, listener: Listener = SILENT
+) -> Exported:
+    """Write a run's pending requests in the batch file format; see `aio.export_requests`."""
+    return _wait(aio.export_requests(path, out, changes or {}, listener))
+
+
+def import_answers(path: Path, files: Sequence[Path], cache: Path | None = None) -> Imported:
+    """Put the lines of batch answer files into the cache; see `aio.import_answers`."""
+    return _wait(aio.import_answers(path, files, cache))
+
+
+def run_batches(
+    path: Path,
+    changes: Mapping[str, object] | None = None,
+    listener: Listener = SILENT,
+    *,
+    poll_s: float = POLL_S,
+) -> Summaries:
+    """Explain and score through a hosted batch endpoint; see `aio.run_batches`."""
+    return _wait(aio.run_batches(path, changes or {}, listener, poll_s=poll_s))
 
 
 def export_replies(path: Path, out: Path, cache: Path | None = None) -> ExportedReplies:

@@ -4,8 +4,8 @@ A configuration and a run's folder flow in; an explainer and a simulator with th
 the endpoint was seen to do is kept with the run, and decides the simulator where the configuration does not.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,10 +23,12 @@ from autointerp.interpret.simulate_llm import (
     make_llm_simulator,
 )
 from autointerp.listener import Spending
+from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
-from autointerp.llm.budget import Budget, Price
+from autointerp.llm.budget import Budget
+from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
-from autointerp.llm.prices import Prices
+from autointerp.llm.prices import Prices, Quote
 from autointerp.llm.probe import probe, probe_prompts, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
@@ -133,8 +135,9 @@ async def _connected(
         budget=budget,
         notes=calls,
     )
-    budget.price = _price(config, connected.endpoint)
+    quote = quote_for(config, connected.endpoint)
     budget.spent = calls.total() if calls else Usage()
+    budget.price = _price(quote, _batched(calls)) if quote else None
     try:
         seen = await _capabilities(connected, folder, config.simulator)
         yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
@@ -142,8 +145,38 @@ async def _connected(
         await connected.aclose()
 
 
-def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
-    """Dollars for a usage; None where the price is not known and nobody needs it.
+def _batched(calls: CallLog | None) -> Usage:
+    accounts = calls.accounts() if calls else {}
+    return sum((usage for account, usage in accounts.items() if account.via == "batch"), Usage())
+
+
+def _price(quote: Quote, batched: Usage) -> Callable[[Usage], float]:
+    """Dollars for all that a run took, of which this came in batches."""
+    saved = quote.price(batched) - quote.price(batched, batch=True)
+    return lambda usage: quote.price(usage) - saved
+
+
+@contextmanager
+def foreseen_backends(
+    config: RunConfig, folder: RunFolder, answer: AnswerFunction
+) -> Iterator[tuple[Backends, Foreseen]]:
+    """The configured explainer and simulator over an endpoint that is not asked, and what counts its questions.
+
+    Answers that the cache lacks are made up by the function; nothing is connected and nothing kept.
+
+    Raises:
+        UsageError: no model name, no usable URL, or an endpoint that cannot do what was asked.
+    """
+    assert config.llm is not None
+    name = name_endpoint(config.llm, config.base_url)
+    with SqliteReplyCache(config.cache) as cache:
+        known = known_capabilities(config, folder, cache)
+        model = Foreseen(name, cache.get, answer, known.seen.rejected)
+        yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
+
+
+def quote_for(config: RunConfig, endpoint: Endpoint) -> Quote | None:
+    """The price of an endpoint's model; None where it is not known and nobody needs it.
 
     Raises:
         UsageError: there is a budget in dollars and no price.
@@ -154,7 +187,19 @@ def _price(config: RunConfig, endpoint: Endpoint) -> Price | None:
             f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
             f"give one with prices = FILE in the configuration, or use --budget-tokens"
         )
-    return None if quote is None else quote.price
+    return quote
+
+
+async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
+    """Ask the configured endpoint what it does, unless that is known.
+
+    Raises:
+        UsageError: no key or no usable URL.
+        LlmError: it could not be asked.
+    """
+    with SqliteReplyCache(config.cache) as cache:
+        async with _connected(config, folder, Gate(), cache, None):
+            return
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
@@ -206,10 +251,14 @@ def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: Sqlit
     """
     assert config.llm is not None
     endpoint = name_endpoint(config.llm, config.base_url)
+    asks_prompts = config.simulator == "prompt-logprobs"
+    taken = unprobed(endpoint, logprobs=config.simulator == "top-logprobs", prompt_logprobs=asks_prompts)
     kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
-    if kept is not None:
-        return Known(kept, True)
-    return Known(unprobed(endpoint, with_logprobs=config.simulator == "top-logprobs"), False)
+    if kept is None:
+        return Known(taken, False)
+    if asks_prompts and kept.prompt_logprobs is None:
+        return Known(kept.model_copy(update={"prompt_logprobs": taken.prompt_logprobs}), False)
+    return Known(kept, True)
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from autointerp.llm.base import ChatMessage, ChatReply, ChatRequest, Endpoint, ReplyCache
-from autointerp.llm.batch_lines import Answered, AnswerLine, NoAnswer, NotAnswered
+from autointerp.llm.batch_lines import Answered, AnswerLine, NoAnswer, NotAnswered, decode_answer
 from autointerp.llm.decode import classify, filtered_reply
 from autointerp.llm.errors import EndpointStoppedError, TransientError
 from autointerp.llm.negotiate import Negotiation
@@ -53,6 +53,11 @@ class Imported(Record):
     given_up: int = 0
     """Requests of this run that will not be exported again, in all."""
 
+    def told(self) -> str:
+        """In one line, what is not 0."""
+        counts = self.model_dump(exclude={"failed", "missing", "given_up"}) | self.failed
+        return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if n) or "nothing"
+
 
 @dataclass
 class AnswerImport:
@@ -61,6 +66,8 @@ class AnswerImport:
     cache: ReplyCache
     log: CallLog
     book: BatchBook
+    secret: str = ""
+    """Blotted out of what failures say."""
     counts: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     stopped: EndpointStoppedError | None = None
@@ -101,10 +108,12 @@ class AnswerImport:
             self.counts["foreign"] += 1
         elif question.state == "answered":
             self.counts["known"] += 1
-        elif isinstance(line, Answered):
-            self._answer(question, line.reply, replies)
-        elif question.state == "out":
-            self._fail(question, line, replies)
+        else:
+            said = decode_answer(line, question.read, self.secret) if isinstance(line, Answered) else line
+            if isinstance(said, ChatReply):
+                self._answer(question, said, replies)
+            elif question.state == "out":
+                self._fail(question, said, replies)
 
     def _answer(self, question: Question, reply: ChatReply, replies: dict[str, ChatReply]) -> None:
         self.counts["answered"] += 1
@@ -119,7 +128,7 @@ class AnswerImport:
             self._give_back(question, "batch_unanswered", line.why)
         elif line.facts.is_filter:
             self._answer(question, filtered_reply(question.endpoint.model), replies)
-        elif self._settled(question.endpoint, line):
+        elif question.read is None and self._settled(question.endpoint, line):
             self.counts["in_another_form"] += 1
             self.book.ask_again(question.digest)
         else:

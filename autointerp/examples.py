@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autointerp.format import to_levels
+from autointerp.outside import Outside
 from autointerp.provenance import generator
 from autointerp.records import (
     ActivationRecord,
@@ -26,17 +27,17 @@ from autointerp.records import (
     TokenProfile,
     TokenTable,
 )
-from autointerp.splits import CorpusIndex, PairCounts, Windows, ranges
+from autointerp.splits import CorpusIndex, PairCounts, Windows
 from autointerp.strata import (
     MOST_NEIGHBOURS,
+    NO_PEAKS,
     Blocked,
     Choice,
     Design,
     Events,
     Picker,
-    first_of_descending,
-    strongest_of_each,
 )
+from autointerp.vectors import first_of_descending, ranges, strongest_of_each
 
 MOST_PAIRS = 256
 MOST_SOURCES = 2**16
@@ -76,11 +77,20 @@ class FeatureReader(Protocol):
 class Chooser:
     """Makes the records of one dictionary's features under one design."""
 
-    def __init__(self, reader: FeatureReader, index: CorpusIndex, dictionary: str, design: Design) -> None:
+    def __init__(
+        self,
+        reader: FeatureReader,
+        index: CorpusIndex,
+        dictionary: str,
+        design: Design,
+        outside: Outside | None = None,
+    ) -> None:
+        """`outside` knows the rest of a corpus of which the index knows a kept sample."""
         self.reader = reader
         self.index = index
         self.dictionary = dictionary
         self.design = design
+        self.outside = outside
         self._source = lru_cache(MOST_SOURCES)(index.corpus.sources.__getitem__)
 
     def feature_record(self, feature: int) -> FeatureRecord:
@@ -89,7 +99,6 @@ class Chooser:
         edges, by_rank = self.reader.level_rule(feature)
         levels = to_levels(events.value, edges)
         picker = self._picker(feature, events, levels)
-        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in picker.explain]
         select = picker.scored_windows("select")
         score = picker.scored_windows("score")
         return FeatureRecord(
@@ -100,7 +109,7 @@ class Chooser:
             facts=self.reader.feature_facts(feature),
             stats=self.reader.feature_stats(feature),
             splits=ExampleSplit(
-                explain=tuple(self._examples(shown, events, levels, targets=False)),
+                explain=self._shown(feature, picker.explain, events, levels, edges),
                 select=self._asked(feature, "select", select, events, levels),
                 calibrate=(),
                 score=self._asked(feature, "score", score, events, levels),
@@ -117,7 +126,7 @@ class Chooser:
         levels = to_levels(events.value, self.reader.level_rule(feature)[0])
         chosen = self._picker(feature, events, levels).guided_windows(self.index.query(explanation), n)
         blocked = Blocked(chosen, np.zeros(len(chosen.slot), dtype=np.int64))
-        return tuple(self._examples([blocked], events, levels, targets=self.design.targets))
+        return tuple(self._examples([blocked], events, levels, self.index, targets=self.design.targets))
 
     def _picker(self, feature: int, events: Events, levels: Int[np.ndarray, " n"]) -> Picker:
         return Picker(
@@ -127,17 +136,37 @@ class Chooser:
             levels=levels,
             read_neighbours=lambda: self._neighbour_events(feature),
             rng=lambda step: generator(self.index.seed, self.dictionary, feature, self.design.name, step),
+            outside=self.outside.peaks(feature, self.design) if self.outside is not None else NO_PEAKS,
         )
 
     def _neighbour_events(self, feature: int) -> list[Events]:
         near = self.reader.neighbours(feature)[:MOST_NEIGHBOURS]
         return [Events(*self.reader.read(other)) for other, cosine in near if cosine > 0]
 
+    def _shown(
+        self,
+        feature: int,
+        chosen: Sequence[Choice],
+        events: Events,
+        levels: Int[np.ndarray, " n"],
+        edges: Float[np.ndarray, "9"],
+    ) -> tuple[Example, ...]:
+        """The examples of the explain part, the strongest first."""
+        shown = [Blocked(choice, np.zeros(len(choice.slot), dtype=np.int64)) for choice in chosen]
+        examples = self._examples([b for b in shown if not b.choice.outside], events, levels, self.index, targets=False)
+        beyond = [b for b in shown if b.choice.outside]
+        if self.outside is None or not beyond:
+            return tuple(examples)
+        strongest = Events(*self.outside.read(feature))
+        its_levels = to_levels(strongest.value, edges)
+        examples += self._examples(beyond, strongest, its_levels, self.outside.whole, targets=False)
+        return tuple(sorted(examples, key=lambda e: -max(e.record.activations) if e.stratum == "top" else 0.0))
+
     def _asked(
         self, feature: int, part: str, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"]
     ) -> tuple[Example, ...]:
         """The examples of a scored part; targets, which share requests, in an order that gives no stratum away."""
-        examples = self._examples(chosen, events, levels, targets=self.design.targets)
+        examples = self._examples(chosen, events, levels, self.index, targets=self.design.targets)
         if not self.design.targets:
             return tuple(examples)
         rng = generator(self.index.seed, self.dictionary, feature, self.design.name, part, "order")
@@ -147,26 +176,32 @@ class Chooser:
         return tuple(examples[i] for i in order)
 
     def _examples(
-        self, chosen: Sequence[Blocked], events: Events, levels: Int[np.ndarray, " n"], *, targets: bool
+        self,
+        chosen: Sequence[Blocked],
+        events: Events,
+        levels: Int[np.ndarray, " n"],
+        index: CorpusIndex,
+        *,
+        targets: bool,
     ) -> list[Example]:
-        """Choices as examples with complete activations."""
+        """Choices as examples with complete activations, which `events` are on the rows of `index`."""
         if not chosen:
             return []
         choices = [choice for choice, _ in chosen]
         windows = Windows.joined([choice.windows for choice in choices])
-        first = windows.slots(self.index.corpus.context)
-        source = self.index.corpus.source[self.index.document_of(first)]
-        target = np.concatenate([choice.slot for choice in choices]) - first
+        first = windows.slots(index.corpus.context)
+        source = index.corpus.source[index.document_of(first)]
+        rows_before = 0 if index is self.index else len(self.index.corpus.tokens)
         columns = zip(
-            self._spans(windows, events, levels),
+            self._spans(windows, events, levels, index),
             source.tolist(),
-            windows.row.tolist(),
+            (windows.row + rows_before).tolist(),
             windows.start.tolist(),
-            self.index.place_of(first).tolist(),
+            index.place_of(first).tolist(),
             [choice.stratum for choice in choices for _ in choice.slot],
             [d for c in choices for d in (len(c.slot) * [None] if c.decile is None else c.decile.tolist())],
             np.concatenate([choice.probability for choice in choices]).tolist(),
-            target.tolist() if targets else len(first) * [None],
+            (np.concatenate([c.slot for c in choices]) - first).tolist() if targets else len(first) * [None],
             np.concatenate([block for _, block in chosen]).tolist(),
             strict=True,
         )
@@ -191,16 +226,18 @@ class Chooser:
             for span, number, row, start, place, stratum, decile, probability, at, block in columns
         ]
 
-    def _spans(self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"]) -> list[_Span]:
+    def _spans(
+        self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"], index: CorpusIndex
+    ) -> list[_Span]:
         """Tokens, activations and levels of each window."""
-        first = windows.slots(self.index.corpus.context)
+        first = windows.slots(index.corpus.context)
         low, high = np.searchsorted(events.slot, (first, first + windows.length))
         event = ranges(low, high - low)
-        slots, ends = windows.all_slots(self.index.corpus.context), np.cumsum(windows.length)
+        slots, ends = windows.all_slots(index.corpus.context), np.cumsum(windows.length)
         place = events.slot[event] + np.repeat(ends - windows.length - first, high - low)
         values, window_levels = np.zeros(len(slots)), np.zeros(len(slots), dtype=np.int64)
         values[place], window_levels[place] = events.value[event], levels[event]
-        columns = [array.tolist() for array in (self.index.words[self.index.tokens[slots]], values, window_levels)]
+        columns = [array.tolist() for array in (self.index.words[index.tokens[slots]], values, window_levels)]
         edges = [0, *ends.tolist()]
         return [_Span(*(tuple(column[low:high]) for column in columns)) for low, high in pairwise(edges)]
 

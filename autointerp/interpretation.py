@@ -38,7 +38,7 @@ async def explain(folder: RunFolder, config: RunConfig, listener: Listener, *, o
     try:
         n = 0
         async with _asking(config, folder, listener, offline=offline) as backends:
-            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             await pipeline.interpret(plans, scoring=False)
         for plan in plans:
             n += len(set(store.explained(plan.dictionary, plan.design, plan.explainer_key)) & set(plan.features))
@@ -63,9 +63,8 @@ async def interpret(
         usage = Usage()
         sources = open_sources(folder, config)
         async with _asking(config, folder, listener, offline=offline) as backends:
-            plans = _plans(sources, config, store, backends, listener, retries)
-            keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
-            folder.write_note("backends", keys)
+            plans = make_plans(sources, config, store, backends, listener, retries)
+            _note_keys(folder, backends)
             n_new = await pipeline.interpret(plans)
         for source, plan in zip(sources, plans, strict=True):
             summaries[plan.dictionary] = _summary(source, config, plan)
@@ -87,10 +86,17 @@ async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, miss
     store = RunStore(folder.store)
     try:
         async with open_backends(config, folder, missing=missing) as backends:
-            plans = _plans(open_sources(folder, config), config, store, backends, listener, "none")
+            plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
+            _note_keys(folder, backends)
             await pipeline.interpret(plans)
     finally:
         store.close()
+
+
+def _note_keys(folder: RunFolder, backends: Backends) -> None:
+    """Keep where this run's results stand in its store."""
+    keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
+    folder.write_note("backends", keys)
 
 
 @asynccontextmanager
@@ -164,7 +170,7 @@ def _write_report(
     write_atomically(folder.report, render_report(data))
 
 
-def _plans(
+def make_plans(
     sources: Sequence[FeatureSource],
     config: RunConfig,
     store: RunStore,
@@ -223,6 +229,7 @@ def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> Diction
         n_alive=len(alive),
         refinements=plan.store.refinements(plan.dictionary, plan.design, plan.explainer_key),
         seed=config.seed,
+        metrics=source.metrics,
     )
 
 

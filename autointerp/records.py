@@ -66,7 +66,10 @@ class ActivationRecord(Record):
     place: int | None = None
     """Position of the first token in its document, where a row holds several; else it is `start`."""
     row: int = 0
-    """Row of the corpus the window was cut from (its number among bare records)."""
+    """Row of the corpus the window was cut from (its number among bare records).
+
+    Where a sample of the corpus is kept, its documents are the first rows, and the whole corpus's rows follow.
+    """
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:

@@ -3,6 +3,7 @@
 In a wheel they lie under `autointerp/_bundled/`; in a clone they are `prompts/` and `data/demo/` at its top.
 """
 
+from functools import cache
 from pathlib import Path
 
 from autointerp.errors import UsageError
@@ -10,6 +11,7 @@ from autointerp.errors import UsageError
 _IN_CLONE = {"prompts": "prompts", "demo": "data/demo"}
 
 
+@cache
 def bundled(name: str) -> Path:
     """The folder `prompts` or `demo`."""
     package = Path(__file__).resolve().parent

@@ -15,15 +15,16 @@ from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Harvest
-from autointerp.harvest.tokens import Corpus
 from autointerp.interop.bare_records import parse_json_lines
+from autointerp.metrics import DictionaryMetrics
+from autointerp.outside import Outside
 from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file
 from autointerp.records import DictionarySpec, Example, FeatureFacts, FeatureRecord, FeatureStats
 from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.folder import RunFolder
-from autointerp.strata import Design
+from autointerp.strata import Design, Events
 
 
 class FeatureSource(Protocol):
@@ -31,6 +32,8 @@ class FeatureSource(Protocol):
 
     spec: DictionarySpec
     corpus_digest: str
+    metrics: DictionaryMetrics | None
+    """What the dictionary does over the whole harvest; None where only single features' text is known."""
 
     @property
     def n_active(self) -> Int[np.ndarray, " d_sae"]:
@@ -61,13 +64,14 @@ class FeatureSource(Protocol):
 class HarvestSource:
     """Features of a harvested dictionary."""
 
-    def __init__(self, harvest: Harvest, index: Callable[[], CorpusIndex]) -> None:
+    def __init__(self, harvest: Harvest, index: Callable[[Harvest], CorpusIndex]) -> None:
         self.spec = harvest.spec
         self._harvest = harvest
         self._index = index
         self.feature_stats = harvest.feature_stats
         self.feature_facts = harvest.feature_facts
         self.n_tokens = harvest.n_tokens
+        self.metrics: DictionaryMetrics | None = harvest.metrics
         self.corpus_digest = harvest.corpus.digest
 
     @property
@@ -86,13 +90,18 @@ class HarvestSource:
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
         """Chooses windows of the corpus."""
-        return Chooser(self._harvest, self._index(), self.spec.id, design)
+        index, corpus = self._index(self._harvest), self._harvest.corpus
+        outside = None
+        if corpus.whole is not None and corpus.kept is not None:
+            outside = Outside(index, corpus.whole, corpus.kept, lambda i: Events(*self._harvest.strongest(i)))
+        return Chooser(self._harvest, index, self.spec.id, design, outside)
 
 
 class BareSource:
     """Features of bare records."""
 
     l0: float | None = None
+    metrics: DictionaryMetrics | None = None
 
     def __init__(self, spec: DictionarySpec, records: Sequence[BareRecord]) -> None:
         self.spec = spec
@@ -173,11 +182,13 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
             weights_digest=digest_file(folder.records),
         )
         return [BareSource(spec, parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records)))]
-    opened: list[CorpusIndex] = []
+    opened: dict[bytes, CorpusIndex] = {}
 
-    def index() -> CorpusIndex:
-        if not opened:
-            opened.append(CorpusIndex(Corpus.open(folder.harvest), config.seed))
-        return opened[0]
+    def index(harvest: Harvest) -> CorpusIndex:
+        masked = harvest.masked_slots
+        key = masked.tobytes()
+        if key not in opened:
+            opened[key] = CorpusIndex(harvest.corpus, config.seed, masked)
+        return opened[key]
 
     return [HarvestSource(Harvest(folder.harvest, d.id), index) for d in config.dictionary]

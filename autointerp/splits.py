@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.provenance import generator, seed_of
 from autointerp.records import Part
+from autointerp.vectors import ranges
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _LAST_OF_20 = (7, 10, 11, 19)
@@ -75,12 +76,6 @@ class Windows(NamedTuple):
         return Windows(self.row[index], self.start[index], self.length[index])
 
 
-def ranges(first: Int[np.ndarray, " n"], length: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """The integers from each first one on, as many as its length says, one range after the other."""
-    before = np.cumsum(length) - length
-    return np.asarray(np.arange(int(length.sum())) + np.repeat(first - before, length))
-
-
 class Candidates(NamedTuple):
     """Windows of one part that do not overlap, stand in no other part, and differ from each other."""
 
@@ -115,18 +110,19 @@ def part_of(source: str, seed: int) -> Part:
 class CorpusIndex:
     """Parts and candidate windows of one corpus under one seed."""
 
-    def __init__(self, corpus: TokenRows, seed: int) -> None:
+    def __init__(self, corpus: TokenRows, seed: int, masked: Int[np.ndarray, " n"] | None = None) -> None:
+        """`masked` are slots of text of which nothing is known, ascending: they are never scored nor called silent."""
         self.corpus = corpus
         self.seed = seed
+        self.masked = np.zeros(0, dtype=np.int64) if masked is None else masked
         self.d_vocab = len(corpus.vocabulary)
         self.tokens = np.asarray(corpus.tokens).reshape(-1)
-        by_source = np.array([PARTS.index(part_of(s, seed)) for s in corpus.sources], dtype=np.int8)
-        self.document_part: Int[np.ndarray, " n_document"] = by_source[corpus.source]
         self._one_a_row = len(corpus.start) == len(corpus.tokens)
         self._candidates: dict[tuple[Part, int], Candidates] = {}
         self._shared: dict[int, Bool[np.ndarray, " n_slot"]] = {}
         self._part_text: dict[Part, Int[np.ndarray, " n"]] = {}
         self._by_token: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
+        self._elsewhere: dict[tuple[int, Part], Int[np.ndarray, " n"]] = {}
 
     @cached_property
     def text(self) -> Bool[np.ndarray, " n_slot"]:
@@ -135,6 +131,16 @@ class CorpusIndex:
         change[self.corpus.start + self.corpus.first] += 1
         change[self.corpus.start + self.corpus.length] -= 1
         return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+
+    @cached_property
+    def source_part(self) -> Int[np.ndarray, " n_source"]:
+        """Part of each source, as its number in `PARTS`."""
+        return np.array([PARTS.index(part_of(source, self.seed)) for source in self.corpus.sources], dtype=np.int8)
+
+    @cached_property
+    def document_part(self) -> Int[np.ndarray, " n_document"]:
+        """Part of each document."""
+        return np.asarray(self.source_part[self.corpus.source])
 
     def document_of(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Number of the document at each slot."""
@@ -156,9 +162,11 @@ class CorpusIndex:
         return np.asarray(self._slot_part[slots] == PARTS.index(part))
 
     def part_text(self, part: Part) -> Int[np.ndarray, " n"]:
-        """Slots of a part's text."""
+        """Slots of a part's text, but for masked ones."""
         if part not in self._part_text:
-            slots = np.flatnonzero(self.text)
+            known = self.text.copy()
+            known[self.masked] = False
+            slots = np.flatnonzero(known)
             self._part_text[part] = np.asarray(slots[self.in_part(slots, part)])
         return self._part_text[part]
 
@@ -261,6 +269,29 @@ class CorpusIndex:
         ends = self.corpus.start + self.corpus.length
         return np.asarray(np.maximum(ends[self.document_of(slots)] - slots, 0))
 
+    def hold_masked(self, windows: Windows) -> Bool[np.ndarray, " n"]:
+        """True for windows with a token of which nothing is known."""
+        if not len(self.masked):
+            return np.zeros(len(windows.row), dtype=np.bool_)
+        first = windows.slots(self.corpus.context)
+        low, high = np.searchsorted(self.masked, (first, first + windows.length))
+        return np.asarray(low < high)
+
+    def stand_elsewhere(self, tokens: Int[np.ndarray, "n length"], width: int, part: Part) -> Bool[np.ndarray, " n"]:
+        """True for rows of tokens of which some `width` neighbours stand in the text of another part.
+
+        A row that is shorter is held against documents that end with it.
+        """
+        if (width, part) not in self._elsewhere:
+            other = self.text & (self._slot_part != PARTS.index(part))
+            self._elsewhere[width, part] = np.unique(self._window_hashes(width)[other])
+        known = self._elsewhere[width, part]
+        grid = tokens.astype(np.uint64) + np.uint64(1)
+        hashes = np.zeros((len(grid), max(grid.shape[1] - width, 0) + 1), dtype=np.uint64)
+        for offset in reversed(range(min(width, grid.shape[1]))):
+            hashes = hashes * _MULTIPLIER + grid[:, offset : offset + hashes.shape[1]]
+        return np.asarray(np.isin(hashes, known).any(axis=1))
+
     def place(self, slots: Int[np.ndarray, " n"], jitter: Int[np.ndarray, " n"], width: int) -> Windows:
         """Windows of `width` tokens, fewer in shorter documents, that hold the slots `jitter` places from the start."""
         document = self.document_of(slots)
@@ -277,7 +308,10 @@ class CorpusIndex:
         return Windows(row, start, length)
 
     def candidates(self, part: Part, width: int) -> Candidates:
-        """The part's candidate windows: a grid with a random offset in each document, repeated text left out."""
+        """The part's candidate windows: a grid with a random offset in each document.
+
+        Repeated text is left out, and windows with a masked token.
+        """
         key = (part, width)
         if key not in self._candidates:
             windows = self._grid(part, width)
@@ -286,6 +320,7 @@ class CorpusIndex:
             _, first_of = np.unique(hashes, return_index=True)
             keep = np.sort(first_of)
             keep = keep[~self.shared(width)[slots[keep]]]
+            keep = keep[~self.hold_masked(windows.take(keep))]
             windows = windows.take(keep)
             self._candidates[key] = Candidates(windows, slots[keep], self._word_rows(windows))
         return self._candidates[key]

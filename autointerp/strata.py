@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.records import Part, Stratum
 from autointerp.splits import CorpusIndex, Windows
+from autointerp.vectors import draw_each, first_of_descending, strongest_of_each
 
 STRONG_LEVEL = 8
 """Events from this level on name the tokens of hard negatives."""
@@ -69,6 +70,19 @@ class Choice(NamedTuple):
     """Of the token each window was chosen for; -1 where it was chosen as a whole."""
     decile: Int[np.ndarray, " n"] | None = None
     """Of the event each window was chosen for, 10 the strongest."""
+    outside: bool = False
+    """Whether they are windows of a whole corpus of which the index knows a sample."""
+
+
+class Peaks(NamedTuple):
+    """Strongest events of documents outside the corpus that the index knows, strongest first, each with its window."""
+
+    slot: Int[np.ndarray, " n"]
+    value: Float[np.ndarray, " n"]
+    windows: Windows
+
+
+NO_PEAKS = Peaks(_NONE, np.zeros(0), Windows(_NONE, _NONE, _NONE))
 
 
 class Blocked(NamedTuple):
@@ -106,6 +120,8 @@ class Picker:
     """Gives the events of the features with the nearest decoder directions, nearest first."""
     rng: Callable[[str], np.random.Generator]
     """A generator for a named step."""
+    outside: Peaks = NO_PEAKS
+    """Those of documents of the explain part that a kept sample leaves out."""
     _taken: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     @cached_property
@@ -114,12 +130,20 @@ class Picker:
         d, rng = self.design, self.rng("explain")
         mine = self._events_of("explain")
         one_each = mine[strongest_of_each(self.events.value[mine], self.index.document_of(self.events.slot[mine]))]
+        of_all = np.concatenate([self.events.value[one_each], self.outside.value])
+        inside = first_of_descending(of_all, d.n_top) < len(one_each)
         jitter = (d.explain_width // 2, d.explain_width)
-        strongest = self._fit([_try(one_each, d.n_top, rng, jitter)], [d.n_top], d.explain_width, apart=False)
+        strongest = self._fit([_try(one_each, d.n_top, rng, jitter)], [int(inside.sum())], d.explain_width, apart=False)
         n, event = len(strongest.event), strongest.event
-        decile = self._decile_of(event, mine)
+        decile = self._decile_of(self.events.value[event], mine)
         top = Choice("top", strongest.windows, np.ones(n), self.events.slot[event], decile)
-        return [top, self._by_decile(mine, d.explain_width, d.n_decile, rng, jitter, apart=False)]
+        chosen = [top, self._by_decile(mine, d.explain_width, d.n_decile, rng, jitter, apart=False)]
+        if not inside.all():
+            peaks = self.outside
+            slot, value = peaks.slot[: (~inside).sum()], peaks.value[: (~inside).sum()]
+            windows = peaks.windows.take(np.arange(len(slot)))
+            chosen.append(Choice("top", windows, np.ones(len(slot)), slot, self._decile_of(value, mine), outside=True))
+        return chosen
 
     def scored_windows(self, part: Part) -> list[Blocked]:
         """Windows of the select or score part; none where the part has no event. The explain part is chosen before."""
@@ -184,7 +208,7 @@ class Picker:
     @cached_property
     def _shown_words(self) -> Float[np.ndarray, " d_vocab"]:
         """The words of the explain part's windows."""
-        return self.index.word_sum(Windows.joined([choice.windows for choice in self.explain]))
+        return self.index.word_sum(Windows.joined([choice.windows for choice in self.explain if not choice.outside]))
 
     def _by_text(
         self,
@@ -205,7 +229,7 @@ class Picker:
         first = pool.slots(self.index.corpus.context)
         inside = np.arange(self.design.width) < pool.length[:, None]
         slots = np.where(inside, first[:, None] + np.arange(self.design.width), 0)
-        targets = first + _draw_each(np.where(inside, query[self.index.tokens[slots]], 0.0), rng)
+        targets = first + draw_each(np.where(inside, query[self.index.tokens[slots]], 0.0), rng)
         return self._around(stratum, targets, n, rng, len(targets))
 
     def _hard_neighbour(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
@@ -232,12 +256,11 @@ class Picker:
 
         `eligible` is how many there are to draw from; where it is None it is told from the drawn ones.
         """
-        width, context = self.design.width, self.index.corpus.context
         few = len(slots) <= MOST_PERMUTED
         drawn = rng.permutation(slots)[:MOST_DRAWN] if few else rng.choice(slots, MOST_DRAWN, replace=False)
-        windows = self.index.place(drawn, rng.integers(*self._jitter, len(drawn)), width)
+        windows = self.index.place(drawn, rng.integers(*self._jitter, len(drawn)), self.design.width)
         silent = ~self._active(drawn) if self.design.targets else self._quiet(windows)
-        fine = np.flatnonzero(silent & ~self.index.shared(width)[windows.slots(context)])
+        fine = np.flatnonzero(silent & self._may_be_scored(windows))
         if eligible is None:
             eligible = round(len(slots) * len(fine) / max(len(drawn), 1))
         return self._claim_first(stratum, windows, fine, n, eligible, drawn)
@@ -276,7 +299,7 @@ class Picker:
         windows = self.index.place(self.events.slot[event], jitter, width)
         fine = np.ones(len(event), dtype=np.bool_)
         if apart:
-            fine = ~self.index.shared(width)[windows.slots(self.index.corpus.context)]
+            fine = self._may_be_scored(windows)
         ends = np.cumsum([len(group.event) for group in tried]).tolist()
         kept = [
             self._claim(windows, n, np.flatnonzero(fine[end - len(group.event) : end]) + end - len(group.event))
@@ -284,6 +307,11 @@ class Picker:
         ]
         index = np.concatenate([_NONE, *kept])
         return _Fit(event[index], windows.take(index), np.array([len(k) for k in kept], dtype=np.int64))
+
+    def _may_be_scored(self, windows: Windows) -> Bool[np.ndarray, " n"]:
+        """True for windows of text that stands in no other part and, where every token is scored, is known."""
+        fine = ~self.index.shared(self.design.width)[windows.slots(self.index.corpus.context)]
+        return np.asarray(fine if self.design.targets else fine & ~self.index.hold_masked(windows))
 
     def _claim_first(
         self,
@@ -343,28 +371,10 @@ class Picker:
             quiet[holder[(inside >= 0) & (inside < windows.length[holder])]] = False
         return np.flatnonzero(quiet)
 
-    def _decile_of(self, events: Int[np.ndarray, " n"], among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
-        """Decile 1..10 of events by rank among their part's events."""
-        ranks = np.searchsorted(np.sort(self.events.value[among]), self.events.value[events], side="right")
+    def _decile_of(self, values: Float[np.ndarray, " n"], among: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
+        """Decile 1..10 of activations by rank among their part's events."""
+        ranks = np.searchsorted(np.sort(self.events.value[among]), values, side="right")
         return np.asarray(np.ceil(10 * ranks / max(len(among), 1)).astype(np.int64).clip(1, 10))
-
-
-def first_of_descending(values: Float[np.ndarray, " n"], k: int) -> Int[np.ndarray, " k"]:
-    """Indices of the k largest values, largest first; of equal ones the first comes first."""
-    among = np.arange(len(values))
-    if 0 < k < len(values):
-        among = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
-    return among[np.argsort(-values[among], kind="stable")[:k]]
-
-
-def strongest_of_each(value: Float[np.ndarray, " n"], document: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """Index of the strongest event of each document, strongest first; of equal ones the first. `document` ascends."""
-    if not len(value):
-        return _NONE
-    start = np.flatnonzero(np.r_[True, document[1:] != document[:-1]])
-    highest = np.maximum.reduceat(value, start)
-    at_peak = np.flatnonzero(value == np.repeat(highest, np.diff(np.r_[start, len(value)])))
-    return at_peak[np.searchsorted(at_peak, start)][np.argsort(-highest, kind="stable")]
 
 
 def _try(events: Int[np.ndarray, " n"], most: int, rng: np.random.Generator, jitter: tuple[int, int]) -> _Tried:
@@ -387,10 +397,3 @@ def _into_blocks(third: Sequence[Choice], blocks: Sequence[int], rng: np.random.
     block[order] = np.searchsorted(np.cumsum(blocks), np.arange(len(group)), side="right").clip(0, len(blocks) - 1)
     ends = np.cumsum([len(choice.slot) for choice in third])
     return [Blocked(choice, block[end - len(choice.slot) : end]) for choice, end in zip(third, ends, strict=True)]
-
-
-def _draw_each(weights: Float[np.ndarray, "n place"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """A place of each row drawn by weight; every row weighs something."""
-    cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-    drawn = rng.random(len(weights))[:, None]
-    return np.asarray((cumulative / cumulative[:, -1:] <= drawn).sum(axis=1))

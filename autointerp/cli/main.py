@@ -14,8 +14,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.batch import app as batch_app
 from autointerp.cli.cache import app as cache_app
 from autointerp.cli.compare import compare, show_comparison_of
+from autointerp.cli.estimate import show_estimate
+from autointerp.cli.options import (
+    AsJson,
+    BaseUrl,
+    BudgetTokens,
+    BudgetUsd,
+    Cache,
+    Config,
+    Corpus,
+    Demo,
+    Dictionaries,
+    DryRun,
+    Explainer,
+    Features,
+    HookPoint,
+    InFlight,
+    Llm,
+    Model,
+    MostFailed,
+    Offline,
+    Out,
+    Protocol,
+    Refine,
+    Run,
+    Seed,
+    Shard,
+    Simulator,
+    Stop,
+    Windows,
+    given_settings,
+)
 from autointerp.cli.progress import stop_gently
 from autointerp.cli.records import export_records, import_records
 from autointerp.cli.selftest import selftest
@@ -33,68 +65,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Config = Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; flags win over them.")]
-Model = Annotated[str | None, typer.Option(help="A Hugging Face folder, or a name that TransformerLens knows.")]
-HookPoint = Annotated[str | None, typer.Option(help="Where dictionaries that name no hook point read.")]
-Dictionaries = Annotated[
-    list[str] | None,
-    typer.Option("--dictionary", metavar="[ID=]SPEC", help="A path, neurons@HOOK or random@ID; may be given again."),
-]
-Corpus = Annotated[
-    str | None,
-    typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
-]
-Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
-Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
-Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
-Simulator = Annotated[
-    str | None,
-    typer.Option(
-        help="Who predicts levels: lookup, or top-logprobs, structured or prompt-logprobs with a language model."
-    ),
-]
-Llm = Annotated[str | None, typer.Option(metavar="MODEL", help="The language model asked; without it, look-up.")]
-BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")]
-Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cache; one per user by default.")]
-BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
-BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
-InFlight = Annotated[int | None, typer.Option(help="Requests at the same time, at most (64).")]
-MostFailed = Annotated[
-    float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
-]
-Windows = Annotated[int | None, typer.Option(help="Windows a feature under graded: 60 to screen, 120 to publish.")]
-Stop = Annotated[
-    str | None,
-    typer.Option(help="fixed, or ci: more than 60 windows only where the interval spans the look-up or the null."),
-]
-Refine = Annotated[
-    bool | None, typer.Option("--refine/--no-refine", help="One revision from errors on half of the select part.")
-]
-Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
-Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
-Shard = Annotated[
-    str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
-]
-Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
-_SETTINGS = {
-    *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
-    *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
-}
-"""Parameters of commands that are settings of a run."""
-_KEYS = {
-    "windows": "score.windows",
-    "stop": "score.stop",
-    "refine": "explain.refine",
-    "most_failed": "endpoint.most_failed",
-    "in_flight": "endpoint.in_flight",
-}
-"""Those that are keys of sections."""
-Offline = Annotated[
-    bool, typer.Option("--offline", help="Ask nobody: answers come from the reply cache; what it lacks is named.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
-Run = Annotated[Path, typer.Argument(help="A run's folder.")]
 
 
 @app.command()
@@ -122,6 +92,7 @@ def run(
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -130,8 +101,11 @@ def run(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
-    flags = _given(context)
+    flags = given_settings(context)
     settings = _settings(config, flags, dictionary, demo=demo)
+    if dry_run:
+        show_estimate(api.estimate_run(settings), as_json=as_json)
+        return
     with listening() as listener:
         summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
@@ -163,7 +137,7 @@ def harvest(
     from autointerp.cli.progress import listening
     from autointerp.config import parse_part
 
-    flags = _given(context)
+    flags = given_settings(context)
     settings = _settings(config, flags, dictionary, demo=demo)
     part = parse_part(shard) if shard is not None else None
     if part is not None and repair:
@@ -196,6 +170,7 @@ def explain(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -203,8 +178,11 @@ def explain(
     from autointerp import api
     from autointerp.cli.progress import listening
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context), scoring=False), as_json=as_json)
+        return
     with listening() as listener:
-        n = api.run_explain(run, _given(context), listener, offline=offline)
+        n = api.run_explain(run, given_settings(context), listener, offline=offline)
     print(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
@@ -228,6 +206,7 @@ def score(
     budget_tokens: BudgetTokens = None,
     most_failed: MostFailed = None,
     in_flight: InFlight = None,
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -236,8 +215,11 @@ def score(
     from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
+    if dry_run:
+        show_estimate(api.estimate_changes(run, given_settings(context)), as_json=as_json)
+        return
     with listening() as listener:
-        summaries = api.run_score(run, _given(context), listener, offline=offline)
+        summaries = api.run_score(run, given_settings(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:
         _print_json({"out": str(run), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
@@ -276,7 +258,7 @@ def doctor(
     from autointerp import api
     from autointerp.cli.show import show_findings
 
-    flags = _given(context)
+    flags = given_settings(context)
     given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
     findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
     show_findings(findings)
@@ -308,12 +290,7 @@ app.command()(selftest)
 app.command()(status)
 app.command()(retry)
 app.add_typer(cache_app)
-
-
-def _given(context: typer.Context) -> dict[str, object]:
-    """The settings among a command's parameters, under their keys in a configuration."""
-    keys = {name: _KEYS.get(name, name) for name in context.params}
-    return {keys[name]: value for name, value in context.params.items() if name in _SETTINGS}
+app.add_typer(batch_app)
 
 
 def _settings(

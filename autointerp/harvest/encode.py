@@ -1,4 +1,4 @@
-"""From rows of tokens to sparse events: which tokens are looked at, one forward pass, every dictionary's code.
+"""From rows of tokens to sparse events: one forward pass, every dictionary's code of the tokens that are looked at.
 
 A subject, dictionaries and rows flow in; events as arrays, and sums for a dictionary's metrics, flow out. Copies from a
 GPU are asynchronous: they are waited for when they are collected, a batch later. Writes nothing.
@@ -11,21 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from autointerp.errors import UsageError
 from autointerp.harvest.capture import capture_rows
 from autointerp.harvest.events import is_finished
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.shards import shard_name
-from autointerp.harvest.tokens import Corpus, Places
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
-
-SPECIAL = "\\s{"
-"""How the escaped text of a special token begins."""
 
 
 @dataclass(frozen=True)
@@ -46,39 +43,6 @@ class Reader:
     def shard(self, index: int) -> Path:
         """Path of one shard."""
         return self.folder / shard_name(index)
-
-
-class TextMask:
-    """Which places of a corpus hold text to be looked at: neither BOS, padding, special tokens nor skipped places."""
-
-    def __init__(self, corpus: Corpus, skip: int, *, special: bool) -> None:
-        """`skip` places after BOS of each document are left out, and special tokens in the text unless `special`."""
-        self.corpus = corpus
-        self.skip = skip
-        names = [special or not text.startswith(SPECIAL) for text in corpus.vocabulary]
-        self._is_text: Bool[np.ndarray, " d_vocab"] = np.array(names)
-
-    def of_rows(self, rows: Int[np.ndarray, " n"], places: Places) -> Bool[np.ndarray, "n width"]:
-        """Of some rows, whose places are given."""
-        tokens = self.corpus.tokens[rows, : places.text.shape[1]]
-        return np.asarray(places.text & (places.inside >= self.corpus.first + self.skip) & self._is_text[tokens])
-
-    def of_document(self, tokens: Int[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
-        """Of all places of one document."""
-        return np.asarray((np.arange(len(tokens)) >= self.corpus.first + self.skip) & self._is_text[tokens])
-
-    def count(self) -> dict[str, int]:
-        """How many places of the whole corpus are left out, by the first reason that applies."""
-        corpus = self.corpus
-        left = corpus.length - corpus.first
-        counts = {
-            "bos": len(corpus.length) * corpus.first,
-            "padding": corpus.n_row * corpus.context - int(corpus.length.sum()),
-            "position": int(np.minimum(left, self.skip).sum()),
-        }
-        stretches = (np.arange(low, min(low + 1024, corpus.n_row)) for low in range(0, corpus.n_row, 1024))
-        n_text = sum(int(self.of_rows(rows, corpus.places(rows)).sum()) for rows in stretches)
-        return {**counts, "special": int(left.sum()) - counts["position"] - n_text}
 
 
 class Encoded:

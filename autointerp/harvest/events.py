@@ -23,9 +23,10 @@ from jaxtyping import Bool, Float, Int
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
-from autointerp.harvest.metrics import DictionaryMetrics
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.shards import FeatureEvents, Shard
 from autointerp.harvest.tokens import Corpus, check_version
+from autointerp.metrics import DictionaryMetrics
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
 
 
@@ -182,8 +183,16 @@ class Harvest:
 
     @cached_property
     def masked_slots(self) -> Int[np.ndarray, " n"]:
-        """Slots of `corpus` whose activations were too large to be looked at, ascending: nothing is known there."""
-        return np.concatenate([shard.masked for shard in self._shards])
+        """Slots of text in `corpus` that were not looked at, ascending: nothing is known there.
+
+        By place or token, as the pass was told, or because the activations were too large.
+        """
+        outliers = np.concatenate([shard.masked for shard in self._shards])
+        if not self.masked["position"] and not self.masked["special"]:
+            return outliers
+        plan = self.manifest["plan"]
+        text = TextMask(self.corpus, plan["skip_tokens"], special=plan["special_tokens"])
+        return np.union1d(text.left_out(), outliers)
 
     def _check_feature(self, feature: int) -> None:
         if not 0 <= feature < self.spec.d_sae:

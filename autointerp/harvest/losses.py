@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autointerp.harvest.encode import Reader, TextMask
-from autointerp.harvest.metrics import LossMetrics
+from autointerp.harvest.encode import Reader
+from autointerp.harvest.masks import TextMask
+from autointerp.metrics import LossMetrics
 from autointerp.subject.model import Subject
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from autointerp.harvest.close import close_readers
-from autointerp.harvest.encode import Encoded, Events, Reader, TextMask, encode_rows
+from autointerp.harvest.encode import Encoded, Events, Reader, encode_rows
 from autointerp.harvest.events import free_bytes
 from autointerp.harvest.forecast import Forecast, check_disk, forecast
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.plan import PassSettings, halve_batch, open_plans
 from autointerp.harvest.sample import keep_documents, shard_documents, strongest_windows, totals

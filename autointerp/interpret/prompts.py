@@ -142,8 +142,7 @@ def load_prompt(name: str, folder: Path | None = None) -> Prompt:
     Raises:
         UsageError: no such file, or text outside its sections.
     """
-    path = _find(f"{name}.md", folder)
-    return _read_prompt(path, path.stat().st_mtime_ns)
+    return _read_prompt(*_find(f"{name}.md", folder))
 
 
 @cache
@@ -176,7 +175,7 @@ def load_revisions(folder: Path | None = None) -> Revisions:
 
 
 def _read_data(kind: type[Data], name: str, folder: Path | None) -> Data:
-    path = _find(f"{name}.json", folder)
+    path, _ = _find(f"{name}.json", folder)
     try:
         return kind.model_validate_json(path.read_bytes())
     except (ValidationError, json.JSONDecodeError) as error:
@@ -188,11 +187,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _find(name: str, folder: Path | None) -> Path:
+def _find(name: str, folder: Path | None) -> tuple[Path, int]:
+    """A file and when it was changed last, in nanoseconds."""
     folder = folder or bundled("prompts")
     path = folder / name
-    if not path.is_file():
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError:
         known = [other.name for other in folder.iterdir()] if folder.is_dir() else []
         hint = f"; near: {near_matches(name, known)}" if known else ""
-        raise UsageError(f"no prompt file {name} in {folder}{hint}")
-    return path
+        raise UsageError(f"no prompt file {name} in {folder}{hint}") from None
+    return path, changed_ns

@@ -120,7 +120,7 @@ def split_digits(tokens: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
             split += [TokenLogprob(token=c, logprob=entry.logprob, top=((c, entry.logprob),)) for c in entry.token]
         else:
             kept = tuple((token, logprob) for token, logprob in entry.top if not re.search(r"\d\d", token))
-            split.append(entry.model_copy(update={"top": kept}))
+            split.append(entry._replace(top=kept))
     return tuple(split)
 
 

@@ -41,7 +41,7 @@ class PromptRequest(ChatRequest):
     """The end of the text, at whose tokens the `top_logprobs` most likely ones are asked for."""
 
 
-class TokenLogprob(Record):
+class TokenLogprob(NamedTuple):
     """One token with the most likely ones at its position."""
 
     token: str

@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from autointerp.llm.batch_lines import CHAT_URL
-from autointerp.llm.decode import clean
 from autointerp.llm.errors import MalformedReplyError, TransientError
 from autointerp.llm.openai_compat import OpenAICompatible
+from autointerp.llm.wire import clean
 from autointerp.provenance import write_atomically
 
 WINDOW = "24h"
@@ -65,8 +64,11 @@ class BatchClient:
 
         return await self._patiently(once)
 
-    async def create(self, file_id: str, label: str) -> Job:
+    async def create(self, file_id: str, label: str, url: str) -> Job:
         """The job with this label, which is created where there is none.
+
+        Args:
+            url: the path that the file's requests go to, such as `/v1/chat/completions`.
 
         Raises:
             LlmError: the endpoint could not be reached or says no.
@@ -78,7 +80,7 @@ class BatchClient:
                 return found
             body: dict[str, object] = {
                 "input_file_id": file_id,
-                "endpoint": CHAT_URL,
+                "endpoint": url,
                 "completion_window": WINDOW,
                 "metadata": {LABEL: label},
             }

@@ -1,7 +1,7 @@
 """The lines of batch files: requests as OpenAI's batch endpoint and `vllm run-batch` take them, and their answers.
 
 Request bodies under their digests flow into files split to the limits; lines of answer files flow out as replies,
-failures or something else, in whatever order they come. Decoded as live answers are. Opens no connection.
+failures or something else, in whatever order they come. Opens no connection.
 """
 
 import json
@@ -14,21 +14,22 @@ from typing import BinaryIO, NamedTuple, Self
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply
-from autointerp.llm.decode import ErrorFacts, decode_chat, embedded_error
+from autointerp.llm.decode import ErrorFacts, decode_chat, decode_echo, embedded_error
 from autointerp.llm.errors import TransientError
 from autointerp.provenance import commit_file
 
-CHAT_URL = "/v1/chat/completions"
+URL_PREFIX = "/v1"
+"""Before a request's path, as batch files name it."""
 MOST_LINES = 50_000
 MOST_BYTES = 200_000_000
 """Limits of one batch file (OpenAI's batch guide)."""
 
 
 class Answered(NamedTuple):
-    """A line that holds the reply to a request."""
+    """A line that holds an answer to a request, not yet decoded."""
 
     key: str
-    reply: ChatReply
+    body: bytes
 
 
 class NotAnswered(NamedTuple):
@@ -50,10 +51,22 @@ AnswerLine = Answered | NotAnswered | NoAnswer
 
 
 @dataclass
+class _Part:
+    """A file of requests to one path while it is written."""
+
+    url: str
+    path: Path
+    file: BinaryIO
+    lines: int = 0
+    bytes: int = 0
+
+
+@dataclass
 class RequestFiles:
     """Writes requests to `NAME.jsonl`, or `NAME-001.jsonl` and so on where one file is too small for the limits.
 
-    The files stand under their names only when the block ends well.
+    All requests of a file go to one path of the endpoint. The files stand under their names only when the block ends
+    well.
     """
 
     path: Path
@@ -61,10 +74,9 @@ class RequestFiles:
     most_bytes: int = MOST_BYTES
     n: int = 0
     """Requests so far."""
-    _parts: list[Path] = field(default_factory=list)
-    _file: BinaryIO | None = None
-    _lines: int = 0
-    _bytes: int = 0
+    _parts: list[_Part] = field(default_factory=list)
+    _open: dict[str, int] = field(default_factory=dict)
+    """The part that is written, by path."""
 
     def __enter__(self) -> Self:
         """Begin.
@@ -86,46 +98,60 @@ class RequestFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        for part in self._parts:
+            _close(part)
         if kind is not None:
             for part in self._parts:
-                part.unlink(missing_ok=True)
+                part.path.unlink(missing_ok=True)
             return
         for part, name in zip(self._parts, self.names, strict=True):
-            commit_file(part, name)
+            commit_file(part.path, name)
 
     @property
     def names(self) -> list[Path]:
-        """The files, in the order of their requests; none where nothing was written."""
+        """The files; none where nothing was written."""
         if len(self._parts) < 2:
             return [self.path for _ in self._parts]
         return [self.path.with_name(f"{self.path.stem}-{i:03d}.jsonl") for i in range(1, len(self._parts) + 1)]
 
-    def write(self, key: str, body: dict[str, object]) -> None:
-        """One request under its digest."""
-        value = {"custom_id": key, "method": "POST", "url": CHAT_URL, "body": body}
+    @property
+    def urls(self) -> list[str]:
+        """The path that each file's requests go to."""
+        return [part.url for part in self._parts]
+
+    def write(self, key: str, body: dict[str, object], path: str) -> int:
+        """One request under its digest, to a path of the endpoint such as `/chat/completions`.
+
+        Returns:
+            The number of its file, from 1.
+        """
+        url = URL_PREFIX + path
+        value = {"custom_id": key, "method": "POST", "url": url, "body": body}
         line = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        if self._file is None or self._lines >= self.most_lines or self._bytes + len(line) > self.most_bytes:
-            self._next()
-        assert self._file is not None
-        self._file.write(line)
-        self._lines += 1
-        self._bytes += len(line)
+        number = self._open.get(url)
+        part = None if number is None else self._parts[number]
+        if part is None or part.lines >= self.most_lines or part.bytes + len(line) > self.most_bytes:
+            part = self._next(url)
+        part.file.write(line)
+        part.lines += 1
+        part.bytes += len(line)
         self.n += 1
+        return self._open[url] + 1
 
-    def _next(self) -> None:
-        self._close()
-        part = self.path.with_name(f"{self.path.name}.{len(self._parts) + 1}.tmp")
-        self._parts.append(part)
-        self._file = part.open("wb")
-        self._lines = self._bytes = 0
+    def _next(self, url: str) -> _Part:
+        if url in self._open:
+            _close(self._parts[self._open[url]])
+        path = self.path.with_name(f"{self.path.name}.{len(self._parts) + 1}.tmp")
+        self._open[url] = len(self._parts)
+        self._parts.append(_Part(url, path, path.open("wb")))
+        return self._parts[-1]
 
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+
+def _close(part: _Part) -> None:
+    if not part.file.closed:
+        part.file.flush()
+        os.fsync(part.file.fileno())
+        part.file.close()
 
 
 def read_answers(path: Path, secret: str = "") -> Iterator[AnswerLine]:
@@ -153,7 +179,7 @@ def read_answer(line: bytes, secret: str = "") -> AnswerLine:
     status = response.get("status_code") if isinstance(response, dict) else None
     body = response.get("body") if isinstance(response, dict) else None
     if status == 200 and isinstance(body, dict):
-        return _decoded(key, json.dumps(body).encode(), secret)
+        return Answered(key, json.dumps(body).encode())
     said = body or error
     if isinstance(status, int) and status != 200:
         facts = ErrorFacts(status, {}, said, blot=secret)
@@ -163,12 +189,13 @@ def read_answer(line: bytes, secret: str = "") -> AnswerLine:
     return NoAnswer("neither a response nor an error")
 
 
-def _decoded(key: str, body: bytes, secret: str) -> AnswerLine:
+def decode_answer(answered: Answered, read: str | None, secret: str = "") -> ChatReply | NotAnswered:
+    """The reply in an answer, decoded as a live one; `read` is the text that a `PromptRequest` asked to be read."""
     try:
-        return Answered(key, decode_chat(body))
+        return decode_chat(answered.body) if read is None else decode_echo(answered.body, read)
     except TransientError as error:
-        embedded = embedded_error(body)
+        embedded = embedded_error(answered.body)
         if embedded is None:
-            return NotAnswered(key, None, str(error))
+            return NotAnswered(answered.key, None, str(error))
         facts = ErrorFacts(embedded[0], {}, embedded[1], blot=secret)
-        return NotAnswered(key, facts, facts.message)
+        return NotAnswered(answered.key, facts, facts.message)

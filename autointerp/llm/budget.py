@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autointerp.listener import Spending
-from autointerp.llm.base import ChatRequest
+from autointerp.llm.base import ChatRequest, PromptRequest
 from autointerp.llm.errors import BudgetError
 from autointerp.llm.gate import Gate
 from autointerp.records import Usage
@@ -23,6 +23,8 @@ Price = Callable[[Usage], float]
 def most_tokens(request: ChatRequest) -> Usage:
     """The most that one answer can cost: no tokenizer of today makes more tokens than there are bytes."""
     given = sum(len(message.content.encode()) + ROLE_TOKENS for message in request.messages)
+    if isinstance(request, PromptRequest):
+        given += len((request.prompt + request.read).encode()) + ROLE_TOKENS
     return Usage(calls=1, input_tokens=given, output_tokens=request.max_tokens)
 
 

@@ -23,10 +23,9 @@ from autointerp.llm.errors import (
     UnsupportedParameterError,
     WrongUrlError,
 )
+from autointerp.llm.wire import IMPOSSIBLE_LOGPROB, Columns, Positions, read_chat, read_echo
 from autointerp.records import Usage
 
-IMPOSSIBLE_LOGPROB = -9999.0
-"""How OpenAI writes the logarithm of zero; other servers send null or -Infinity."""
 MESSAGE_LENGTH = 400
 """At most so many characters of a server's own words go into an error."""
 SHORTEST_SECRET = 8
@@ -62,23 +61,19 @@ def decode_chat(body: bytes) -> ChatReply:
     Raises:
         MalformedReplyError: no JSON, or none of a chat completion's shape.
     """
-    data, choice = _choice(body)
-    message = _object(choice.get("message"), "the message")
-    text, refusal = message.get("content"), message.get("refusal")
-    if text is not None and not isinstance(text, str):
-        raise MalformedReplyError("the message's content is no text")
-    finish = choice.get("finish_reason")
-    finish_reason = clean(finish) if isinstance(finish, str) else "unknown"
+    wire = read_chat(body)
+    choice = wire["choices"][0]
+    text, refusal = choice["message"].get("content"), choice["message"].get("refusal")
+    finish_reason = choice.get("finish_reason")
     if finish_reason in _BROKEN:
         raise ServerFailedError(200, f"the answer ended with {finish_reason!r}")
-    model = data.get("model")
-    return ChatReply(
-        text=clean(text or (refusal if isinstance(refusal, str) else "")),
-        finish_reason=finish_reason,
+    return ChatReply.model_construct(  # `wire` has checked every field
+        text=text or refusal or "",
+        finish_reason=finish_reason or "unknown",
         refused=bool(refusal) or finish_reason == "content_filter",
-        logprobs=_logprobs(choice.get("logprobs")),
-        model=clean(model) if isinstance(model, str) else "",
-        usage=_usage(data.get("usage")),
+        logprobs=_generated(choice.get("logprobs")),
+        model=wire.get("model") or "",
+        usage=_usage(wire.get("usage")),
     )
 
 
@@ -91,25 +86,40 @@ def decode_echo(body: bytes, read: str) -> ChatReply:
     Raises:
         MalformedReplyError: no JSON, or none of a completion's shape.
     """
-    data, choice = _choice(body)
-    finish, model = choice.get("finish_reason"), data.get("model")
-    return ChatReply(
+    wire = read_echo(body)
+    choice = wire["choices"][0]
+    finish_reason = choice.get("finish_reason")
+    return ChatReply.model_construct(  # as above
         text=read,
-        finish_reason=clean(finish) if isinstance(finish, str) else "unknown",
-        refused=finish == "content_filter",
-        logprobs=_read_positions(choice.get("logprobs"), read),
-        model=clean(model) if isinstance(model, str) else "",
-        usage=_usage(data.get("usage")),
+        finish_reason=finish_reason or "unknown",
+        refused=finish_reason == "content_filter",
+        logprobs=_echoed(choice.get("logprobs"), read),
+        model=wire.get("model") or "",
+        usage=_usage(wire.get("usage")),
     )
 
 
-def _read_positions(value: object, read: str) -> tuple[TokenLogprob, ...] | None:
-    """The tokens that spell the end of the prompt; one may have been generated behind it."""
-    columns = value if isinstance(value, dict) else {}
-    tokens, logprobs, tops = (columns.get(name) for name in ("tokens", "token_logprobs", "top_logprobs"))
-    if not (isinstance(tokens, list) and isinstance(logprobs, list) and isinstance(tops, list)):
+def _generated(positions: Positions | None) -> tuple[TokenLogprob, ...] | None:
+    """None where the endpoint sent none or an empty list, however it spells that."""
+    content = positions.get("content") if positions else None
+    if not content:
         return None
-    if not len(tokens) == len(logprobs) == len(tops) or not all(isinstance(token, str) for token in tokens):
+    return tuple(
+        TokenLogprob(
+            entry["token"],
+            entry["logprob"],
+            tuple([(other["token"], other["logprob"]) for other in entry.get("top_logprobs") or ()]),
+        )
+        for entry in content
+    )
+
+
+def _echoed(columns: Columns | None, read: str) -> tuple[TokenLogprob, ...] | None:
+    """The tokens that spell the end of the prompt; one may have been generated behind it."""
+    if columns is None:
+        return None
+    tokens, logprobs, tops = columns["tokens"], columns["token_logprobs"], columns["top_logprobs"]
+    if not len(tokens) == len(logprobs) == len(tops):
         raise MalformedReplyError("its log probabilities are not aligned")
     for generated in (1, 0):
         end = start = len(tokens) - generated
@@ -122,12 +132,8 @@ def _read_positions(value: object, read: str) -> tuple[TokenLogprob, ...] | None
     else:
         return None
     return tuple(
-        TokenLogprob(
-            token=clean(token),
-            logprob=_finite(logprob),
-            top=tuple((clean(name), _finite(each)) for name, each in top.items()) if isinstance(top, dict) else (),
-        )
-        for token, logprob, top in zip(tokens[start:end], logprobs[start:end], tops[start:end], strict=True)
+        TokenLogprob(tokens[i], IMPOSSIBLE_LOGPROB if logprob is None else logprob, tuple((tops[i] or {}).items()))
+        for i, logprob in enumerate(logprobs[start:end], start=start)
     )
 
 
@@ -159,59 +165,6 @@ def embedded_error(body: bytes) -> tuple[int, dict[str, object]] | None:
         return None
     code = error.get("code") if isinstance(error, dict) else None
     return (code if isinstance(code, int) and 400 <= code < 600 else 502), {"error": error}
-
-
-def clean(text: str) -> str:
-    """A text with half surrogate pairs, which no file could hold, as replacement characters."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _json(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise MalformedReplyError(f"{len(body)} bytes that are no JSON") from None
-
-
-def _choice(body: bytes) -> tuple[dict[str, object], dict[str, object]]:
-    """The body's object and its first choice."""
-    data = _object(_json(body), "the body")
-    choices = data.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise MalformedReplyError("it has no choices")
-    return data, _object(choices[0], "the choice")
-
-
-def _object(value: object, what: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise MalformedReplyError(f"{what} is no object")
-    return value
-
-
-def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
-    """None where the endpoint sent none or an empty list, however it spells that."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list) or not content:
-        return None
-    return tuple(_position(_object(entry, "a log probability")) for entry in content)
-
-
-def _position(entry: dict[str, object]) -> TokenLogprob:
-    token, top = entry.get("token"), entry.get("top_logprobs")
-    if not isinstance(token, str):
-        raise MalformedReplyError("a log probability without its token")
-    pairs: list[tuple[str, float]] = []
-    for other in top if isinstance(top, list) else ():
-        name = other.get("token") if isinstance(other, dict) else None
-        if isinstance(name, str):
-            pairs.append((clean(name), _finite(other.get("logprob"))))
-    return TokenLogprob(token=clean(token), logprob=_finite(entry.get("logprob")), top=tuple(pairs))
-
-
-def _finite(value: object) -> float:
-    if isinstance(value, (int, float)) and math.isfinite(value):
-        return float(value)
-    return IMPOSSIBLE_LOGPROB
 
 
 def _usage(value: object) -> Usage:

@@ -6,7 +6,7 @@ typed errors flow out. Keys come from the environment alone and appear in no tex
 
 import asyncio
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +17,7 @@ import openai
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
+from autointerp.llm.budget import most_tokens
 from autointerp.llm.decode import ErrorFacts, classify, decode_models, decode_reply, embedded_error, filtered_reply
 from autointerp.llm.errors import (
     ConnectionLostError,
@@ -25,6 +26,7 @@ from autointerp.llm.errors import (
     MalformedReplyError,
     UnknownModelError,
 )
+from autointerp.llm.hints import pause_s
 from autointerp.llm.negotiate import Negotiation, route
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -32,6 +34,8 @@ CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 120.0
 UPLOAD_TIMEOUT_S = 1800.0
 """Of a file of up to 200 MB."""
+BYTES_A_TOKEN = 4
+"""Of a prompt, roughly: for hints alone."""
 NO_KEY = "none"
 """Sent to servers of one's own, which check no key but may want the header."""
 T = TypeVar("T")
@@ -48,7 +52,7 @@ class OpenAICompatible:
         Raises:
             UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
         """
-        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self._key = secret_key()
         self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
@@ -59,6 +63,8 @@ class OpenAICompatible:
         self._connections = connections
         self._negotiation = Negotiation()
         self._client: openai.AsyncOpenAI | None = None
+        self.heed: Callable[[float], None] = lambda seconds: None
+        """Told how long the endpoint's headers ask to wait, in seconds."""
 
     @staticmethod
     def url_of(base_url: str | None) -> str:
@@ -105,9 +111,13 @@ class OpenAICompatible:
     async def _answer(self, request: ChatRequest, body: dict[str, object]) -> ChatReply | ErrorFacts:
         """The reply to one body, or what the endpoint says against it."""
         try:
-            received = await self._exchange("POST", route(request), body)
+            sent = self._connected().post(route(request), cast_to=httpx2.Response, body=body)
+            response = await self._timed(sent, self._timeout_s)
         except openai.APIStatusError as error:
             return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
+        if "x-ratelimit-limit-requests" in response.headers or "x-ratelimit-limit-tokens" in response.headers:
+            self.heed(pause_s(response.headers, most_tokens(request).input_tokens // BYTES_A_TOKEN))
+        received = response.content
         try:
             return decode_reply(request, received)
         except MalformedReplyError:
@@ -212,6 +222,11 @@ class OpenAICompatible:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+
+def secret_key() -> str:
+    """The key from the environment; empty where there is none."""
+    return os.environ.get("OPENAI_API_KEY", "").strip()
 
 
 def _full_url(base_url: str | None) -> str:

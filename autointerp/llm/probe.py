@@ -82,7 +82,7 @@ async def probe_prompts(endpoint: OpenAICompatible) -> int:
     return min(map(_fewest_tops, found)) if values[0] != values[1] else 0
 
 
-def unprobed(endpoint: Endpoint, *, with_logprobs: bool) -> Capabilities:
+def unprobed(endpoint: Endpoint, *, logprobs: bool, prompt_logprobs: bool) -> Capabilities:
     """What is taken for granted of an endpoint that nobody asked yet: that it answers, and honours a schema.
 
     With log probabilities only where the caller says so; then levels are written as letters, which every tokenizer
@@ -91,11 +91,12 @@ def unprobed(endpoint: Endpoint, *, with_logprobs: bool) -> Capabilities:
     return Capabilities(
         endpoint=endpoint,
         answers_differ=True,
-        top_logprobs=TOP_LOGPROBS if with_logprobs else 0,
-        logprobs_differ=with_logprobs,
+        top_logprobs=TOP_LOGPROBS if logprobs else 0,
+        logprobs_differ=logprobs,
         json_schema=True,
         ten_is_one_token=None,
         rejected=(),
+        prompt_logprobs=PROMPT_TOP_LOGPROBS if prompt_logprobs else None,
     )
 
 

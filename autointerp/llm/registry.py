@@ -93,6 +93,7 @@ def connect_model(
     _refuse_outside(provider.endpoint)
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
+    provider.heed = pace.pause
     meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
     wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
     return ConnectedModel(wrapped, provider, meter, pace)

@@ -55,7 +55,20 @@ class Retrying:
         Raises:
             LlmError: the last one met; a StoppedError where the gate closes meanwhile.
         """
+        try:
+            return await self.inner.complete(request)
+        except TransientError as error:
+            return await self._again(request, error)
+
+    async def _again(self, request: ChatRequest, first: TransientError) -> ChatReply:
+        """As `complete` after a first error: most requests meet none, and are spared the machinery."""
         met: Counter[type[BaseException]] = Counter()
+        errors = [first]
+
+        async def ask() -> ChatReply:
+            if errors:
+                raise errors.pop()
+            return await self.inner.complete(request)
 
         def is_enough(state: tenacity.RetryCallState) -> bool:
             met[type(_error_of(state))] += 1
@@ -71,7 +84,7 @@ class Retrying:
             before_sleep=self._note,
             reraise=True,
         )
-        return await patient(self.inner.complete, request)
+        return await patient(ask)
 
     def _may_help(self, error: BaseException) -> bool:
         return isinstance(error, TransientError) and (error.retry_after_s or 0.0) <= self.patience_s

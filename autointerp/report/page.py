@@ -31,6 +31,7 @@ def make_environment(folder: Path) -> Environment:
     )
     environment.filters.update(
         fixed=text.fixed,
+        short=text.short,
         visible=text.visible,
         one_line=text.one_line,
         share=text.share,

@@ -5,7 +5,7 @@ Everything of one export or one part of an import commits together. Holds no req
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,22 +24,28 @@ create table if not exists question (
     stage text not null,
     feature text not null,
     endpoint text not null,           -- JSON of who is to answer
+    read text,                        -- what a prompt asks to be read, where it is no chat
     state text not null,
     tries integer not null default 0, -- batches that ended without an answer
     reason text,
     message text,
-    upload integer                    -- the upload it went out with, where there was one
+    round integer not null,           -- the export that it went out with last
+    part integer not null             -- and its file there, from 1
 ) without rowid;
 create index if not exists question_state on question (state);
+create index if not exists question_part on question (round, part);
 create table if not exists refused (endpoint text not null, form text not null, unique (endpoint, form));
 create table if not exists upload (
     id integer primary key,
+    round integer not null,
+    part integer not null,
     file text not null,               -- name of the request file in the run's folder
+    url text not null,                -- the path that its requests go to
     n integer not null,               -- its requests
     state text not null,              -- written, uploaded, created, done
+    tries integer not null default 0, -- jobs that were refused for want of room
     file_id text,
-    batch_id text,
-    message text
+    batch_id text
 );
 """
 
@@ -53,6 +59,10 @@ class Question(NamedTuple):
     state: State
     reason: str | None
     message: str | None
+    round: int
+    """The export that it went out with last."""
+    read: str | None
+    """What a `PromptRequest` asked to be read; None for a chat."""
 
 
 class Upload(NamedTuple):
@@ -60,11 +70,18 @@ class Upload(NamedTuple):
 
     id: int
     file: str
+    url: str
+    """The path that its requests go to."""
     n: int
     state: Literal["written", "uploaded", "created", "done"]
+    tries: int
     file_id: str | None
     batch_id: str | None
-    message: str | None
+
+    @property
+    def label(self) -> str:
+        """By which its job is found again."""
+        return f"{self.file} {self.tries}"
 
 
 class BatchBook:
@@ -113,19 +130,27 @@ class BatchBook:
     def question(self, key: str) -> Question | None:
         """A request by its digest; None where it was never exported."""
         row = self._db.execute(
-            "select digest, stage, feature, endpoint, state, reason, message from question where digest = ?", (key,)
+            "select digest, stage, feature, endpoint, state, reason, message, round, read from question "
+            "where digest = ?",
+            (key,),
         ).fetchone()
         if row is None:
             return None
-        endpoint = Endpoint.model_validate_json(row[3])
-        return Question(row[0], Purpose(row[1], row[2]), endpoint, row[4], row[5], row[6])
+        return Question(row[0], Purpose(row[1], row[2]), Endpoint.model_validate_json(row[3]), *row[4:])
 
-    def ask(self, key: str, asked_for: Purpose, endpoint: Endpoint, upload: int | None = None) -> None:
-        """A request goes out, in an upload or in a file of the user's."""
+    def next_round(self) -> int:
+        """The number of the next export, from 1."""
+        return int(self._db.execute("select coalesce(max(round), 0) + 1 from question").fetchone()[0])
+
+    def ask(
+        self, key: str, asked_for: Purpose, endpoint: Endpoint, place: tuple[int, int], read: str | None = None
+    ) -> None:
+        """A request goes out in a round's part."""
         self._db.execute(
-            "insert into question (digest, stage, feature, endpoint, state, upload) values (?, ?, ?, ?, 'out', ?) "
-            "on conflict (digest) do update set state = 'out', upload = excluded.upload",
-            (key, *asked_for, endpoint.model_dump_json(), upload),
+            "insert into question (digest, stage, feature, endpoint, read, state, round, part) "
+            "values (?, ?, ?, ?, ?, 'out', ?, ?) "
+            "on conflict (digest) do update set state = 'out', round = excluded.round, part = excluded.part",
+            (key, *asked_for, endpoint.model_dump_json(), read, *place),
         )
 
     def answer(self, key: str) -> None:
@@ -150,19 +175,29 @@ class BatchBook:
         """Requests by what became of them."""
         return dict(self._db.execute("select state, count(*) from question group by state"))
 
-    def end_upload(self, upload: int, message: str | None = None) -> int:
-        """An upload is through; requests of it that nothing came back for are back.
+    def end_upload(self, upload: Upload, why: str) -> int:
+        """An upload is through; requests of it that nothing came back for are back, for this reason.
 
         Returns:
             How many those were.
         """
-        self._db.execute("update upload set state = 'done', message = ? where id = ?", (message, upload))
-        missing = self._db.execute(
-            "select digest from question where upload = ? and state = 'out'", (upload,)
-        ).fetchall()
-        for (key,) in missing:
-            self.fail(key, "batch_unanswered", message or "the batch ended without this answer", lasting=False)
+        missing = self._out(upload)
+        for key in missing:
+            self.fail(key, "batch_unanswered", why, lasting=False)
+        self.move_upload(upload, "done")
         return len(missing)
+
+    def drop_upload(self, upload: Upload) -> None:
+        """An upload came to nothing, through no fault of its requests: they are back."""
+        for key in self._out(upload):
+            self.ask_again(key)
+        self.move_upload(upload, "done")
+
+    def _out(self, upload: Upload) -> list[str]:
+        query = (
+            "select digest from question join upload using (round, part) where upload.id = ? and question.state = 'out'"
+        )
+        return [row[0] for row in self._db.execute(query, (upload.id,))]
 
     def refuse(self, endpoint: Endpoint, form: str) -> None:
         """An endpoint refused a form of the request."""
@@ -173,23 +208,26 @@ class BatchBook:
         query = "select form from refused where endpoint = ? order by rowid"
         return tuple(row[0] for row in self._db.execute(query, (endpoint.model_dump_json(),)))
 
-    def add_uploads(self, files: Sequence[tuple[str, int]]) -> list[int]:
-        """Files of requests that are to be uploaded, and how many requests each holds; their numbers."""
-        added: list[int] = []
-        for name, n in files:
-            cursor = self._db.execute("insert into upload (file, n, state) values (?, ?, 'written')", (name, n))
-            added.append(int(cursor.lastrowid or 0))
-        return added
+    def add_upload(self, place: tuple[int, int], file: str, url: str, n: int) -> None:
+        """A round's part is to be uploaded."""
+        query = "insert into upload (round, part, file, url, n, state) values (?, ?, ?, ?, ?, 'written')"
+        self._db.execute(query, (*place, file, url, n))
 
     def uploads(self) -> list[Upload]:
-        """All uploads, in the order in which they were made."""
-        query = "select id, file, n, state, file_id, batch_id, message from upload order by id"
+        """Those that are not done, in the order in which they were made."""
+        query = "select id, file, url, n, state, tries, file_id, batch_id from upload where state <> 'done' order by id"
         return [Upload(*row) for row in self._db.execute(query)]
 
-    def move_upload(self, upload: int, state: str, *, file_id: str | None = None, batch_id: str | None = None) -> None:
+    def move_upload(
+        self, upload: Upload, state: str, *, file_id: str | None = None, batch_id: str | None = None
+    ) -> None:
         """An upload got on, with the name that the endpoint gave it."""
         self._db.execute(
             "update upload set state = ?, file_id = coalesce(?, file_id), batch_id = coalesce(?, batch_id) "
             "where id = ?",
-            (state, file_id, batch_id, upload),
+            (state, file_id, batch_id, upload.id),
         )
+
+    def retry_upload(self, upload: Upload) -> None:
+        """Its job was refused for want of room; it needs another one."""
+        self._db.execute("update upload set state = 'uploaded', tries = tries + 1 where id = ?", (upload.id,))

@@ -25,8 +25,12 @@ from autointerp.llm.base import Capabilities, ChatReply, Endpoint
 from autointerp.provenance import digest
 
 BUSY_TIMEOUT_S = 60.0
+COMPRESSION = 1
+"""A tenth larger than the usual 6, in a fifth of the time: log probabilities hardly compress."""
 LARGEST_GROUP = 500
 """At most so many replies in one commit."""
+GATHER_S = 0.02
+"""How long a commit waits for company. A commit for every reply takes as long again as asking for it did."""
 _SCHEMA = """
 create table if not exists reply (
     digest blob not null unique,  -- 20 bytes of the canonical request's digest
@@ -130,7 +134,7 @@ class SqliteReplyCache:
         """
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        body = zlib.compress(reply.model_dump_json().encode())
+        body = zlib.compress(reply.model_dump_json().encode(), COMPRESSION)
         self._queue.put(_Put(_digest_bytes(key), body, loop, done))
         await done
 
@@ -158,6 +162,8 @@ class SqliteReplyCache:
             while open_for_more:
                 group: list[_Put] = []
                 item = self._queue.get()
+                if item is not None:
+                    time.sleep(GATHER_S)
                 while item is not None:
                     group.append(item)
                     if len(group) >= LARGEST_GROUP or self._queue.empty():

@@ -1,6 +1,7 @@
 """Answer files into the cache: unordered, twice, missing, refused, foreign and broken lines each get their place."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,17 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     ):
         with book.step():
             for i, key in enumerate(KEYS):
-                book.ask(key, Purpose("explain", f"d/{i}"), ENDPOINT)
+                book.ask(key, Purpose("explain", f"d/{i}"), ENDPOINT, (1, 1))
         yield Desk(cache, log, book)
 
 
 def good(i: int) -> Answered:
-    usage = Usage(calls=1, input_tokens=100, output_tokens=5)
-    return Answered(KEYS[i], text_reply(f"answer {i}").model_copy(update={"usage": usage}))
+    body = {
+        "model": "m",
+        "choices": [{"message": {"content": f"answer {i}"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 5},
+    }
+    return Answered(KEYS[i], json.dumps(body).encode())
 
 
 def bad(i: int, status: int, message: str) -> NotAnswered:
@@ -66,7 +71,7 @@ def bad(i: int, status: int, message: str) -> NotAnswered:
 
 def test_every_kind_of_line_gets_its_place(desk: Desk) -> None:
     """An answer under the wrong question is a wrong score; a line counted twice is a wrong bill."""
-    lines: list[AnswerLine] = [good(3), good(1), good(3), Answered("foreign", good(0).reply), NoAnswer("no JSON")]
+    lines: list[AnswerLine] = [good(3), good(1), good(3), Answered("foreign", good(0).body), NoAnswer("no JSON")]
     lines += [bad(0, 500, "it broke"), bad(2, 400, "maximum context length is 8192 tokens")]
     lines += [bad(4, 400, "flagged by content_filter")]
     result, work = desk.take(*lines)
@@ -114,7 +119,7 @@ def test_what_no_batch_answers_is_given_up_in_the_end(desk: Desk) -> None:
         assert desk.states()[0] == ("failed" if tried == MOST_TRIES else "back")
         with desk.book.step():
             if tried < MOST_TRIES:
-                desk.book.ask(KEYS[0], Purpose("explain", "d/0"), ENDPOINT)
+                desk.book.ask(KEYS[0], Purpose("explain", "d/0"), ENDPOINT, (2, 1))
     question = desk.book.question(KEYS[0])
     assert question is not None
     assert (question.reason, question.message) == ("batch_unanswered", "too late")

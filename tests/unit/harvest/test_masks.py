@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autointerp.harvest.controls import spread_activations
-from autointerp.harvest.encode import TextMask
 from autointerp.harvest.events import Harvest
+from autointerp.harvest.masks import TextMask
 from autointerp.harvest.tokens import Corpus
 from autointerp.subject.model import load_model
 from tests.small_run import HOOK, SmallRun

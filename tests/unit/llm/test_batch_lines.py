@@ -6,11 +6,21 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import UsageError
-from autointerp.llm.batch_lines import Answered, NoAnswer, NotAnswered, RequestFiles, read_answer, read_answers
+from autointerp.llm.base import ChatReply
+from autointerp.llm.batch_lines import (
+    Answered,
+    NoAnswer,
+    NotAnswered,
+    RequestFiles,
+    decode_answer,
+    read_answer,
+    read_answers,
+)
 from autointerp.llm.decode import classify
 from autointerp.llm.errors import ContextTooLongError
 
 KEY = "sk-test-4f9a1c77d2e84b0b"
+CHAT = "/chat/completions"
 BODY: dict[str, object] = {
     "model": "m",
     "choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
@@ -29,7 +39,7 @@ def response(status: int, body: object) -> dict[str, object]:
 def test_one_file_keeps_its_name_and_holds_the_requests_in_order(tmp_path: Path) -> None:
     with RequestFiles(tmp_path / "deep" / "requests.jsonl") as files:
         for i in range(3):
-            files.write(f"q{i}", {"model": "m", "messages": [{"role": "user", "content": "ä\u2028"}]})
+            files.write(f"q{i}", {"model": "m", "messages": [{"role": "user", "content": "ä\u2028"}]}, CHAT)
         assert not files.path.exists(), "a kill would leave a file that looks whole"
     assert files.names == [tmp_path / "deep" / "requests.jsonl"]
     rows = [json.loads(text) for text in files.names[0].read_bytes().split(b"\n") if text]
@@ -42,12 +52,22 @@ def test_files_are_split_to_both_limits(tmp_path: Path) -> None:
     """A file over a limit is refused whole after the upload; every request stands in exactly one."""
     with RequestFiles(tmp_path / "r.jsonl", most_lines=4, most_bytes=500) as files:
         for i in range(10):
-            files.write(f"q{i}", {"text": "x" * (300 if i == 5 else 10)})
+            files.write(f"q{i}", {"text": "x" * (300 if i == 5 else 10)}, CHAT)
     contents = [path.read_bytes() for path in files.names]
     assert [path.name for path in files.names] == ["r-001.jsonl", "r-002.jsonl", "r-003.jsonl"]
     assert all(len(content) <= 500 for content in contents)
     assert [content.count(b"\n") for content in contents] == [4, 2, 4]
     assert [json.loads(text)["custom_id"] for text in b"".join(contents).splitlines()] == [f"q{i}" for i in range(10)]
+
+
+def test_each_path_of_the_endpoint_has_files_of_its_own(tmp_path: Path) -> None:
+    """A batch is created for one path; a line to another one makes the endpoint refuse the whole file."""
+    with RequestFiles(tmp_path / "r.jsonl", most_lines=2) as files:
+        numbers = [files.write(f"q{i}", {}, CHAT if i % 2 else "/completions") for i in range(6)]
+    assert numbers == [1, 2, 1, 2, 3, 4]
+    for path, url in zip(files.names, files.urls, strict=True):
+        assert {json.loads(text)["url"] for text in path.read_text().splitlines()} == {url}
+    assert files.urls == ["/v1/completions", "/v1/chat/completions"] * 2
 
 
 def test_an_earlier_export_is_not_mixed_with_a_new_one(tmp_path: Path) -> None:
@@ -60,8 +80,8 @@ def test_an_earlier_export_is_not_mixed_with_a_new_one(tmp_path: Path) -> None:
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
     def export() -> None:
         with RequestFiles(tmp_path / "r.jsonl") as files:
-            files.write("q", {})
-            files.write("q", {"text": object()})
+            files.write("q", {}, CHAT)
+            files.write("q", {"text": object()}, CHAT)
 
     with pytest.raises(TypeError):
         export()
@@ -73,7 +93,9 @@ def test_an_answer_is_decoded_as_a_live_one() -> None:
     for error in nothing:
         read = read_answer(line(response=response(200, BODY), error=error))
         assert isinstance(read, Answered)
-        assert (read.key, read.reply.text, read.reply.usage.cached_input_tokens) == ("q", "hi", 3)
+        reply = decode_answer(read, None)
+        assert isinstance(reply, ChatReply)
+        assert (read.key, reply.text, reply.usage.cached_input_tokens) == ("q", "hi", 3)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +111,8 @@ def test_an_answer_is_decoded_as_a_live_one() -> None:
 )
 def test_an_error_line_says_why(row: bytes, status: int | None, said: str) -> None:
     """OpenAI puts the error into the response's body, vLLM beside it; an expired line has no response at all."""
-    read = read_answer(row, KEY)
+    line = read_answer(row, KEY)
+    read = decode_answer(line, None, KEY) if isinstance(line, Answered) else line
     assert isinstance(read, NotAnswered)
     assert said in read.why
     assert (read.facts.status if read.facts else None) == status

@@ -8,12 +8,13 @@ from aiohttp import web
 
 from autointerp.llm.answers import obedient_answer
 from autointerp.llm.base import ChatMessage, ChatReply, ChatRequest, Endpoint, PromptRequest
-from autointerp.llm.decode import IMPOSSIBLE_LOGPROB, decode_echo
+from autointerp.llm.decode import decode_echo
 from autointerp.llm.errors import ContextTooLongError, MalformedReplyError, RateLimitedError
 from autointerp.llm.openai_compat import OpenAICompatible
 from autointerp.llm.probe import PROMPT_TOP_LOGPROBS, probe_prompts
 from autointerp.llm.testserver.profiles import PROFILES
 from autointerp.llm.testserver.server import TestServer, running
+from autointerp.llm.wire import IMPOSSIBLE_LOGPROB
 from autointerp.llm.wrappers import request_key
 from tests.unit.llm.servers import Handler, answering
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from autointerp.splits import CorpusIndex, Windows, ranges
-from autointerp.strata import _draw_each, first_of_descending, strongest_of_each
+from autointerp.splits import CorpusIndex, Windows
+from autointerp.vectors import draw_each, first_of_descending, ranges, strongest_of_each
 from tests.unit.small_corpus import make_corpus
 
 
@@ -31,7 +31,7 @@ def test_places_are_drawn_by_weight() -> None:
     weights = np.random.default_rng(1).random((40, 8)) * (np.arange(8) < 6)
     rng = np.random.default_rng(2)
     expected = [rng.choice(6, p=row[:6] / row[:6].sum()) for row in weights]
-    assert _draw_each(weights, np.random.default_rng(2)).tolist() == expected
+    assert draw_each(weights, np.random.default_rng(2)).tolist() == expected
 
 
 def test_ranges_one_after_the_other() -> None:

@@ -1,0 +1,153 @@
+"""`autointerp batch`: requests into files, answers out of files, or both through a hosted batch endpoint.
+
+Words flow in, one library call each; tables, JSON and an exit code flow out.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autointerp.cli.options import (
+    AsJson,
+    BaseUrl,
+    BudgetTokens,
+    BudgetUsd,
+    Cache,
+    Explainer,
+    Features,
+    Llm,
+    Protocol,
+    Refine,
+    Run,
+    Simulator,
+    Stop,
+    Windows,
+    given_settings,
+)
+
+if TYPE_CHECKING:
+    from autointerp.batch_import import Imported
+
+app = typer.Typer(name="batch", help="Ask in batches, at half the price or without a connection.", no_args_is_help=True)
+
+
+@app.command("export")
+def export_requests(
+    context: typer.Context,
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The file to write; OUT-001.jsonl and so on where one is too small.")],
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the requests that can be asked now in OpenAI's batch file format. Needs no network and no key."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+
+    changes = {key: value for key, value in given_settings(context).items() if key != "out"}
+    with listening() as listener:
+        done = api.export_requests(run, out, changes, listener)
+    if not done.requests:
+        print(f"nothing is pending; next: autointerp score {run} --offline")
+    for path in done.files:
+        print(path)
+    if done.requests:
+        stages = ", ".join(f"{stage} {n}" for stage, n in done.stages.items())
+        print(f"{done.requests} requests ({stages}); next: have them answered, then autointerp batch import {run} FILE")
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in done.files], "stages": done.stages}))
+
+
+@app.command("import")
+def import_answers(
+    run: Run,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Answer files: output and error files alike.")],
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put every line of answer files into the cache, or say what is wrong with it. Needs no network and no key."""
+    from autointerp import api
+
+    done = api.import_answers(run, files, cache)
+    _show(done)
+    print(f"next: autointerp score {run} --offline, or autointerp batch export {run} for what is left")
+    if as_json:
+        print(json.dumps(done.model_dump()))
+
+
+@app.command("run")
+def run_batches(
+    context: typer.Context,
+    run: Run,
+    protocol: Protocol = None,
+    explainer: Explainer = None,
+    simulator: Simulator = None,
+    windows: Windows = None,
+    stop: Stop = None,
+    refine: Refine = None,
+    features: Features = None,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    poll: Annotated[
+        float, typer.Option(min=0.01, metavar="S", help="Seconds between two looks at the batches.")
+    ] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Explain and score through the endpoint's batches, stage by stage. Stopped anywhere, the same command goes on."""
+    from autointerp import api
+    from autointerp.cli.progress import listening
+    from autointerp.cli.show import show_summaries
+
+    with listening() as listener:
+        summaries = api.run_batches(run, given_settings(context), listener, poll_s=poll)
+    show_summaries(summaries)
+    if as_json:
+        found = {i: s.model_dump() for i, s in summaries.items()}
+        print(json.dumps({"out": str(run), "dictionaries": found}, ensure_ascii=False, allow_nan=False))
+
+
+_MEANINGS = {
+    "answered": "put into the cache",
+    "refused": "of these, refused by the model or a filter",
+    "known": "for requests that had their answer already",
+    "foreign": "for requests that this run never exported",
+    "unreadable": "that are no answer at all",
+    "in_another_form": "with a field that the endpoint refuses; the next export leaves it out",
+}
+
+
+def _show(done: "Imported") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from autointerp.cli.show import WIDTH
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("lines", justify="right")
+    table.add_column("")
+    for name, meaning in _MEANINGS.items():
+        if n := getattr(done, name):
+            table.add_row(str(n), meaning)
+    for reason, n in done.failed.items():
+        table.add_row(str(n), f"without an answer: {reason}")
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console.print(table)
+    if done.missing:
+        print(f"{done.missing} exported requests are in no file so far")
+    if done.given_up:
+        print(f"{done.given_up} requests are given up and end as failed; `autointerp retry` asks them live")
