@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autointerp.api import compare_runs as compare_runs
     from autointerp.api import doctor as doctor
+    from autointerp.api import estimate_changes as estimate_changes
+    from autointerp.api import estimate_run as estimate_run
     from autointerp.api import export_records as export_records
+    from autointerp.api import export_replies as export_replies
+    from autointerp.api import export_requests as export_requests
+    from autointerp.api import import_answers as import_answers
     from autointerp.api import import_records as import_records
+    from autointerp.api import import_replies as import_replies
     from autointerp.api import plan_comparison as plan_comparison
     from autointerp.api import run as run
+    from autointerp.api import run_batches as run_batches
     from autointerp.api import run_explain as run_explain
     from autointerp.api import run_harvest as run_harvest
     from autointerp.api import run_harvest_part as run_harvest_part
@@ -35,6 +42,13 @@ _HOME = {
     "compare_runs": "api",
     "doctor": "api",
     "export_records": "api",
+    "estimate_changes": "api",
+    "estimate_run": "api",
+    "export_replies": "api",
+    "export_requests": "api",
+    "import_answers": "api",
+    "import_replies": "api",
+    "run_batches": "api",
     "import_records": "api",
     "load_dictionary": "subject.dictionaries",
     "make_config": "config",

@@ -185,13 +185,17 @@ def compare_runs(
     return make_comparison(wish, Loader(_load_weights, _load_known), out, listener.progress)
 
 
-def plan_comparison(references: Sequence[str | Path], *, by: By = "dictionary", gap: float = 0.05) -> Plan:
+def plan_comparison(
+    references: Sequence[str | Path], *, by: By = "dictionary", gap: float = 0.05, out: Path | None = None
+) -> Plan:
     """How many features a comparison of these takes to see a gap four times in five, with finished runs as its pilot.
+
+    With `out` the plan is kept there as `compare-plan.json`.
 
     Raises:
         UsageError: as `compare_runs`.
     """
-    return make_plan(tuple(map(str, references)), by, gap)
+    return make_plan(tuple(map(str, references)), by, gap, out)
 
 
 def _load_weights(asked: DictionaryConfig, spec: DictionarySpec) -> Weights | str:

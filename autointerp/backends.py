@@ -136,13 +136,24 @@ async def _connected(
         notes=calls,
     )
     quote = quote_for(config, connected.endpoint)
-    budget.price = quote.price if quote else None
     budget.spent = calls.total() if calls else Usage()
+    budget.price = _price(quote, _batched(calls)) if quote else None
     try:
         seen = await _capabilities(connected, folder, config.simulator)
         yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
+
+
+def _batched(calls: CallLog | None) -> Usage:
+    accounts = calls.accounts() if calls else {}
+    return sum((usage for account, usage in accounts.items() if account.via == "batch"), Usage())
+
+
+def _price(quote: Quote, batched: Usage) -> Callable[[Usage], float]:
+    """Dollars for all that a run took, of which this came in batches."""
+    saved = quote.price(batched) - quote.price(batched, batch=True)
+    return lambda usage: quote.price(usage) - saved
 
 
 @contextmanager

@@ -229,6 +229,7 @@ def _summary(source: FeatureSource, config: RunConfig, plan: Results) -> Diction
         n_alive=len(alive),
         refinements=plan.store.refinements(plan.dictionary, plan.design, plan.explainer_key),
         seed=config.seed,
+        metrics=source.metrics,
     )
 
 

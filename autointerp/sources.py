@@ -16,6 +16,7 @@ from autointerp.config import RunConfig
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Harvest
 from autointerp.interop.bare_records import parse_json_lines
+from autointerp.metrics import DictionaryMetrics
 from autointerp.outside import Outside
 from autointerp.plans import RecordMaker
 from autointerp.provenance import digest_file
@@ -31,6 +32,8 @@ class FeatureSource(Protocol):
 
     spec: DictionarySpec
     corpus_digest: str
+    metrics: DictionaryMetrics | None
+    """What the dictionary does over the whole harvest; None where only single features' text is known."""
 
     @property
     def n_active(self) -> Int[np.ndarray, " d_sae"]:
@@ -68,6 +71,7 @@ class HarvestSource:
         self.feature_stats = harvest.feature_stats
         self.feature_facts = harvest.feature_facts
         self.n_tokens = harvest.n_tokens
+        self.metrics: DictionaryMetrics | None = harvest.metrics
         self.corpus_digest = harvest.corpus.digest
 
     @property
@@ -97,6 +101,7 @@ class BareSource:
     """Features of bare records."""
 
     l0: float | None = None
+    metrics: DictionaryMetrics | None = None
 
     def __init__(self, spec: DictionarySpec, records: Sequence[BareRecord]) -> None:
         self.spec = spec

@@ -14,7 +14,6 @@ import typer
 if TYPE_CHECKING:
     from autointerp.compare.data import Comparison, Contrast, Difference
 
-PLAN_FILE = "compare-plan.json"
 _TERTILES = ("low entropy", "middle entropy", "high entropy")
 
 
@@ -80,9 +79,9 @@ def show_comparison_of(
 def show_plan_of(references: Sequence[str], by: Any, gap: float, out: Path) -> dict[str, object]:
     """Plan, print what it takes, keep the plan, and return what `--json` ends with."""
     from autointerp import api
-    from autointerp.provenance import write_atomically
+    from autointerp.compare.comparing import PLAN_FILE
 
-    plan = api.plan_comparison(references, by=by, gap=gap)
+    plan = api.plan_comparison(references, by=by, gap=gap, out=out)
     for contrast in plan.contrasts:
         print(contrast.sentence)
     if plan.n_features is not None:
@@ -93,7 +92,6 @@ def show_plan_of(references: Sequence[str], by: Any, gap: float, out: Path) -> d
             + (f", {plan.dollars:,.2f} USD" if plan.dollars is not None else ", at a price not known")
             + (f", {plan.seconds:,.0f} s" if plan.seconds is not None else "")
         )
-    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     print(out / PLAN_FILE)
     return {"out": str(out), **plan.model_dump(mode="json")}
 

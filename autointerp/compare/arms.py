@@ -87,6 +87,7 @@ def describe_arm(arm: ReadArm, joint: Strata, entropy_edges: tuple[float, float]
     """The arm's record; `joint` are the strata that all asked arms share."""
     f, results, run = arm.features, arm.open.results, arm.open.run
     rng = generator(seed, "compare", "arm", arm.key)
+    own = {group: f.take(f.within(group, entropy_edges)) for group in GROUPS}
     groups = joint.split(f.density, f.value)
     inside = sum(map(len, groups))
     firing = Estimate(value=None, n=len(f), undefined="too_few_features")
@@ -112,7 +113,15 @@ def describe_arm(arm: ReadArm, joint: Strata, entropy_edges: tuple[float, float]
         outside=len(f) - inside,
         controls={name: mean_of(values, rng) for name, values in arm.controls.items()},
         lift=mean_of(f.column("lift"), rng),
-        groups={group: mean_of(f.value[f.within(group, entropy_edges)], rng) for group in GROUPS},
+        groups={group: mean_of(part.value, rng) for group, part in own.items()},
+        beside_groups={
+            group: {
+                "lookup": mean_of(part.lookup, rng),
+                "shuffled": mean_of(part.shuffled, rng),
+                "lift": mean_of(part.column("lift"), rng),
+            }
+            for group, part in own.items()
+        },
         points=_points(f),
         usage=results.store.usage(
             results.dictionary, results.design, results.key, (*results.steps, results.refine_step)

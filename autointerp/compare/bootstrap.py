@@ -19,6 +19,10 @@ N_BESIDE = 2_000
 """Resamples of every figure beside it."""
 _CELLS = 1 << 19
 """Values resampled at a time: few enough to stay in the processor's cache."""
+_ROUNDING = 1e-12
+"""Scores are at most 1: a difference or an error below this is none."""
+_NO_SPREAD = 1e-6
+"""Share of the standard error below which a resample's own is rounding."""
 
 Values = Float[np.ndarray, " n"]
 
@@ -43,23 +47,25 @@ class Resampled(NamedTuple):
 
     @property
     def _distances(self) -> Float[np.ndarray, " draw"]:
-        """(estimate* - estimate) / error*; a resample without spread is infinitely far, or right on it."""
+        """(estimate* - estimate) / error*; a resample without spread, all of one value, is taken at the error itself.
+
+        Where nearly all values are one and the same, such resamples are common, and no interval would be finite.
+        """
         off = self.values - self.value
-        off = np.where(np.abs(off) < 1e-12, 0.0, off)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(off == 0, 0.0, off / self.errors)
+        spread = np.where(self.errors > _NO_SPREAD * self.error, self.errors, self.error)
+        return np.asarray(off / spread)
 
     def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
         """Equal-tailed interval; a point where there is no spread."""
-        if not self.error:
+        if self.error < _ROUNDING:
             return self.value, self.value
         low, high = np.quantile(self._distances, [alpha / 2, 1 - alpha / 2], method="nearest")
         return self.value - float(high) * self.error, self.value - float(low) * self.error
 
     def p_value(self) -> float:
         """Two-sided p of a true value of 0, below .05 where the interval leaves 0 out; at least 2 / (draws + 1)."""
-        if not self.error:
-            return 1.0 if self.value == 0 else 2 / (len(self.values) + 1)
+        if self.error < _ROUNDING:
+            return 1.0 if abs(self.value) < _ROUNDING else 2 / (len(self.values) + 1)
         at = self.value / self.error
         beyond = min(int((self._distances >= at).sum()), int((self._distances <= at).sum()))
         return min(1.0, 2 * (1 + beyond) / (len(self.values) + 1))

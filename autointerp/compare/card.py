@@ -8,7 +8,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
-from autointerp.harvest.metrics import LossMetrics, Reconstruction
+from autointerp.metrics import LossMetrics, Reconstruction
 from autointerp.records import Record
 
 CardGroup = Literal["activity", "reconstruction", "loss", "rare", "encoder", "concentration", "redundancy", "recovery"]

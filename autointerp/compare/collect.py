@@ -24,6 +24,8 @@ from autointerp.records import Usage
 from autointerp.report.data import CorpusFacts, ProtocolFacts
 
 Progress = Callable[[str, int, int], None]
+MOST_L0_RATIO = 1.1
+"""From here on a note says that dictionaries differ in L0."""
 
 
 class Wish(NamedTuple):
@@ -132,16 +134,25 @@ def _contrasts(
         found.append(contrast.model_copy(update={"differing": differing}))
     progress("compare", len(todo), len(todo))
     settled = [*correct([c for c in found if c.planned]), *correct([c for c in found if not c.planned])]
-    alive = {arm.key: int((arm.open.source.n_active > 0).sum()) for arm in arms}
-    return [_within_reach(contrast, alive[contrast.a], alive[contrast.b]) for contrast in settled]
+    by_key = {arm.key: arm.open for arm in arms}
+    return [_with_notes(contrast, by_key[contrast.a], by_key[contrast.b]) for contrast in settled]
 
 
-def _within_reach(c: Contrast, alive_a: int, alive_b: int) -> Contrast:
-    """The contrast with a note where what would be needed is more than there is."""
-    if c.verdict != "not_separable" or c.n_needed is None or c.n_needed <= min(alive_a, alive_b):
-        return c
-    note = f"{c.a} has {alive_a:,} live features and {c.b} {alive_b:,}: a gap this small cannot be shown with them."
-    return c.model_copy(update={"notes": (*c.notes, note)})
+def _with_notes(c: Contrast, a: OpenArm, b: OpenArm) -> Contrast:
+    """The contrast with what the dictionaries themselves say to it."""
+    notes = list(c.notes)
+    alive = [int((arm.source.n_active > 0).sum()) for arm in (a, b)]
+    if c.verdict == "not_separable" and c.n_needed is not None and c.n_needed > min(alive):
+        notes.append(
+            f"{c.a} has {alive[0]:,} live features and {c.b} {alive[1]:,}: a gap this small cannot be shown with them."
+        )
+    l0_a, l0_b = a.source.l0, b.source.l0
+    if c.planned and c.by == "dictionary" and l0_a and l0_b and max(l0_a / l0_b, l0_b / l0_a) > MOST_L0_RATIO:
+        notes.append(
+            f"L0 is {l0_a:.1f} in {c.a} and {l0_b:.1f} in {c.b}, and scores move with it: this is about two "
+            f"dictionaries, not about two ways to train one."
+        )
+    return c.model_copy(update={"notes": tuple(notes)})
 
 
 def _name(path: str) -> str:

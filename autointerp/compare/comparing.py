@@ -5,6 +5,7 @@ References flow in; a `Comparison` and its files flow out. Weights come through 
 torch.
 """
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from autointerp.config import DictionaryConfig
 from autointerp.errors import UsageError
 from autointerp.provenance import write_atomically
 from autointerp.records import DictionarySpec
+
+PLAN_FILE = "compare-plan.json"
 
 
 class Loader(NamedTuple):
@@ -38,6 +41,8 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         UsageError: runs that differ in what should be alike, unfinished or unknown ones, or a single arm.
     """
     check_by(wish.by)
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
     with open_arms(wish.references, wish.by) as arms:
         mismatches = find_mismatches(arms, wish.by)
         if mismatches and not wish.allow_mismatch:
@@ -48,13 +53,22 @@ def make_comparison(wish: Wish, load: Loader, out: Path | None, progress: Progre
         cards = _cards(arms, wish.known, load, progress)
         comparison = compare_arms(arms, cards, mismatches, wish, progress)
     if out is not None:
-        write_atomically(out / "compare.html", render_comparison(comparison))
-        write_atomically(out / "compare.json", comparison.model_dump_json() + "\n")
+        _write(out / "compare.html", render_comparison(comparison))
+        _write(out / "compare.json", comparison.model_dump_json() + "\n")
     return comparison
 
 
-def make_plan(references: Sequence[str], by: By, gap: float) -> Plan:
-    """How many features a comparison takes, from these runs as its pilot.
+def _write(path: Path, content: str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UsageError(f"cannot write {path} ({error.strerror}); choose another --out") from None
+
+
+def make_plan(references: Sequence[str], by: By, gap: float, out: Path | None) -> Plan:
+    """How many features a comparison takes, from these runs as its pilot; kept as `PLAN_FILE` in `out` where given.
 
     Raises:
         UsageError: as `make_comparison`, or a gap that is none.
@@ -63,7 +77,10 @@ def make_plan(references: Sequence[str], by: By, gap: float) -> Plan:
     if not 0 < gap < 2:
         raise UsageError(f"--gap {gap:g} is no difference of correlations; .05 is a usual one to look for")
     with open_arms(references, by) as arms:
-        return plan_arms(arms, by, gap)
+        plan = plan_arms(arms, by, gap)
+    if out is not None:
+        _write(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
+    return plan
 
 
 def check_by(by: str) -> None:

@@ -132,6 +132,8 @@ class Arm(Record):
     """Mean over features of the score less look-up."""
     groups: dict[Group, Estimate]
     """Uniform means by the single-token flag and by tertile of token entropy."""
+    beside_groups: dict[Group, dict[Literal["lookup", "shuffled", "lift"], Estimate]] = Field(default_factory=dict)
+    """In the same groups: the two controls, and the score less look-up."""
     points: FeaturePoints
     usage: Usage
     """What explaining and scoring it cost."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from autointerp.compare.card import CARD_GROUPS, Activity, Card, CardGroup, RareCluster
 from autointerp.compare.geometry import concentration, mean_pair_cosine, recovery, redundancy, spread
 from autointerp.harvest.events import Harvest
-from autointerp.harvest.metrics import DictionaryMetrics
+from autointerp.metrics import DictionaryMetrics
 
 RARE = 1e-5
 """Density below which a live feature belongs to the ultra-low-density cluster (Bricken et al. 2023, log10 below -5)."""

@@ -16,11 +16,12 @@ from autointerp.harvest.encode import Reader
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.losses import measure_losses
 from autointerp.harvest.masks import TextMask
-from autointerp.harvest.metrics import LossMetrics, dictionary_metrics, reconstruction_metrics
+from autointerp.harvest.metrics import dictionary_metrics, reconstruction_metrics
 from autointerp.harvest.plan import PassSettings
 from autointerp.harvest.shards import Shard
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
+from autointerp.metrics import LossMetrics
 from autointerp.provenance import canonical_json, digest_file, write_atomically
 from autointerp.subject.model import Subject
 

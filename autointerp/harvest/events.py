@@ -24,9 +24,9 @@ from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import map_arrays
 from autointerp.harvest.masks import TextMask
-from autointerp.harvest.metrics import DictionaryMetrics
 from autointerp.harvest.shards import FeatureEvents, Shard
 from autointerp.harvest.tokens import Corpus, check_version
+from autointerp.metrics import DictionaryMetrics
 from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.masks import TextMask
-from autointerp.harvest.metrics import LossMetrics
+from autointerp.metrics import LossMetrics
 from autointerp.subject.model import Subject
 
 

@@ -5,12 +5,14 @@ Feature scores and outcomes flow in; a `DictionarySummary` flows out. Knows no s
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
 from autointerp.interpret.statistics import bootstrap_mean
+from autointerp.metrics import DictionaryMetrics
 from autointerp.records import Failed, Outcome, Record, Refinement, Role, Skipped, Usage
 from autointerp.scores import FeatureScore, Score
 
@@ -99,6 +101,11 @@ class DictionarySummary(Record):
     """Median over the dictionary's live features."""
     n_alive: int
     """Features of the dictionary active at least once on `n_tokens`."""
+    metrics: DictionaryMetrics | None = None
+    """What the dictionary does over the whole harvest; None for bare records."""
+    loss_recovered_zero: float | None = None
+    """Loss recovered against zero ablation; None where it was not measured or zeroing costs nothing."""
+    loss_recovered_mean: float | None = None
 
 
 def counted(score: Score) -> float | None:
@@ -128,6 +135,7 @@ def summarise(
     n_alive: int,
     refinements: Mapping[int, Refinement],
     seed: int,
+    metrics: DictionaryMetrics | None = None,
 ) -> DictionarySummary:
     """Account for every asked feature: its score, or how its last step ended (`ended`)."""
     asked = set(features)
@@ -141,8 +149,7 @@ def summarise(
         explained=explained,
         scored=sum(score.value is not None for score in headline),
         undefined=_tally(score.undefined for score in headline if score.undefined),
-        failed=_tally(outcome.reason for outcome in others if isinstance(outcome, Failed)),
-        skipped=_tally(outcome.reason for outcome in others if isinstance(outcome, Skipped)),
+        **_reasons(others),
         protocol=protocol,
         n_windows=n_windows,
         spearman=_headline(headline, seed),
@@ -161,7 +168,35 @@ def summarise(
         l0=None if l0 is None else round(l0, 4),
         density=density,
         n_alive=n_alive,
+        **_measures(metrics),
     )
+
+
+class _Reasons(TypedDict):
+    failed: dict[str, int]
+    skipped: dict[str, int]
+
+
+def _reasons(others: Sequence[Outcome]) -> _Reasons:
+    return {
+        "failed": _tally(outcome.reason for outcome in others if isinstance(outcome, Failed)),
+        "skipped": _tally(outcome.reason for outcome in others if isinstance(outcome, Skipped)),
+    }
+
+
+class _Measures(TypedDict):
+    metrics: DictionaryMetrics | None
+    loss_recovered_zero: float | None
+    loss_recovered_mean: float | None
+
+
+def _measures(metrics: DictionaryMetrics | None) -> _Measures:
+    loss = metrics.loss if metrics else None
+    return {
+        "metrics": metrics,
+        "loss_recovered_zero": loss.recovered_zero if loss else None,
+        "loss_recovered_mean": loss.recovered_mean if loss else None,
+    }
 
 
 def _tally(reasons: object) -> dict[str, int]:

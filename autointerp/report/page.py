@@ -14,16 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from autointerp.report import figures, text
 
-STYLE = Path(__file__).parent / "style"
-APP = Path(__file__).parent / "app"
+FOLDER = Path(__file__).parent
+STYLE, APP = FOLDER / "style", FOLDER / "app"
 SHARED_SCRIPTS = tuple(APP / f"{name}.js" for name in ("util", "unpack", "tokens", "window", "tips", "theme"))
 """Script that every page begins with."""
 
 
 def make_environment(folder: Path) -> Environment:
-    """The templates of a folder, with escaping on and no silent blanks."""
+    """The templates of a folder and those that pages share, with escaping on and no silent blanks."""
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -31,6 +31,7 @@ def make_environment(folder: Path) -> Environment:
     )
     environment.filters.update(
         fixed=text.fixed,
+        short=text.short,
         visible=text.visible,
         one_line=text.one_line,
         share=text.share,

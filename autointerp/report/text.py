@@ -29,6 +29,11 @@ def fixed(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
+def short(value: float) -> str:
+    """A positive number of unknown size in three digits, such as `0.0213` or `1.2e−5`."""
+    return f"{value:.3g}".replace("-", MINUS)
+
+
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """`[low, high]`, or nothing where there is no interval."""
     if low is None or high is None:

@@ -11,7 +11,7 @@ from autointerp.compare.data import Comparison
 from autointerp.compare.page.html import render_comparison
 from tests.browser.conftest import Watched
 from tests.browser.test_report import wait_until
-from tests.unit.compare.comparisons import make_comparison, with_features, with_nothing_to_rank
+from tests.unit.compare.comparisons import by_explainer, make_comparison, with_features, with_nothing_to_rank
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def pages(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> d
         "plain": comparison,
         "hostile": Comparison.model_validate(make_comparison(hostile=True, alike=False)),
         "nothing": Comparison.model_validate(with_nothing_to_rank()),
+        "explainers": Comparison.model_validate(by_explainer()),
         "large": Comparison.model_validate(with_features(2_000, 120)),
     }
     for name, each in data.items():
@@ -159,7 +160,7 @@ def test_hostile_text_is_text(browser: Any, pages: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("width", [1400, 700, 390])
-@pytest.mark.parametrize("name", ["plain", "hostile", "nothing"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "nothing", "explainers"])
 def test_no_sideways_scroll(browser: Any, pages: dict[str, Path], width: int, name: str) -> None:
     seen = Watched(browser, pages[name], width=width)
     seen.page.wait_for_timeout(200)

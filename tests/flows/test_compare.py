@@ -114,6 +114,7 @@ def test_protocols_are_compared_feature_by_feature(finished: Finished, call: Cal
     pairing = comparison.contrasts[0].pairing
     assert pairing is not None
     assert pairing.kind == "same_feature"
+    assert not pairing.same_windows
     assert pairing.n_matched_a >= len(WORDS)
     a, b = (dict(zip(arm.points.index, arm.points.value, strict=True)) for arm in comparison.arms)
     gaps = [a[i] - b[i] for i in a if i in b]
@@ -169,6 +170,8 @@ def test_a_plan_says_how_many_features_and_what_they_cost(finished: Finished, ca
         (["{run}", "--by", "judge"], "only one judge was used"),
         (["{run}", "--plan", "--gap", "0"], "is no difference of correlations"),
         (["{run}", "--known", "nowhere"], "nowhere"),
+        (["{run}", "--out", "{run}/summary.json"], "is a file; name a folder"),
+        (["{run}", "--out", "{run}/summary.json/below"], "choose another --out"),
     ],
 )
 def test_a_wrong_wish_is_refused_in_one_sentence(

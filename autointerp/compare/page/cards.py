@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from autointerp.compare.card import Activity, Card, Concentration, RareCluster, Spread
 from autointerp.compare.page.figures import density_histogram
-from autointerp.harvest.metrics import LossMetrics
+from autointerp.metrics import LossMetrics
 from autointerp.report.text import fixed, per_cent, share, visible
 
 ABSENT = "–"

@@ -28,9 +28,7 @@ def render_comparison(data: Comparison) -> str:
     """The whole page as HTML."""
     script = read_script(*SHARED_SCRIPTS, FOLDER / "compare.js")
     environment = make_environment(FOLDER)
-    environment.globals.update(
-        badges=words.BADGES, kind_of=words.kind_of, p_value=words.p_value, absent=words.absent, meaning=words.meaning
-    )
+    environment.globals["say"] = words
     places = {arm.key: place for place, arm in enumerate(data.arms)}
     planned, beside = ([c for c in data.contrasts if c.planned is wanted] for wanted in (True, False))
     pairs = pack.pairs_of(planned)

@@ -58,7 +58,7 @@ def gap_forests(contrasts: Sequence[Contrast], places: Mapping[str, int], scale:
 
 def _gap_lines(c: Contrast, scale: Scale) -> Iterator[Line]:
     same = c.pairing is not None and c.pairing.kind == "same_feature"
-    yield headline_line("Feature by feature" if same else "At equal density", c, scale)
+    yield headline_line("Same features" if same else "At equal density", c, scale)
     if not same:
         yield _line("Level in strata", c.adjusted, "uniform", scale, "scores adjusted to one density per stratum")
     yield _line("Over all features", c.uniform, "uniform", scale, "every feature counts the same")
@@ -66,6 +66,8 @@ def _gap_lines(c: Contrast, scale: Scale) -> Iterator[Line]:
     yield _line("Above look-up", c.lift, "lookup", scale, "scores less their look-up baseline")
     if c.pairing is not None and not same:
         yield _line("Matched features", c.pairing.difference, "paired", scale, "pairs with the nearest directions")
+        if c.pairing.alike is not None:
+            yield _line("… firing alike", c.pairing.alike, "paired", scale, "pairs within half a decade of density")
         if c.pairing.unmatched is not None:
             yield _line("Unmatched rest", c.pairing.unmatched, "paired", scale, "features without a partner")
 

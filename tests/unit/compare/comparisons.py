@@ -83,6 +83,20 @@ def with_nothing_to_rank() -> Json:
     }
 
 
+def by_explainer() -> Json:
+    """One dictionary's features, explained by two."""
+    raw = make_comparison()
+    contrast = {**raw["contrasts"][0], "by": "explainer"}
+    contrast["pairing"].update(kind="same_feature", same_windows=True, floor=None, median_cosine=None)
+    contrast["pairing"].update(alike=None, density_ratio=None, unmatched=None, unmatched_a=None, unmatched_b=None)
+    for pair in contrast["differing"]:
+        pair["cosine"] = None
+    arms = [{**arm, "spec": raw["arms"][0]["spec"], "explainer": arm["key"]} for arm in raw["arms"][:2]]
+    kept = {"by": "explainer", "arms": arms, "contrasts": [contrast], "cards": raw["cards"][:1], "splittings": []}
+    renamed: Json = _renamed({**raw, **kept}, "relu", "openai:some-model-with-a-long-name-2026-11-21 tsv.v1")
+    return renamed
+
+
 def with_features(n_features: int, n_pairs: int) -> Json:
     """The first contrast's arms with so many features each, spread as the example's, and so many pairs."""
     raw = make_comparison()

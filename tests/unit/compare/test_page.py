@@ -11,6 +11,7 @@ from autointerp.report.text import fixed, interval, visible
 from tests.unit.compare.comparisons import (
     MISMATCH,
     SAID,
+    by_explainer,
     make_comparison,
     with_features,
     with_nothing_to_rank,
@@ -115,6 +116,20 @@ def test_what_cannot_be_ranked_has_no_number(hostile: str) -> None:
     assert (data.contrasts[0].no_pairing or "never") in text
     assert "tertiles at" not in text
     assert "Not known for neurons." in text
+
+
+def test_explainers_are_compared_feature_by_feature() -> None:
+    """Words about dictionaries and shared densities would be wrong of one dictionary explained twice."""
+    data = Comparison.model_validate(by_explainer())
+    text = text_of(render_comparison(data))
+    assert "topk explains better than openai:some-model" in text
+    assert "features have a score both ways, on the same windows." in text
+    assert "which explainer scores higher?" in text
+    assert "give up something else" not in text
+    assert "which alone the verdict speaks of" not in text
+    assert "Level in strata" not in text.split("How this was done")[0]
+    assert "Same features" in text
+    assert "Not in these runs" not in text
 
 
 @pytest.mark.parametrize("by", BYS)

@@ -100,9 +100,22 @@ def test_values_without_spread_have_a_point_and_no_division_by_zero() -> None:
     nothing = plain_mean(np.zeros(10), 100, rng)
     assert nothing.interval() == (0.0, 0.0)
     assert nothing.p_value() == 1.0
+    rounded = plain_mean(np.full(10, 0.1), 100, rng) - plain_mean(np.full(13, 0.3 - 0.2), 100, rng)
+    assert rounded.p_value() == 1.0
     gap = plain_mean(np.ones(10), 100, rng) - nothing
     assert gap.interval() == (1.0, 1.0)
     assert gap.p_value() < 0.05
+
+
+@pytest.mark.parametrize("other", [0.0, 0.3, 1 / 3])
+def test_one_value_among_equals_has_a_finite_interval(other: float) -> None:
+    """A third of the resamples then have no spread (or rounding for one): dividing by it made intervals without end."""
+    x = np.array([0.9] + [other] * 24)
+    found = plain_mean(x, 2_000, np.random.default_rng(8))
+    low, high = found.interval()
+    assert np.isfinite([low, high]).all()
+    assert low < found.value < high
+    assert high - low < 1
 
 
 def test_permutation_agrees_with_all_relabellings() -> None:

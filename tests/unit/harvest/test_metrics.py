@@ -6,7 +6,8 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from autointerp.harvest.events import Harvest
-from autointerp.harvest.metrics import LossMetrics, reconstruction_metrics
+from autointerp.harvest.metrics import reconstruction_metrics
+from autointerp.metrics import LossMetrics
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import load_model
 from tests.small_run import SmallRun

@@ -12,6 +12,7 @@ import numpy as np
 
 from autointerp.format import escape_text
 from autointerp.interpret.summary import summarise as summary_of
+from autointerp.metrics import DictionaryMetrics, LossMetrics, Reconstruction
 from autointerp.records import Failed, Refinement, Role, Skipped
 from autointerp.scores import FeatureScore
 
@@ -325,7 +326,24 @@ def end_badly(entry: Json, rng: np.random.Generator) -> Json:
     return entry
 
 
-def summarise(role: Role, features: list[Json]) -> Json:
+def make_metrics(role: Role, quality: float) -> DictionaryMetrics:
+    """Of a basis, which cannot decode, no reconstruction and no loss."""
+    reconstruction = Reconstruction(
+        explained_variance=0.2 + quality, mse=0.0123 / quality, cosine=0.6 + quality / 2, l2_ratio=0.93,
+        relative_bias=0.97,
+    )  # fmt: skip
+    loss = LossMetrics(
+        n_tokens=16_384, ce=2.5, ce_dictionary=3.1 - quality, ce_zero=8.5, ce_mean=6.5, kl_dictionary=0.6 - quality / 2,
+        kl_zero=5.5, kl_mean=4.1,
+    )  # fmt: skip
+    return DictionaryMetrics(
+        n_tokens=612_345, l0=16.0, l1=44.4, share_alive=2541 / 2560, share_over_1_percent=0.011,
+        share_over_10_percent=0.0, reconstruction=None if role == "basis" else reconstruction,
+        loss=None if role == "basis" else loss,
+    )  # fmt: skip
+
+
+def summarise(role: Role, features: list[Json], quality: float) -> Json:
     """The package's own summary of these features."""
     scores = [FeatureScore.model_validate(f["score"]) for f in features if f.get("score")]
     failed = {
@@ -350,6 +368,7 @@ def summarise(role: Role, features: list[Json]) -> Json:
         n_alive=2541,
         refinements=revised,
         seed=0,
+        metrics=make_metrics(role, quality),
     )
     return summary.model_dump()
 
@@ -377,7 +396,7 @@ def make_report(n_features: int = 120, seed: int = 0, n_dictionaries: int = 4, t
                 "d_sae": 2560,
                 "n_alive": 2541,
                 "n_tokens": 612_345,
-                "summary": summarise(role, mine),
+                "summary": summarise(role, mine, quality),
             }
         )
     return {"run": make_run(), "dictionaries": dictionaries, "features": features}

@@ -162,3 +162,25 @@ def test_under_early_stopping_distributions_are_over_the_first_windows(raw: dict
     )
     assert "the first 60 windows, which every feature has" in " ".join(page.text.split())
     assert "graded-60, 60 to 120 windows" in page.text
+
+
+def test_what_the_dictionaries_do_stands_in_the_report(raw: dict[str, Any], html: str) -> None:
+    """Scores of features say nothing of a dictionary that drops half of the model; a basis has no such figures.
+
+    Of topk: loss recovered (8.5 - 2.48) / (8.5 - 2.5) against zero and (6.5 - 2.48) / (6.5 - 2.5) against the mean.
+    """
+    table = html[html.index('class="scores measures"') :]
+    table = table[: table.index("</table>")]
+    rows = {re.search(r"<b>(.*?)</b>", row).group(1): row for row in table.split("<tr>")[2:]}  # type: ignore[union-attr]
+    assert set(rows) == {dictionary["id"] for dictionary in raw["dictionaries"]}
+    for figure in ("16.0", "99 %", "0.820", "0.0198", "0.910", "1.003", "1.005", "2.50 to 2.48", "0.290"):
+        assert figure in rows["topk"]
+    assert "at 612,345 tokens" in rows["topk"]
+    assert "cannot decode" in rows["neurons"]
+    assert "not measured" in rows["neurons"]
+
+
+def test_a_run_of_records_has_no_dictionary_to_measure(raw: dict[str, Any]) -> None:
+    """An empty table would look like a dictionary that does nothing."""
+    dictionaries = [{**d, "summary": {**d["summary"], "metrics": None}} for d in raw["dictionaries"]]
+    assert "measures" not in render_report(ReportData.model_validate({**raw, "dictionaries": dictionaries}))

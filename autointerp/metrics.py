@@ -1,0 +1,75 @@
+"""What a dictionary does over a whole harvest, beside the scores of its features: records.
+
+Plain validated data, no I/O and no torch. Names follow SAEBench's core evaluation; formulas differ where noted.
+"""
+
+from autointerp.records import Record
+
+
+def share_of(part: float, whole: float) -> float | None:
+    """part / whole; None where there is no whole."""
+    return part / whole if whole > 0 else None
+
+
+class LossMetrics(Record):
+    """Next-token loss with the dictionary spliced in, in nats, beside zero and mean ablation at the same tokens."""
+
+    n_tokens: int
+    """Tokens predicted."""
+    ce: float
+    """Of the model itself."""
+    ce_dictionary: float
+    ce_zero: float
+    ce_mean: float
+    kl_dictionary: float
+    """Mean KL divergence from the model's own prediction."""
+    kl_zero: float
+    kl_mean: float
+
+    @property
+    def recovered_zero(self) -> float | None:
+        """Loss recovered against zero ablation; None where zeroing costs nothing."""
+        return share_of(self.ce_zero - self.ce_dictionary, self.ce_zero - self.ce)
+
+    @property
+    def recovered_mean(self) -> float | None:
+        """Loss recovered against mean ablation."""
+        return share_of(self.ce_mean - self.ce_dictionary, self.ce_mean - self.ce)
+
+    @property
+    def kl_recovered(self) -> float | None:
+        """1 - KL with the dictionary over KL with zero."""
+        return share_of(self.kl_zero - self.kl_dictionary, self.kl_zero)
+
+
+class Reconstruction(Record):
+    """Outputs against the activations they stand for; x̂ is the output, x what it should be."""
+
+    explained_variance: float | None
+    """1 - sum |x - x̂|² / sum |x - mean x|² over all tokens; None where x is constant."""
+    mse: float
+    """Mean over tokens and dimensions of (x - x̂)²."""
+    cosine: float
+    l2_ratio: float
+    """Mean |x̂| / |x|."""
+    relative_bias: float | None
+    """Mean |x̂|² / mean x·x̂: below 1 where outputs shrink."""
+
+
+class DictionaryMetrics(Record):
+    """What one dictionary does over a whole harvest."""
+
+    n_tokens: int
+    """Tokens looked at; every share here is of them."""
+    l0: float
+    l1: float
+    """Mean sum of activations a token."""
+    share_alive: float
+    """Features active at least once in `n_tokens`."""
+    share_over_1_percent: float
+    """Features denser than that."""
+    share_over_10_percent: float
+    reconstruction: Reconstruction | None
+    """None where the dictionary cannot decode."""
+    loss: LossMetrics | None
+    """None where it was not asked for or cannot be had."""
