@@ -37,7 +37,7 @@ from autointerp.subject.sae import Sae
 
 HOOK = "blocks.1.hook_resid_post"
 CONTEXT = 512
-BATCH = 32
+BATCH = 4
 SHARD_SLOTS = 2**20
 HEAD = """\
 | features | tokens | peak memory | model and dictionary loaded | the pass adds | on disk | seconds | tokens/s |
