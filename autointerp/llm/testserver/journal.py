@@ -27,6 +27,8 @@ class Entry(NamedTuple):
     status: int | None
     """As answered; None where no answer got through: a connection cut by either side."""
     fault: str | None
+    seconds: float = 0.0
+    """Until it was answered, or given up."""
     batch: str | None = None
     """The batch job that it is a line of."""
 

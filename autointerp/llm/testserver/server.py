@@ -124,7 +124,7 @@ class TestServer:
                 headers |= retry_headers(FAULT_RETRY_S)
             return web.json_response(said.body, status=said.status, headers=headers)
         finally:
-            self._note(entry)
+            self._note(entry._replace(seconds=time.time() - received))
 
     async def _broken(self, fault: str | None, request: web.Request) -> web.StreamResponse | None:
         """What comes instead of an answer, where a fault keeps it from being one."""
@@ -146,7 +146,7 @@ class TestServer:
         self.asked[key] += 1
         fault = self._faults.drawn(key, self.asked[key])
         said = self._speaker.say(path, body, fault)
-        entry = Entry(time.time(), path, key, self.stage_of(body), self.asked[key], said.status, fault, batch)
+        entry = Entry(time.time(), path, key, self.stage_of(body), self.asked[key], said.status, fault, batch=batch)
         self._note(entry)
         return said
 
