@@ -26,6 +26,7 @@ from autointerp.records import Usage
 from autointerp.report.collect import collect_report
 from autointerp.report.html import render_report
 from autointerp.sources import FeatureSource, open_sources
+from autointerp.spending import read_spending
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
 
@@ -166,7 +167,8 @@ def _write_report(
     manifest = folder.manifest()
     assert manifest is not None, "a scored run has a manifest"
     summaries = {r.dictionary: _summary(source, config, r) for source, r in zip(sources, results, strict=True)}
-    data = collect_report(config, manifest, sources, results, summaries, listener.progress)
+    spending = read_spending(folder.calls, config.prices)
+    data = collect_report(config, manifest, sources, results, summaries, listener.progress, spending)
     write_atomically(folder.report, render_report(data))
 
 

@@ -14,6 +14,7 @@ from autointerp.interpret.protocols import make_plan
 from autointerp.plans import NEVER_ANSWERED, Results
 from autointerp.records import Record
 from autointerp.sources import open_sources
+from autointerp.spending import StageSpending, read_spending
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
 
@@ -51,6 +52,8 @@ class RunStatus(Record):
     finished: bool
     """Whether its summary stands, with nothing left that the next run would do."""
     dictionaries: dict[str, DictionaryStatus]
+    spending: tuple[StageSpending, ...] = ()
+    """What language models have cost it, by stage."""
 
 
 def read_status(folder: RunFolder) -> RunStatus:
@@ -72,6 +75,7 @@ def read_status(folder: RunFolder) -> RunStatus:
         stopped=folder.read_note("stopped").get("message"),
         finished=running is None and folder.summary.is_file() and not left,
         dictionaries=dictionaries,
+        spending=read_spending(folder.calls, config.prices),
     )
 
 

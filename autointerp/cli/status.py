@@ -66,11 +66,22 @@ def _show(run: Path, seen: "RunStatus") -> None:
     for name, dictionary in seen.dictionaries.items():
         if not dictionary.stages:
             table.add_row(name, "harvest", *("yes" if dictionary.harvested else "no", "-", "-", "-", ""))
-        for stage, counts in dictionary.stages.items():
-            failed = sum(counts.failed.values())
-            table.add_row(name, stage, *map(str, (counts.done, counts.skipped, failed, counts.open)), _why(counts))
+        for i, (stage, counts) in enumerate(dictionary.stages.items()):
+            numbers = (counts.done, counts.skipped, sum(counts.failed.values()), counts.open)
+            table.add_row("" if i else name, stage, *map(str, numbers), _why(counts))
+    spent = Table(box=SIMPLE_HEAD, pad_edge=False)
+    spent.add_column("spent on")
+    for name in ("calls", "from the cache", "tokens in", "of them cached", "tokens out", "USD"):
+        spent.add_column(name, justify="right")
+    for row in seen.spending:
+        usage = row.paid
+        sums = (usage.calls, row.reused, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+        dollars = "unknown" if row.usd is None else f"{row.usd:.4f}"
+        spent.add_row(row.stage, *(f"{count:,}" for count in sums), dollars)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     console.print(table)
+    if seen.spending:
+        console.print(spent)
     for line in _lines(run, seen):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -124,16 +124,20 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
 
 
 def halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
-    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard may have the whole one."""
+    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard may have the whole one.
+
+    So it is in parts: another process may be making shards of whole batches.
+    """
     smaller = max(settings.batch_size // 2, 1)
     if (
         settings.batch_size == 1
         or settings.part is not None
         or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers)
     ):
+        everywhere = " for all parts, in another --out" if settings.part is not None else ""
         raise UsageError(
             f"the GPU has too little memory for batches of {settings.batch_size} rows; "
-            f"set [harvest] batch_size to {smaller} or context lower"
+            f"set [harvest] batch_size to {smaller} or context lower{everywhere}"
         ) from None
     log.warning("GPU out of memory: batches of %d rows instead of %d", smaller, settings.batch_size)
     torch.cuda.empty_cache()

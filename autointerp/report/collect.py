@@ -33,6 +33,7 @@ from autointerp.report.data import (
 from autointerp.report.findings import KINDS, control_kind, tell, why_low
 from autointerp.scores import FeatureScore
 from autointerp.sources import FeatureSource
+from autointerp.spending import StageSpending
 
 Progress = Callable[[str, int, int], None]
 FREE = {
@@ -52,6 +53,7 @@ def collect_report(
     plans: Sequence[Results],
     summaries: Mapping[str, DictionarySummary],
     progress: Progress,
+    spending: tuple[StageSpending, ...] = (),
 ) -> ReportData:
     """Everything the report shows, for the features and the protocol that `plans` name."""
     features: list[FeatureEntry] = []
@@ -67,7 +69,7 @@ def collect_report(
             features.append(entry)
             progress(f"report {plan.dictionary}", n, len(plan.features))
     return ReportData(
-        run=_run_facts(config, manifest, sources, plans, summaries, scores),
+        run=_run_facts(config, manifest, sources, plans, summaries, scores).model_copy(update={"spending": spending}),
         dictionaries=tuple(_dictionary(source.spec, summaries[source.spec.id]) for source in sources),
         features=tuple(features),
     )

@@ -21,6 +21,7 @@ from autointerp.records import (
     Usage,
 )
 from autointerp.scores import FeatureScore
+from autointerp.spending import StageSpending
 
 State = Literal["scored", "undefined", "failed", "skipped"]
 
@@ -70,6 +71,7 @@ class RunFacts(Record):
     findings: tuple[str, ...] = ()
     """Sentences, most important first."""
     usage: Usage | None = None
+    spending: tuple[StageSpending, ...] = ()
 
 
 class DictionaryEntry(Record):

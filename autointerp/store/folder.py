@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 FORMAT_VERSION = 1
 _FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
 """What a run's harvest depends on; a run folder keeps one value of each."""
+_FIXED_BY_TOKENS = ("model", "corpus", "records")
+_TOKEN_SETTINGS = ("context", "prepend_bos", "text_column", "n_tokens", "pack")
+"""Of `[harvest]`, what its tokens depend on."""
 
 
 class RunFolder:
@@ -70,35 +73,51 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Be the only writer; the system frees the lock of a process that died.
 
-        A `UsageError` inside leaves no trace, so that the mended command finds the folder as it was before.
+        A `UsageError` inside leaves no trace but finished tokens and shards, so that the mended command finds the
+        folder as it was before.
 
         Raises:
             UsageError: another process writes here, or the folder cannot be written.
         """
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        made = self._missing_folders()
         with hold_alone(self.path):
             try:
                 with self._undoing():
                     yield
             except UsageError:
-                if not self._config.is_file():
-                    (self.path / "lock").unlink(missing_ok=True)
-                    for folder in made:
-                        with suppress(OSError):
-                            folder.rmdir()
+                self._remove_if_empty(made)
                 raise
 
     def writer(self) -> str | None:
         """Who writes the run now; None where nobody does."""
         return holder(self.path)
 
-    def lock_part(self, part: HarvestPart) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock_part(self, part: HarvestPart) -> Iterator[None]:
         """Be the only writer of one part of the harvest, beside others; the run itself is written in turns.
 
         Raises:
             UsageError: another process writes the run or this part, or cuts the harvest into another number of parts.
         """
-        return hold_part(self.path, part)
+        made = self._missing_folders()
+        try:
+            with hold_part(self.path, part):
+                yield
+        except UsageError:
+            with suppress(UsageError), hold_alone(self.path):  # not while another part is at work
+                self._remove_if_empty(made)
+            raise
+
+    def _missing_folders(self) -> list[Path]:
+        return [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+
+    def _remove_if_empty(self, made: Sequence[Path]) -> None:
+        """Remove the lock, and the folders made for it, of a run that never began."""
+        if not self._config.is_file():
+            (self.path / "lock").unlink(missing_ok=True)
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
     @contextmanager
     def turn(self, config: RunConfig, note: Callable[[str], None]) -> Iterator[None]:
@@ -114,7 +133,10 @@ class RunFolder:
 
     @contextmanager
     def _undoing(self) -> Iterator[None]:
-        """Bring the bookkeeping back on a `UsageError`, or remove a run that had only begun; never finished shards."""
+        """Bring the bookkeeping back on a `UsageError`, or remove a run that had only begun.
+
+        Finished shards stay, and so do finished tokens, with the configuration that says what they are of.
+        """
         bookkeeping = (self._config, self._manifest, self.harvest / "inputs.json")
         before = {path: path.read_bytes() if path.is_file() else None for path in bookkeeping}
         try:
@@ -127,10 +149,16 @@ class RunFolder:
                     else:
                         path.unlink(missing_ok=True)
             elif not any(self.harvest.glob("*/shard-*.safetensors")):
-                shutil.rmtree(self.harvest, ignore_errors=True)
-                for path in (self._config, self._manifest):
-                    path.unlink(missing_ok=True)
+                self._forget_run()
             raise
+
+    def _forget_run(self) -> None:
+        self._manifest.unlink(missing_ok=True)
+        if not any(self.harvest.glob("*/corpus.json")):
+            shutil.rmtree(self.harvest, ignore_errors=True)
+            self._config.unlink(missing_ok=True)
+        for plan in self.harvest.glob("*/plan.json"):
+            shutil.rmtree(plan.parent)
 
     def config(self) -> RunConfig:
         """The run's configuration as last asked for."""
@@ -144,18 +172,26 @@ class RunFolder:
         """Keep the configuration; an earlier one must agree in all that the harvest depends on.
 
         Raises:
-            UsageError: the folder holds a run of another model, corpus, seed or dictionary.
+            UsageError: the folder holds a run of another model, corpus, seed or dictionary; where it holds only tokens,
+                ones of another model, corpus or kind.
         """
         if self._config.is_file():
-            earlier = self.config()
-            for key in _FIXED:
-                self._agree(key, getattr(earlier, key), getattr(config, key))
-            known = {d.id: d for d in earlier.dictionary}
-            for dictionary in config.dictionary:
-                if dictionary.id in known:
-                    self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
+            self._compare(self.config(), config)
         values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
         write_atomically(self._config, tomli_w.dumps(values))
+
+    def _compare(self, earlier: RunConfig, asked: RunConfig) -> None:
+        only_tokens = any(self.harvest.glob("*/corpus.json")) and not any(self.harvest.glob("*/plan.json"))
+        for key in _FIXED_BY_TOKENS if only_tokens else _FIXED:
+            self._agree(key, getattr(earlier, key), getattr(asked, key))
+        if only_tokens:
+            for key in _TOKEN_SETTINGS:
+                self._agree(f"[harvest] {key}", getattr(earlier.harvest, key), getattr(asked.harvest, key))
+            return
+        known = {d.id: d for d in earlier.dictionary}
+        for dictionary in asked.dictionary:
+            if dictionary.id in known:
+                self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
 
     def _agree(self, key: str, earlier: object, asked: object) -> None:
         if earlier != asked:

@@ -1,13 +1,19 @@
 """The harvest pass against its floor: the forward pass and the encoder's product alone, everything dropped.
 
-    python tests/bench/bench_harvest.py [--threads 1] [--tokens 16384] [--device cpu]
+    python tests/bench/bench_harvest.py [--threads 1] [--tokens 16384] [--cases 0 2]
+    python tests/bench/bench_harvest.py --device cuda --shape gemma-2-2b --tokens 131072 --peak-tflops 989
 
-A model of pythia-70m's shape with random weights reads Python's documentation; dictionaries read the residual stream
-after its block 3. A round times the floor, the pass and a dense cache one after the other; the table gives medians over
-rounds and their ratio to the round's own floor. Weight-side facts and loss splicing are no part of the pass here.
+A model of a published shape with random weights reads Python's documentation; dictionaries read the residual stream in
+its middle. A round times the floor, the pass and a dense cache one after the other; the table gives medians over rounds
+and their ratio to the round's own floor, by the clock and by processor time, which says more on a busy machine.
+Weight-side facts and loss splicing are no part of the pass here. On a GPU the model is in bf16, and with the card's
+peak the table says what share of it the pass reaches: 2 operations a weight and token, up to the hook and in the
+encoder.
 """
 
 import argparse
+import math
+import re
 import statistics
 import sys
 import tempfile
@@ -18,7 +24,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import (
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedModel,
+)
 
 from autointerp.aio import cache_folder
 from autointerp.config import HarvestPart
@@ -38,14 +51,41 @@ from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.model import Subject, wrap_model
 from autointerp.subject.sae import Sae
 
-HOOK = "blocks.3.hook_resid_post"
-D_MODEL = 512
 CONTEXT = 512
 BATCH = 4
 HEAD = """\
 | dictionary | floor, tokens/s | harvest, tokens/s | wanted | harvest/floor | processor | dense/floor | processor |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 L0 = 60
+
+
+class Shape(NamedTuple):
+    """A published model's shape."""
+
+    make: Callable[[], PreTrainedModel]
+    n_block: int
+    """Blocks up to the hook point, it included."""
+    d_model: int
+
+    @property
+    def hook(self) -> str:
+        """Where dictionaries read."""
+        return f"blocks.{self.n_block - 1}.hook_resid_post"
+
+
+SHAPES = {
+    "pythia-70m": Shape(
+        lambda: GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=50304, hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048,
+                max_position_embeddings=2048, bos_token_id=0, eos_token_id=0,
+            )
+        ),
+        4,
+        512,
+    ),
+    "gemma-2-2b": Shape(lambda: Gemma2ForCausalLM(Gemma2Config(bos_token_id=0, eos_token_id=0)), 13, 2304),
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -55,6 +95,7 @@ class Case(NamedTuple):
     activation: Activation
     d_sae: int
     wanted: float
+    """On a CPU; on a GPU it is `WANTED_ON_GPU`."""
 
 
 class Seconds(NamedTuple):
@@ -69,7 +110,12 @@ CASES = (
     Case("TopK k=32, 65k", TopK(32), 2**16, 0.80),
     Case(f"ReLU, L0 {L0}, 16k", Relu(), 2**14, 0.80),
     Case(f"ReLU, L0 {L0}, 65k", Relu(), 2**16, 0.70),
+    Case("TopK k=32, 262k", TopK(32), 2**18, 0.0),
+    Case(f"ReLU, L0 {L0}, 262k", Relu(), 2**18, 0.0),
 )
+ON_CPU = 4
+"""The first cases; the others are for a GPU."""
+WANTED_ON_GPU = 0.9
 
 
 def main() -> int:
@@ -79,47 +125,78 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=2**14)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cases", type=int, nargs="*", default=range(len(CASES)))
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="pythia-70m")
+    parser.add_argument("--peak-tflops", type=float)
+    parser.add_argument("--cases", type=int, nargs="*")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    subject = make_subject(asked.device)
+    shape = SHAPES[asked.shape]
+    on_cpu = asked.device == "cpu"
     with tempfile.TemporaryDirectory() as work:
+        subject, n_weight = make_subject(shape, asked.device)
         corpus = make_corpus(subject, Path(work), asked.tokens)
         whole = HarvestPart(0, 1)  # of a part nothing is closed
-        settings = PassSettings(BATCH, 2**20 // CONTEXT, asked.device, "float32", asked.threads, part=whole)
-        print(f"{corpus.n_tokens:,} tokens, {asked.threads} threads, {asked.device}, median of {asked.rounds} rounds\n")
-        print(HEAD)
-        for number in asked.cases:
-            case = CASES[number]
-            print(_measure(subject, corpus, settings, case, asked.rounds, Path(work)), flush=True)
+        dtype = "float32" if on_cpu else "bfloat16"
+        settings = PassSettings(BATCH, 2**20 // CONTEXT, asked.device, dtype, asked.threads, part=whole)
+        print(
+            f"{asked.shape}, {corpus.n_tokens:,} tokens, {asked.threads} threads, {asked.device}, {asked.rounds} rounds"
+        )
+        print(f"\n{HEAD}")
+        for number in asked.cases or range(ON_CPU if on_cpu else len(CASES)):
+            bench = Bench(subject, shape, n_weight, corpus, settings, Path(work), asked.rounds, asked.peak_tflops)
+            print(bench.row(CASES[number]), flush=True)
     return 0
 
 
-def _measure(subject: Subject, corpus: Corpus, settings: PassSettings, case: Case, rounds: int, work: Path) -> str:
-    sae = make_sae(subject, corpus, case).to(settings.device)
-    spec = DictionarySpec(
-        id="bench", role="trained", model="bench", hook_point=HOOK, d_in=D_MODEL, d_sae=case.d_sae, kind=sae.kind,
-        source="bench", weights_digest=sae.weights_digest,
-    )  # fmt: skip
-    seconds: dict[str, list[Seconds]] = {"floor": [], "harvest": [], "dense": []}
-    for number in range(rounds):
-        reader = Reader(spec, sae, work / f"{case.d_sae}-{type(case.activation).__name__}-{number}")
+class Bench(NamedTuple):
+    """What all rows share."""
 
-        def harvest(reader: Reader = reader) -> None:
-            run_harvest(subject, reader, corpus, settings)
+    subject: Subject
+    shape: Shape
+    n_weight: int
+    """Of the blocks up to the hook point."""
+    corpus: Corpus
+    settings: PassSettings
+    work: Path
+    rounds: int
+    peak_tflops: float | None
 
-        ways: dict[str, Callable[[], object]] = {
-            "floor": lambda: run_floor(subject, corpus, sae, settings.batch_size),
-            "harvest": harvest,
-            "dense": lambda: run_dense_cache(subject, corpus, sae, settings.batch_size),
-        }
-        for name, way in ways.items():
-            seconds[name].append(_seconds(way, settings.device))
-    floor, own = (statistics.median(s.wall for s in seconds[name]) for name in ("floor", "harvest"))
-    n = corpus.n_tokens
-    ratios = [_ratio(seconds, name, kind) for name in ("harvest", "dense") for kind in ("wall", "processor")]
-    told = " | ".join(f"{ratio:.2f}" for ratio in ratios)
-    return f"| {case.name} | {n / floor:,.0f} | {n / own:,.0f} | {case.wanted:.2f} | {told} |"
+    def row(self, case: Case) -> str:
+        """One line of the table."""
+        sae = make_sae(self, case).to(self.settings.device)
+        spec = DictionarySpec(
+            id="bench", role="trained", model="bench", hook_point=self.shape.hook, d_in=self.shape.d_model,
+            d_sae=case.d_sae, kind=sae.kind, source="bench", weights_digest=sae.weights_digest,
+        )  # fmt: skip
+        seconds: dict[str, list[Seconds]] = {"floor": [], "harvest": [], "dense": []}
+        for number in range(self.rounds):
+            reader = Reader(spec, sae, self.work / f"{case.d_sae}-{type(case.activation).__name__}-{number}")
+            ways: dict[str, Callable[[], object]] = {
+                "floor": lambda: run_floor(self, sae),
+                "harvest": lambda reader=reader: run_harvest(self, reader),  # type: ignore[misc]
+                "dense": lambda: run_dense_cache(self, sae),
+            }
+            for name, way in ways.items():
+                seconds[name].append(_seconds(way, self.settings.device))
+        floor, own = (statistics.median(s.wall for s in seconds[name]) for name in ("floor", "harvest"))
+        n = self.corpus.n_tokens
+        ratios = [_ratio(seconds, name, kind) for name in ("harvest", "dense") for kind in ("wall", "processor")]
+        told = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+        wanted = case.wanted if self.settings.device == "cpu" else WANTED_ON_GPU
+        return f"| {case.name} | {n / floor:,.0f} | {n / own:,.0f}{self._peak(case, n / own)} | {wanted:.2f} | {told} |"
+
+    def _peak(self, case: Case, tokens_a_second: float) -> str:
+        """The share of the card's peak, where it is known."""
+        if self.peak_tflops is None:
+            return ""
+        operations = 2 * (self.n_weight + self.shape.d_model * case.d_sae)
+        return f" ({operations * tokens_a_second / self.peak_tflops / 1e12:.0%} of peak)"
+
+
+def _block(name: str) -> float:
+    """Number of the block that a parameter belongs to; infinity for one outside all blocks."""
+    found = re.search(r"(?:blocks|layers)\.(\d+)\.", name)
+    return int(found[1]) if found else math.inf
 
 
 def _ratio(seconds: dict[str, list[Seconds]], name: str, kind: str) -> float:
@@ -137,10 +214,11 @@ def _seconds(way: Callable[[], object], device: str) -> Seconds:
     return Seconds(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def run_harvest(subject: Subject, reader: Reader, corpus: Corpus, settings: PassSettings) -> None:
+def run_harvest(bench: Bench, reader: Reader) -> None:
     """The pass and the statistics of its events."""
-    readers, settings = open_pass(subject, [reader], corpus, settings, lambda text: None)
-    run_pass(subject, readers, corpus, settings, lambda stage, done, total: None)
+    corpus = bench.corpus
+    readers, settings = open_pass(bench.subject, [reader], corpus, bench.settings, lambda text: None)
+    run_pass(bench.subject, readers, corpus, settings, lambda stage, done, total: None)
     shards = [Shard(path, corpus.context) for path in sorted(reader.folder.glob("shard-*"))]
     save_arrays(reader.folder / "stats.safetensors", compute_stats(shards, reader.spec.d_sae, corpus)._asdict())
 
@@ -153,20 +231,22 @@ def batches(corpus: Corpus, size: int) -> Iterator[torch.Tensor]:
 
 
 @torch.inference_mode()
-def run_floor(subject: Subject, corpus: Corpus, sae: Sae, size: int) -> None:
+def run_floor(bench: Bench, sae: Sae) -> None:
     """Forward to the hook, the encoder's product, ReLU in place; nothing is kept."""
-    for tokens in batches(corpus, size):
-        x = subject.capture(tokens, [HOOK])[HOOK].flatten(0, 1)
+    hook = bench.shape.hook
+    for tokens in batches(bench.corpus, bench.settings.batch_size):
+        x = bench.subject.capture(tokens, [hook])[hook].flatten(0, 1).float()
         (x @ sae.W_enc + sae.b_enc).relu_()
 
 
 @torch.inference_mode()
-def run_dense_cache(subject: Subject, corpus: Corpus, sae: Sae, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def run_dense_cache(bench: Bench, sae: Sae) -> tuple[torch.Tensor, torch.Tensor]:
     """A common cache: codes made dense, `nonzero`, int64 triples and values in memory until the end."""
+    hook = bench.shape.hook
     places, values = [], []
     row = 0
-    for tokens in batches(corpus, size):
-        x = subject.capture(tokens, [HOOK])[HOOK]
+    for tokens in batches(bench.corpus, bench.settings.batch_size):
+        x = bench.subject.capture(tokens, [hook])[hook].float()
         pre = x @ sae.W_enc + sae.b_enc
         if isinstance(sae.activation, TopK):
             best = pre.relu().topk(sae.activation.k, dim=-1)
@@ -181,15 +261,14 @@ def run_dense_cache(subject: Subject, corpus: Corpus, sae: Sae, size: int) -> tu
     return torch.cat(places), torch.cat(values)
 
 
-def make_subject(device: str) -> Subject:
-    """pythia-70m's shape, random weights, the demo's tokenizer."""
+def make_subject(shape: Shape, device: str) -> tuple[Subject, int]:
+    """Random weights, the demo's tokenizer, bf16 on a GPU; and how many weights the blocks up to the hook have."""
     torch.manual_seed(0)
-    config = GPTNeoXConfig(
-        vocab_size=50304, hidden_size=D_MODEL, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048,
-        max_position_embeddings=2048, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+    with torch.device(device):
+        model = shape.make()
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
-    return wrap_model(GPTNeoXForCausalLM(config).to(device), tokenizer, "pythia-70m's shape")
+    n_weight = sum(p.numel() for name, p in model.named_parameters() if _block(name) < shape.n_block)
+    return wrap_model(model if device == "cpu" else model.to(torch.bfloat16), tokenizer, "a published shape"), n_weight
 
 
 def make_corpus(subject: Subject, folder: Path, n_tokens: int) -> Corpus:
@@ -212,18 +291,19 @@ def make_corpus(subject: Subject, folder: Path, n_tokens: int) -> Corpus:
     )
 
 
-def make_sae(subject: Subject, corpus: Corpus, case: Case) -> Sae:
+def make_sae(bench: Bench, case: Case) -> Sae:
     """Random unit encoder; a ReLU dictionary's bias makes `L0` features active on a token."""
+    hook, d_model = bench.shape.hook, bench.shape.d_model
     generator = torch.Generator().manual_seed(1)
-    weight = torch.nn.functional.normalize(torch.randn(case.d_sae, D_MODEL, generator=generator), dim=1)
+    weight = torch.nn.functional.normalize(torch.randn(case.d_sae, d_model, generator=generator), dim=1)
     bias = torch.zeros(case.d_sae)
     if isinstance(case.activation, Relu):
-        x = subject.capture(next(batches(corpus, 1)), [HOOK])[HOOK][0].cpu()
+        x = bench.subject.capture(next(batches(bench.corpus, 1)), [hook])[hook][0].float().cpu()
         bias -= (x @ weight.T).flatten().topk(L0 * len(x)).values[-1]
     return SaeParts(
-        W_enc=weight.T, b_enc=bias, W_dec=weight, b_dec=torch.zeros(D_MODEL), activation=case.activation,
-        architecture="bench", hook_point=HOOK,
-    ).build(HOOK)  # fmt: skip
+        W_enc=weight.T, b_enc=bias, W_dec=weight, b_dec=torch.zeros(d_model), activation=case.activation,
+        architecture="bench", hook_point=hook,
+    ).build(hook)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Peak anonymous memory of a harvest, by the number of tokens and of features, with what it leaves on disk.
 
-    python tests/bench/bench_memory.py [--features 16384 65536] [--tokens 1000000] [--threads 1] [--work FOLDER]
+    python tests/bench/bench_memory.py [--features 16384 65536] [--tokens 1000000 10000000] [--shard-slots 1048576]
+        [--threads 1] [--work FOLDER]
 
 The demo's model reads Python's documentation over and over under fresh ids; a random TopK dictionary (k=32) reads its
 residual stream after block 1. All of a pass: tokens, shards, statistics, facts; loss splicing is off. Each case runs in
-a process of its own; its anonymous memory (Linux: RssAnon) is looked at every 20 ms.
+a process of its own; its anonymous memory (Linux: RssAnon) is looked at every 20 ms. With --work a killed case goes on.
 """
 
 import argparse
@@ -37,8 +38,7 @@ from autointerp.subject.sae import Sae
 
 HOOK = "blocks.1.hook_resid_post"
 CONTEXT = 512
-BATCH = 32
-SHARD_SLOTS = 2**20
+BATCH = 4
 HEAD = """\
 | features | tokens | peak memory | model and dictionary loaded | the pass adds | on disk | seconds | tokens/s |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
@@ -61,6 +61,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--features", type=int, nargs="+", default=[2**14, 2**16])
     parser.add_argument("--tokens", type=int, nargs="+", default=[1_000_000])
+    parser.add_argument("--shard-slots", type=int, default=2**20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path)
     asked = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> int:
     print(HEAD)
     for d_sae, n_tokens in itertools.product(asked.features, asked.tokens):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            s = pool.apply(measure, (work / f"{d_sae}-{n_tokens}", d_sae, n_tokens, asked.threads))
+            s = pool.apply(measure, (work / f"{d_sae}-{n_tokens}", d_sae, n_tokens, asked.shard_slots, asked.threads))
         sizes = " | ".join(f"{size / 1e9:.2f} GB" for size in (s.peak, s.before, s.peak - s.before, s.disk))
         print(
             f"| {d_sae:,} | {s.n_tokens:,} | {sizes} | {s.seconds:,.0f} | {s.n_tokens / s.seconds:,.0f} |", flush=True
@@ -78,7 +79,7 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, d_sae: int, n_tokens: int, threads: int) -> Seen:
+def measure(folder: Path, d_sae: int, n_tokens: int, shard_slots: int, threads: int) -> Seen:
     """One pass in this process."""
     torch.set_num_threads(threads)
     subject = load_model(str(bundled("demo") / "model"), device="cpu", dtype="float32")
@@ -95,7 +96,7 @@ def measure(folder: Path, d_sae: int, n_tokens: int, threads: int) -> Seen:
             id="memory", role="trained", model="demo", hook_point=HOOK, d_in=sae.d_in, d_sae=d_sae, kind=sae.kind,
             source="random", weights_digest=sae.weights_digest,
         )  # fmt: skip
-        settings = PassSettings(BATCH, SHARD_SLOTS // CONTEXT, "cpu", "float32", threads)
+        settings = PassSettings(BATCH, shard_slots // CONTEXT, "cpu", "float32", threads)
         readers, settings = open_pass(subject, [Reader(spec, sae, folder / "memory")], corpus, settings, _note)
         run_pass(subject, readers, corpus, settings, _silent)
         seconds = time.monotonic() - began

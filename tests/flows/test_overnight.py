@@ -106,6 +106,10 @@ def test_a_budget_ends_the_run_before_it_is_exceeded(
         assert "could exceed the budget of 30,000 tokens" in ended.error
         spent = sum(sum(json.loads(line)["usage"][i] for i in (1, 3)) for line in calls(run_folder))
         assert 20_000 < spent <= 30_000
+        rows = api.read_status(run_folder).spending
+        assert sum(row.paid.input_tokens + row.paid.output_tokens for row in rows) == spent
+        assert {row.stage for row in rows} >= {"explain", "simulate"}
+        assert [row.usd for row in rows] == [None] * len(rows), "nobody knows what m costs"
         again = call(*words, "--budget-tokens", 30_000)
         assert again.code == 3
         assert call(*words, "--budget-usd", 1).error.startswith("error: no price is known for m at http://127.0.0.1")

@@ -1,5 +1,6 @@
 """A whole pass against dense brute force, and what happens when it is cut, continued or refused."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Float
 from transformers import GPT2LMHeadModel
 
+from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest import run as harvest_run
 from autointerp.harvest import stats as harvest_stats
 from autointerp.harvest.events import Harvest
+from autointerp.harvest.session import PartWork, harvest_dictionaries
 from autointerp.harvest.shards import Shard
 from autointerp.provenance import digest_file
 from autointerp.subject.dictionaries import load_dictionary
@@ -288,6 +291,19 @@ def test_out_of_memory_later_says_what_to_set(small: SmallRun, tmp_path: Path, m
     _SmallGpu(rows=7, spare=10).install(monkeypatch)
     with pytest.raises(UsageError, match=r"batches of 8 rows; set .* batch_size to 4"):
         run_harvest(small_config(small, tmp_path))
+
+
+def test_out_of_memory_in_a_part_is_refused(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that halved its batch would make other shards than its neighbours, who have the whole one."""
+    _SmallGpu(rows=2).install(monkeypatch)
+    config = small_config(small, tmp_path)
+    work = PartWork(HarvestPart(0, 2), contextlib.nullcontext)
+    with pytest.raises(UsageError, match=r"batches of 8 rows; set .* batch_size to 4 .* for all parts"):
+        harvest_dictionaries(
+            tmp_path / "harvest", config, config.dictionary, tmp_path / "cache", lambda *_: None, print, work
+        )
+    plan = json.loads((tmp_path / "harvest/planted/plan.json").read_text(encoding="utf-8"))
+    assert plan["batch_size"] == 8
 
 
 def test_a_dictionary_that_does_not_fit_is_refused_before_tokenising(small: SmallRun, tmp_path: Path) -> None:

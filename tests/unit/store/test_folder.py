@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.config import RunConfig, check_config
+from autointerp.config import HarvestPart, RunConfig, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.records import Usage
 from autointerp.store.folder import RunFolder
@@ -123,6 +123,39 @@ def test_a_bad_start_keeps_finished_shards_and_foreign_files(tmp_path: Path) -> 
         raise UsageError("bad")
     assert (made.harvest / "a" / "shard-00000.safetensors").is_file()
     assert made.config() == config(made.path)
+
+
+def test_a_late_refusal_keeps_finished_tokens(tmp_path: Path) -> None:
+    """A disk found too small after hours of tokenising; the mended command must neither repeat them nor mix texts."""
+    made = RunFolder(tmp_path / "x")
+    with refused("disk"), made.lock():
+        made.begin(config(made.path))
+        for name in ("_corpus/corpus.json", "a/plan.json"):
+            (made.harvest / name).parent.mkdir(parents=True)
+            (made.harvest / name).write_text("{}", encoding="utf-8")
+        raise UsageError("disk")
+    assert [path.name for path in made.harvest.iterdir()] == ["_corpus"]
+    for changes in ({"model": "other"}, {"corpus": "other"}, {"harvest": {"pack": True}}):
+        with refused("holds a run with"), made.lock():
+            made.begin(config(made.path, **changes))
+    assert (made.harvest / "_corpus" / "corpus.json").is_file()
+    with made.lock():
+        made.begin(config(made.path, harvest={"keep": "sample"}, dictionary=[{"id": "a", "path": "q"}]))
+    assert made.config().harvest.keep == "sample"
+
+
+def test_a_bad_first_part_leaves_nothing(tmp_path: Path) -> None:
+    """Locks in an empty folder looked like a run; but those of a part that is at work must stay."""
+    made = RunFolder(tmp_path / "deep" / "x")
+    with refused("misspelt"), made.lock_part(HarvestPart(0, 2)):
+        raise UsageError("misspelt")
+    assert not list(tmp_path.iterdir())
+    with made.lock_part(HarvestPart(1, 2)):
+        with refused("misspelt"), made.lock_part(HarvestPart(0, 2)):
+            raise UsageError("misspelt")
+        assert (made.path / "lock").is_file()
+        with refused("being written"), made.lock_part(HarvestPart(1, 2)):
+            pass
 
 
 def test_a_bad_change_keeps_the_earlier_configuration(folder: RunFolder) -> None:
