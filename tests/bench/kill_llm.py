@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,14 @@ JUST_S = 0.5
 RECORDS, TOKENS = 60, 16
 SYLLABLES = ("ba", "do", "fe", "gi", "ku", "la", "mo", "ne", "pi", "ru", "sa", "to")
 TABLES = ("explanations", "scores", "simulations", "outcomes", "records")
+
+
+class Kill(NamedTuple):
+    """One, in seconds since 1970."""
+
+    sent: float
+    over: float
+    """From here on nothing of the killed process arrives."""
 
 
 def main() -> int:
@@ -62,23 +71,24 @@ def main() -> int:
     return report(work, log, len(whole), kills)
 
 
-def report(work: Path, log: Path, n_whole: int, kills: list[float]) -> int:
+def report(work: Path, log: Path, n_whole: int, kills: list[Kill]) -> int:
     """Say what was asked for twice and what differs."""
     entries = [entry for entry in read_journal(log) if entry.stage][n_whole:]
     open_at: list[set[str | None]] = [
-        {e.digest for e in entries if e.time <= moment <= e.time + e.seconds + JUST_S} for moment in kills
+        {e.digest for e in entries if e.time <= kill.over and kill.sent <= e.time + e.seconds + JUST_S}
+        for kill in kills
     ]
     asked_again: Counter[int] = Counter()
     strays, last = 0, dict[str | None, float]()
     for entry in sorted(entries, key=lambda entry: entry.time):
         before = last.get(entry.digest)
         if before is not None:
-            kill = next((i for i, moment in enumerate(kills) if moment >= before), None)
-            asked_again[-1 if kill is None else kill] += 1
-            strays += kill is None or entry.digest not in open_at[kill]
+            met = next((i for i, kill in enumerate(kills) if kill.over >= before), None)
+            asked_again[-1 if met is None else met] += 1
+            strays += met is None or entry.digest not in open_at[met]
         last[entry.digest] = entry.time
-    for i, moment in enumerate(kills):
-        n = sum(entry.time <= moment for entry in entries)
+    for i, kill in enumerate(kills):
+        n = sum(entry.time <= kill.sent for entry in entries)
         print(f"kill {i + 1:2}: {n:6} received, {len(open_at[i]):3} in flight, {asked_again[i]:3} received again")
     print(f"received again: {asked_again.total()} of {len(last)}, {strays} of them not in flight at a kill")
     counts = {table: len(rows(work / "whole", table)) for table in TABLES}
@@ -117,19 +127,19 @@ def run(command: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def kill_at(command: list[str], log: Path, n: int) -> float:
-    """Run until the server has received n requests, then kill; when that was, in seconds since 1970."""
+def kill_at(command: list[str], log: Path, n: int) -> Kill:
+    """Run until the server has received n requests, then kill."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     with log.open("rb") as file:
         received = 0
         while process.poll() is None and received < n:
             received += sum(b'"stage": "' in line for line in file)
             time.sleep(0.005)
-    moment = time.time()
+    sent = time.time()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(0.5)  # the server notices what nobody waits for any more
-    return moment
+    time.sleep(0.5)  # the server reads what was sent before, and notices what nobody waits for any more
+    return Kill(sent, time.time())
 
 
 def repeated(entries: list[Entry]) -> int:
