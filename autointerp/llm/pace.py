@@ -6,6 +6,7 @@ doubling start of TCP). A pause that one rejection asks for holds for all. Knows
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from autointerp.llm.gate import Gate
 FIRST_IN_FLIGHT = 16
 SHRINK = 0.8
 """What a rejection leaves of the number in flight: near to 1, as pauses keep the peace and slots keep the pace."""
+COOL_S = 1.0
+"""After a cut, in seconds: the bucket that ran dry is still low, and its next rejections say nothing new."""
 NO_GROWTH_S = 1.0
 """After a server's own failure, in seconds."""
 
@@ -37,7 +40,7 @@ class Paced:
     _starting: bool = True
     _paused_until: float = 0.0
     _no_growth_until: float = 0.0
-    _last_cut: float = -1.0
+    _last_cut: float = -math.inf
     _queue: "deque[asyncio.Future[None]]" = field(default_factory=deque, repr=False)
     _timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -116,9 +119,9 @@ class Paced:
         self._wake()
 
     def _shrink(self, began: float, retry_after_s: float) -> None:
-        """Once for all requests that were sent before the last cut took effect."""
+        """Once for all requests that were sent before the last cut has shown its effect."""
         self.pause(retry_after_s)
-        if began > self._last_cut:
+        if began > self._last_cut + COOL_S:
             self.limit = max(1.0, SHRINK * min(self.limit, self.in_flight))
             self._last_cut, self._starting = self.clock(), False
 

@@ -253,7 +253,7 @@ def main() -> None:
     if args.only in (None, "path"):
         bench_path(args.requests, args.rounds)
     if args.only in (None, "limit"):
-        bench_limit(3000)
+        bench_limit(6000)
     if args.only in (None, "faults"):
         bench_faults(5000)
 

@@ -21,7 +21,7 @@ from autointerp.llm.errors import (
 )
 from autointerp.llm.fakes import text_reply
 from autointerp.llm.gate import RECENT_ITEMS, Breaker, Gate
-from autointerp.llm.pace import FIRST_IN_FLIGHT, Paced
+from autointerp.llm.pace import COOL_S, FIRST_IN_FLIGHT, Paced
 from autointerp.llm.wrappers import Metered, Retrying
 from autointerp.records import Usage
 from tests.unit.llm.servers import question
@@ -79,6 +79,20 @@ def test_a_burst_of_rejections_counts_once_and_growth_is_slow_after() -> None:
     before = paced.limit
     asyncio.run(ask_all(paced, 20))
     assert paced.limit - before <= 1.0
+
+
+def test_rejections_soon_after_a_cut_say_nothing_new() -> None:
+    """The bucket is still low then; cutting again for each of them left a fifth of the rate unused."""
+    now = [100.0]
+    limited = RateLimitedError("x", 0.0)
+    paced = Paced(Server(errors=[limited, limited, limited]), 10, clock=lambda: now[0])
+    left = []
+    for later in (0.0, COOL_S / 2, COOL_S):
+        now[0] += later
+        paced.limit, paced.in_flight = 10.0, 9
+        asyncio.run(ask_all(paced, 1))
+        left.append(paced.limit)
+    assert left == [8.0, 10.0, 8.0]
 
 
 def test_a_pause_holds_for_all() -> None:
