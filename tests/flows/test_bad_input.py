@@ -208,11 +208,12 @@ def test_a_second_writer(small: SmallRun, finished: Finished, call: Call, tmp_pa
 
 
 def test_too_little_disk(small: SmallRun, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forecast is refused with exit code 2 before anything is harvested, and leaves nothing."""
+    """The forecast is refused with exit code 2 before anything is harvested; the finished tokens are not lost."""
     monkeypatch.setattr("autointerp.harvest.run.free_bytes", lambda folder: 1000)
     ended = call("run", *small.flags(tmp_path / "run"))
     assert (ended.code, " free" in ended.error) == (2, True), ended.error
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("harvest/*/shard-*"))
+    assert (tmp_path / "run" / "harvest" / "_corpus" / "tokens.bin").is_file()
 
 
 def test_another_model_corpus_or_seed_in_an_existing_run(

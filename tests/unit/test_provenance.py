@@ -66,6 +66,7 @@ def test_bundled_files_are_found_or_missed_by_name(monkeypatch: pytest.MonkeyPat
     """In a wheel without the demo the message says that the installation is broken."""
     assert bundled("demo").is_dir()
     monkeypatch.setattr("autointerp.resources.__file__", str(tmp_path / "pkg" / "resources.py"))
+    bundled.cache_clear()
     with pytest.raises(UsageError, match="demo"):
         bundled("demo")
 
