@@ -11,7 +11,7 @@ demo: setup
 	$(BIN)/autointerp run --demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -m pytest --ignore=tests/browser -n auto --maxprocesses 4 --dist loadfile
 
 # Needs a Chromium on the path (Debian: apt-get install chromium), or one named in AUTOINTERP_CHROMIUM.
 test-browser: setup
