@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 
 bench: setup
-	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	for file in tests/bench/bench_*.py; do PYTHONPATH=. $(BIN)/python $$file || exit 1; done
 
 setup: $(READY)
 

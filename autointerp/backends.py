@@ -26,6 +26,7 @@ from autointerp.listener import Spending
 from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget
+from autointerp.llm.collector import rare_collections
 from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.prices import Prices, Quote
@@ -140,7 +141,8 @@ async def _connected(
     budget.price = _price(quote, _batched(calls)) if quote else None
     try:
         seen = await _capabilities(connected, folder, config.simulator)
-        yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
+        with rare_collections():
+            yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
 

@@ -32,6 +32,7 @@ from autointerp.interpret.ask import Asked, ask
 from autointerp.interpret.parse import NUMBERS, Distributions, Unparsed, parse_distributions
 from autointerp.interpret.questions import Question, make_questions
 from autointerp.llm.base import ChatRequest
+from autointerp.llm.collector import rare_collections
 from autointerp.llm.negotiate import Negotiation
 from autointerp.llm.registry import ConnectedModel, connect_model
 from autointerp.llm.testserver.journal import read_journal
@@ -141,8 +142,9 @@ async def ours(base_url: str, n: int, in_flight: int) -> Measured:
 
             return piece
 
-        await all_of([asking(question) for question in questions(4 * in_flight, start=n)], in_flight)
-        measured = await timed(all_of([asking(question) for question in questions(n)], in_flight), n)
+        with rare_collections():
+            await all_of([asking(question) for question in questions(4 * in_flight, start=n)], in_flight)
+            measured = await timed(all_of([asking(question) for question in questions(n)], in_flight), n)
         await connected.aclose()
     return measured
 
