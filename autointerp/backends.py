@@ -7,6 +7,7 @@ the endpoint was seen to do is kept with the run, and decides the simulator wher
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
@@ -29,12 +30,12 @@ from autointerp.llm.budget import Budget
 from autointerp.llm.collector import rare_collections
 from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
-from autointerp.llm.prices import Prices, Quote
+from autointerp.llm.prices import Prices
 from autointerp.llm.probe import probe, probe_prompts, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
 from autointerp.llm.wrappers import Cached, Watched
-from autointerp.plans import Retries
+from autointerp.plans import Retries, asks_again
 from autointerp.provenance import digest
 from autointerp.records import Usage
 from autointerp.store.calls import CallLog
@@ -125,7 +126,7 @@ async def _connected(
 ) -> AsyncIterator[_Endpoint]:
     """The endpoint behind the cache, probed where nothing is known of it."""
     assert config.llm is not None
-    budget = Budget(gate, config.budget_tokens, config.budget_usd)
+    budget = budget_for(config, name_endpoint(config.llm, config.base_url), calls, gate)
     connected = connect_model(
         config.llm,
         base_url=config.base_url,
@@ -136,26 +137,12 @@ async def _connected(
         budget=budget,
         notes=calls,
     )
-    quote = quote_for(config, connected.endpoint)
-    budget.spent = calls.total() if calls else Usage()
-    budget.price = _price(quote, _batched(calls)) if quote else None
     try:
         seen = await _capabilities(connected, folder, config.simulator)
         with rare_collections():
             yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
     finally:
         await connected.aclose()
-
-
-def _batched(calls: CallLog | None) -> Usage:
-    accounts = calls.accounts() if calls else {}
-    return sum((usage for account, usage in accounts.items() if account.via == "batch"), Usage())
-
-
-def _price(quote: Quote, batched: Usage) -> Callable[[Usage], float]:
-    """Dollars for all that a run took, of which this came in batches."""
-    saved = quote.price(batched) - quote.price(batched, batch=True)
-    return lambda usage: quote.price(usage) - saved
 
 
 @contextmanager
@@ -177,19 +164,27 @@ def foreseen_backends(
         yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
 
 
-def quote_for(config: RunConfig, endpoint: Endpoint) -> Quote | None:
-    """The price of an endpoint's model; None where it is not known and nobody needs it.
+def budget_for(
+    config: RunConfig, endpoint: Endpoint, calls: CallLog | None, gate: Gate, *, batch: bool = False
+) -> Budget:
+    """The run's budget, with what was paid already counted at what it cost; with `batch` the rest at a batch's price.
 
     Raises:
         UsageError: there is a budget in dollars and no price.
     """
-    quote = Prices(config.prices).quote(endpoint)
+    prices = Prices(config.prices)
+    quote = prices.quote(endpoint)
     if quote is None and config.budget_usd is not None:
         raise UsageError(
             f"no price is known for {endpoint.model} at {endpoint.base_url}, so a budget in dollars cannot be kept; "
             f"give one with prices = FILE in the configuration, or use --budget-tokens"
         )
-    return quote
+    accounts = calls.accounts() if calls else {}
+    paid = [(account, usage) for account, usage in accounts.items() if account.via != "cache"]
+    before = sum(prices.price(a.endpoint, usage, batch=a.via == "batch") or 0.0 for a, usage in paid)
+    spent = sum((usage for _, usage in paid), Usage())
+    price = None if quote is None else lambda usage: before + quote.price(usage - spent, batch=batch)
+    return Budget(gate, config.budget_tokens, config.budget_usd, price, spent)
 
 
 async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
@@ -206,11 +201,7 @@ async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
     """Make the cache forget the replies that failed items could not use, so that they are asked for again."""
-    unusable = UnusableReplies(folder.unusable)
-
-    def wanted(reason: str) -> bool:
-        return retries == "refused" or reason != "refused"
-
+    unusable, wanted = UnusableReplies(folder.unusable), partial(asks_again, retries)
     with SqliteReplyCache(config.cache) as cache:
         cache.forget(unusable.take(wanted))
     unusable.drop(wanted)

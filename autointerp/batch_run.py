@@ -6,21 +6,21 @@ record of batches before and after each step, so that a kill at any moment sends
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from autointerp import interpretation
-from autointerp.backends import probe_endpoint, quote_for
+from autointerp.backends import budget_for, probe_endpoint
 from autointerp.batch import collect, import_answers
 from autointerp.config import RunConfig
 from autointerp.errors import RunError, UsageError
 from autointerp.interpretation import Summaries
-from autointerp.listener import Listener, Spending
+from autointerp.listener import Listener
+from autointerp.llm.base import Endpoint
 from autointerp.llm.batch_client import BatchClient, Job
 from autointerp.llm.batch_lines import RequestFiles
-from autointerp.llm.errors import BudgetError, DrainedError
-from autointerp.llm.prices import Prices, Quote
+from autointerp.llm.errors import DrainedError
+from autointerp.llm.gate import Gate
 from autointerp.llm.registry import connect_model
-from autointerp.records import Usage
 from autointerp.store.batches import BatchBook, Upload
 from autointerp.store.calls import CallLog
 from autointerp.store.folder import RunFolder
@@ -49,9 +49,10 @@ async def run_batches(folder: RunFolder, config: RunConfig, listener: Listener, 
     listener.stoppable(stop)
     connected = connect_model(config.llm, base_url=config.base_url)
     try:
-        quote = quote_for(config, connected.endpoint)
         with BatchBook(folder.batch_book) as book:
-            rounds = _Rounds(folder, config, listener, BatchClient(connected.provider), quote, book, poll_s, stopped)
+            rounds = _Rounds(
+                folder, config, listener, connected.endpoint, BatchClient(connected.provider), book, poll_s, stopped
+            )
             await rounds.run()
     finally:
         listener.stoppable(None)
@@ -66,8 +67,8 @@ class _Rounds:
     folder: RunFolder
     config: RunConfig
     listener: Listener
+    endpoint: Endpoint
     client: BatchClient
-    quote: Quote | None
     book: BatchBook
     poll_s: float
     stopped: asyncio.Event
@@ -76,13 +77,14 @@ class _Rounds:
         """Go on from wherever the book says, until nothing is pending."""
         await self._through()
         while True:
-            room = _Room(self.config, self.folder, self.quote)
-            self.listener.spent(room.spending)
+            with CallLog(self.folder.calls) as calls:
+                budget = budget_for(self.config, self.endpoint, calls, Gate(), batch=True)
+            self.listener.spent(budget.spending())
             path = self.folder.batches / f"autointerp-{secrets.token_hex(8)}.jsonl"
             with RequestFiles(path) as files:
-                collector = await collect(self.folder, self.config, self.listener, self.book, files, room.has)
+                collector = await collect(self.folder, self.config, self.listener, self.book, files, budget.fits)
             if not files.n and collector.held_back:
-                raise BudgetError(room.said, room.bound)
+                raise budget.exceeded()
             if not files.n:
                 return
             stages = ", ".join(f"{stage} {n}" for stage, n in collector.stages.items())
@@ -160,49 +162,3 @@ class _Rounds:
         with self.book.step():
             self.book.drop_upload(upload)
         raise RunError(f"the endpoint failed batch {job.id} as a whole: {job.message or 'it does not say why'}")
-
-
-@dataclass
-class _Room:
-    """What is left of the budget at the start of a round; batches count at their price."""
-
-    config: RunConfig
-    folder: RunFolder
-    quote: Quote | None
-    spent: Usage = field(init=False)
-    usd: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        with CallLog(self.folder.calls) as log:
-            self.spent, accounts = log.total(), log.accounts()
-        prices = Prices(self.config.prices)
-        paid = [(account, usage) for account, usage in accounts.items() if account.via != "cache"]
-        self.usd = sum(prices.price(a.endpoint, usage, batch=a.via == "batch") or 0.0 for a, usage in paid)
-
-    def has(self, most: Usage) -> bool:
-        """Whether the most that requests can cost fits."""
-        total, config = self.spent + most, self.config
-        if config.budget_tokens is not None and total.input_tokens + total.output_tokens > config.budget_tokens:
-            return False
-        if config.budget_usd is None or self.quote is None:
-            return True
-        return self.usd + self.quote.price(most, batch=True) <= config.budget_usd
-
-    @property
-    def spending(self) -> Spending:
-        """What the run has cost until now."""
-        tokens = self.spent.input_tokens + self.spent.output_tokens
-        return Spending(self.spent.calls, tokens, None if self.quote is None else self.usd)
-
-    @property
-    def said(self) -> str:
-        """The same in words."""
-        dollars = "" if self.quote is None else f"{self.usd:.4f} USD, "
-        return f"{dollars}{self.spending.tokens:,} tokens"
-
-    @property
-    def bound(self) -> str:
-        """The budget in words."""
-        usd, tokens = self.config.budget_usd, self.config.budget_tokens
-        parts = [f"{usd:g} USD" if usd is not None else "", f"{tokens:,} tokens" if tokens is not None else ""]
-        return " and ".join(part for part in parts if part)

@@ -24,7 +24,7 @@ from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.foreseen import CHARACTERS_PER_TOKEN, Asked, Foreseen
 from autointerp.llm.prices import Prices, Quote
 from autointerp.llm.probe import ANSWER_TOKENS
-from autointerp.pipeline import LEAST_SHUFFLED, SHUFFLED_SHARE
+from autointerp.pipeline import n_shuffled
 from autointerp.plans import Interpretation
 from autointerp.provenance import generator
 from autointerp.records import Done, Record, Usage
@@ -183,8 +183,7 @@ async def _go_through(
             finally:
                 own.close()
             factor = len(left) / len(chosen) if chosen else 0.0
-            n_shuffled = max(LEAST_SHUFFLED, round(SHUFFLED_SHARE * len(plan.features)))
-            drawn = min(1.0, n_shuffled / len(plan.features)) if plan.features else 0.0
+            drawn = n_shuffled(len(plan.features)) / len(plan.features) if plan.features else 0.0
             tally.add(model.stages, {"shuffled": factor * drawn}, factor)
             model.stages.clear()
             shown.scale(factor)
@@ -199,13 +198,11 @@ async def _go_through(
 def _left(plan: Interpretation, *, scoring: bool) -> tuple[list[int], list[int]]:
     """Features to be explained, and features that are explained and to be scored."""
     chosen, explained, scored = (plan.store.ends(plan.dictionary, step) for step in plan.steps)
-
-    def is_open(ended: str | None) -> bool:
-        return ended is None or (ended not in ("done", "skipped") and plan.asks_again(ended))
-
     known = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
-    new = [i for i in plan.features if is_open(explained.get(i)) and chosen.get(i) != "skipped"]
-    old = [i for i in plan.features if i in known and is_open(scored.get(i)) and not is_open(explained.get(i))]
+    new = [i for i in plan.features if plan.is_open(explained.get(i)) and chosen.get(i) != "skipped"]
+    old = [
+        i for i in plan.features if i in known and plan.is_open(scored.get(i)) and not plan.is_open(explained.get(i))
+    ]
     return new, old if scoring else []
 
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from autointerp.errors import StoppedError
 from autointerp.feature_steps import explain_one, refine_one, score_one
 from autointerp.interpret.ask import PENDING
-from autointerp.plans import Interpretation, Results
+from autointerp.plans import Interpretation, Results, asks_again
 from autointerp.provenance import generator
 from autointerp.records import Done, Failed, FeatureId, FeatureRecord, Outcome, Skipped
 from autointerp.scores import UndefinedReason
@@ -137,7 +138,7 @@ class _Stages:
         plan = self.plan
         chosen = plan.store.ends(plan.dictionary, plan.steps[0])
         ended = plan.store.ends(plan.dictionary, plan.steps[1])
-        todo = [i for i in plan.features if self._is_open(ended.get(i)) and chosen.get(i) != "skipped"]
+        todo = [i for i in plan.features if plan.is_open(ended.get(i)) and chosen.get(i) != "skipped"]
         without = set(todo) - set(chosen)
         yield from self._jobs("explain", todo, lambda index: self._explain(index, new=index in without))
 
@@ -146,20 +147,16 @@ class _Stages:
         plan = self.plan
         ended = plan.store.ends(plan.dictionary, plan.steps[2])
         shuffled = plan.store.ends(plan.dictionary, plan.shuffled_step)
-        again = plan.store.with_lost_windows(plan.dictionary, plan.key, plan.asks_again) if plan.retries else set()
+        again = plan.store.with_lost_windows(plan.dictionary, plan.key, partial(asks_again, plan.retries))
         todo = [
             i
             for i in plan.features
             if (i in self._explained or i in self._under_way)
-            and (self._is_open(ended.get(i)) or self._is_open(shuffled.get(i, "done")) or i in again)
+            and (plan.is_open(ended.get(i)) or plan.is_open(shuffled.get(i, "done")) or i in again)
         ]
         drawn = drawn_for_shuffling(plan.features, plan.dictionary, plan.seed)
         asked = set(plan.features if plan.simulator_is_free else drawn)
         yield from self._jobs("score", todo, lambda index: self._score(index, drawn=index in asked))
-
-    def _is_open(self, ended: str | None) -> bool:
-        """Whether a step is still to be done; one that was never answered is asked again by the next run."""
-        return ended is None or (ended not in ("done", "skipped") and self.plan.asks_again(ended))
 
     def _jobs(self, stage: str, todo: Sequence[int], work: Callable[[int], Awaitable[Commit | None]]) -> Iterator[Job]:
         """Work whose result is written with others', and whose progress is told when it is."""
@@ -285,9 +282,13 @@ def partner_order(index: int, features: Sequence[int], dictionary: str, seed: in
 
 def drawn_for_shuffling(features: Sequence[int], dictionary: str, seed: int) -> list[int]:
     """A seeded tenth of the features asked for, at least 50."""
-    size = max(LEAST_SHUFFLED, round(SHUFFLED_SHARE * len(features)))
     lots = [generator(seed, dictionary, index, "drawn for shuffling").random() for index in features]
-    return [features[i] for i in np.argsort(lots, kind="stable")[:size]]
+    return [features[i] for i in np.argsort(lots, kind="stable")[: n_shuffled(len(features))]]
+
+
+def n_shuffled(n_features: int) -> int:
+    """Of so many features, how many get their shuffled control where simulating costs money."""
+    return min(n_features, max(LEAST_SHUFFLED, round(SHUFFLED_SHARE * n_features)))
 
 
 def final_outcomes(plan: Results) -> dict[int, Outcome]:

@@ -22,6 +22,11 @@ NEVER_ANSWERED = ("rate_limited", "server_error", "timeout", "connection_lost", 
 """Reasons of failures that cost nothing and may pass: the endpoint gave no answer (`llm.errors`)."""
 
 
+def asks_again(retries: Retries, reason: str) -> bool:
+    """Whether what ended Failed for this reason is to be done again."""
+    return reason in NEVER_ANSWERED or retries == "refused" or (retries == "failed" and reason != "refused")
+
+
 class RecordMaker(Interface):
     """Chooses a feature's examples; `examples.Chooser` is one."""
 
@@ -102,11 +107,9 @@ class Interpretation(Results):
     progress: Progress
     retries: Retries = "none"
 
-    def asks_again(self, reason: str) -> bool:
-        """Whether a step that ended Failed for this reason is to be done again."""
-        if reason in NEVER_ANSWERED or self.retries == "refused":
-            return True
-        return self.retries == "failed" and reason != "refused"
+    def is_open(self, ended: str | None) -> bool:
+        """Whether a step that ended so (`RunStore.ends`), or never, is to be done."""
+        return ended is None or (ended not in ("done", "skipped") and asks_again(self.retries, ended))
 
     @property
     def terms(self) -> Terms:

@@ -247,11 +247,17 @@ class Usage(Record):
     output_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
+        return self._with(other, 1)
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return self._with(other, -1)
+
+    def _with(self, other: "Usage", sign: int) -> "Usage":
         return Usage(
-            calls=self.calls + other.calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
+            calls=self.calls + sign * other.calls,
+            input_tokens=self.input_tokens + sign * other.input_tokens,
+            cached_input_tokens=self.cached_input_tokens + sign * other.cached_input_tokens,
+            output_tokens=self.output_tokens + sign * other.output_tokens,
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autointerp.llm.prices import Prices
 from autointerp.records import Record, Usage
-from autointerp.store.calls import read_calls
+from autointerp.store.calls import read_accounts
 
 
 class StageSpending(Record):
@@ -33,15 +33,16 @@ def read_spending(calls: Path, prices: Path | None) -> tuple[StageSpending, ...]
     paid: dict[str, Usage] = {}
     reused: dict[str, int] = {}
     dollars: dict[str, float | None] = {}
-    for call in read_calls(calls):
-        paid.setdefault(call.stage, Usage())
-        if call.via == "cache":
-            reused[call.stage] = reused.get(call.stage, 0) + 1
+    for account, usage in read_accounts(calls).items():
+        stage = account.stage
+        paid.setdefault(stage, Usage())
+        if account.via == "cache":
+            reused[stage] = reused.get(stage, 0) + usage.calls
             continue
-        paid[call.stage] += call.usage
-        price = table.price(call.endpoint, call.usage, batch=call.via == "batch")
-        before = dollars.get(call.stage, 0.0)
-        dollars[call.stage] = None if before is None or price is None else before + price
+        paid[stage] += usage
+        price = table.price(account.endpoint, usage, batch=account.via == "batch")
+        before = dollars.get(stage, 0.0)
+        dollars[stage] = None if before is None or price is None else before + price
     return tuple(
         StageSpending(stage=stage, paid=usage, reused=reused.get(stage, 0), usd=dollars.get(stage, 0.0))
         for stage, usage in paid.items()

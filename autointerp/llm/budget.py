@@ -48,9 +48,9 @@ class Budget:
             StoppedError: it could exceed the budget with nothing in flight, or the gate is closed.
         """
         wanted = most_tokens(request)
-        while not self._fits(self.spent + self._held + wanted):
+        while not self.fits(wanted):
             if not self._held.calls:
-                self.gate.close(BudgetError(self._say(self.spent), self._bound()))
+                self.gate.close(self.exceeded())
             self.gate.check()
             self._settled.clear()
             await self._settled.wait()
@@ -59,7 +59,7 @@ class Budget:
 
     def settle(self, held: Usage, cost: Usage) -> None:
         """Release what was held for a request and count what it cost."""
-        self._held = _minus(self._held, held)
+        self._held -= held
         self.spent += cost
         self._settled.set()
 
@@ -67,27 +67,21 @@ class Budget:
         """What was spent until now."""
         return Spending(self.spent.calls, _tokens(self.spent), self.price(self.spent) if self.price else None)
 
-    def _fits(self, usage: Usage) -> bool:
+    def fits(self, wanted: Usage) -> bool:
+        """Whether this much more is still within the bounds."""
+        usage = self.spent + self._held + wanted
         if self.tokens is not None and _tokens(usage) > self.tokens:
             return False
         return self.usd is None or self.price is None or self.price(usage) <= self.usd
 
-    def _say(self, usage: Usage) -> str:
-        tokens = f"{_tokens(usage):,} tokens"
-        return f"{self.price(usage):.4f} USD, {tokens}" if self.price else tokens
-
-    def _bound(self) -> str:
-        parts = [f"{self.usd:g} USD" if self.usd is not None else "", f"{self.tokens:,} tokens" if self.tokens else ""]
-        return " and ".join(part for part in parts if part)
+    def exceeded(self) -> BudgetError:
+        """Why nothing more is sent."""
+        spent = f"{_tokens(self.spent):,} tokens"
+        if self.price:
+            spent = f"{self.price(self.spent):.4f} USD, {spent}"
+        bounds = [f"{self.usd:g} USD" if self.usd is not None else "", f"{self.tokens:,} tokens" if self.tokens else ""]
+        return BudgetError(spent, " and ".join(filter(None, bounds)))
 
 
 def _tokens(usage: Usage) -> int:
     return usage.input_tokens + usage.output_tokens
-
-
-def _minus(usage: Usage, less: Usage) -> Usage:
-    return Usage(
-        calls=usage.calls - less.calls,
-        input_tokens=usage.input_tokens - less.input_tokens,
-        output_tokens=usage.output_tokens - less.output_tokens,
-    )

@@ -54,11 +54,7 @@ class CallLog:
             RunError: the file holds something else.
         """
         self.path = path
-        self._sums: dict[_Key, list[int]] = {}
-        whole = 0
-        for values, end in _read(path):
-            self._add(_Key(*(values[name] for name in _Key._fields)), values["usage"])
-            whole = end
+        self._sums, whole = _read_sums(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.truncate(self._file, whole)
 
@@ -86,16 +82,11 @@ class CallLog:
         line = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         while line:
             line = line[os.write(self._file, line) :]
-        self._add(key, counts)
-
-    def _add(self, key: "_Key", counts: Sequence[int]) -> None:
-        sums = self._sums.setdefault(key, [0] * _SUMMED)
-        for i, count in enumerate(counts):
-            sums[i] += count
+        _add(self._sums, key, counts)
 
     def accounts(self) -> Mapping[Account, Usage]:
         """Sums by stage, endpoint and how the replies came."""
-        return {Account(key.stage, key.endpoint, key.via): _usage(sums) for key, sums in self._sums.items()}
+        return _accounts(self._sums)
 
     def total(self) -> Usage:
         """Everything that was paid for."""
@@ -117,6 +108,35 @@ class _Key(NamedTuple):
 
 
 _FIELDS = {"digest", "feature", *_Key._fields, "usage"}
+
+
+def read_accounts(path: Path) -> Mapping[Account, Usage]:
+    """As `CallLog.accounts`, without touching the file; none where there is no file.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    return _accounts(_read_sums(path)[0])
+
+
+def _read_sums(path: Path) -> tuple[dict[_Key, list[int]], int]:
+    """Sums by account, and where the last whole line ends."""
+    sums: dict[_Key, list[int]] = {}
+    whole = 0
+    for values, end in _read(path):
+        _add(sums, _Key(*(values[name] for name in _Key._fields)), values["usage"])
+        whole = end
+    return sums, whole
+
+
+def _add(sums: dict[_Key, list[int]], key: _Key, counts: Sequence[int]) -> None:
+    own = sums.setdefault(key, [0] * _SUMMED)
+    for i, count in enumerate(counts):
+        own[i] += count
+
+
+def _accounts(sums: Mapping[_Key, Sequence[int]]) -> Mapping[Account, Usage]:
+    return {Account(key.stage, key.endpoint, key.via): _usage(own) for key, own in sums.items()}
 
 
 def read_calls(path: Path) -> Iterator[Call]:
