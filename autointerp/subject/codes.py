@@ -16,6 +16,8 @@ DENSE_LIMIT = 1 << 26
 """Most values of a dense `[rows, d_sae]` intermediate on a GPU, and of any other big one: 256 MB of float32."""
 CACHED_LIMIT = 1 << 22
 """The same on a CPU, where 16 MB stay in the cache while they are encoded and searched."""
+LEAST_ROWS = 256
+"""As many rows at once on a CPU all the same, within `DENSE_LIMIT`: a product of fewer loses more than the cache wins."""
 LEAST_BLOCK, MOST_BLOCK = 32, 128
 
 
@@ -32,8 +34,8 @@ class SparseCode(NamedTuple):
 
 def rows_a_chunk(d_sae: int, device: torch.device | str) -> int:
     """How many rows may be dense at once on a device."""
-    limit = CACHED_LIMIT if torch.device(device).type == "cpu" else DENSE_LIMIT
-    return max(1, limit // d_sae)
+    most = max(1, DENSE_LIMIT // d_sae)
+    return min(most, max(LEAST_ROWS, CACHED_LIMIT // d_sae)) if torch.device(device).type == "cpu" else most
 
 
 def select_where(values: Float[Tensor, "n d_sae"], active: Bool[Tensor, "n d_sae"]) -> SparseCode:
