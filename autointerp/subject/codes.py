@@ -17,7 +17,7 @@ DENSE_LIMIT = 1 << 26
 CACHED_LIMIT = 1 << 22
 """The same on a CPU, where 16 MB stay in the cache while they are encoded and searched."""
 LEAST_ROWS = 256
-"""As many rows at once on a CPU all the same, within `DENSE_LIMIT`: a product of fewer loses more than the cache wins."""
+"""As many rows at once on a CPU all the same, within `DENSE_LIMIT`: smaller products lose more than the cache wins."""
 LEAST_BLOCK, MOST_BLOCK = 32, 128
 
 
