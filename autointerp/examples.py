@@ -7,7 +7,7 @@ draw is seeded by (run seed, dictionary, feature, step). Knows no LLM and no tor
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,12 +46,16 @@ SINGLE_TOKEN_ROWS = 20
 """Documents whose strongest places decide on the single-token flag."""
 
 
-class _Span(NamedTuple):
-    """What stands in a window."""
+_SlotsAndLevels = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
+"""Of a feature's events."""
 
-    tokens: tuple[str, ...]
-    activations: tuple[float, ...]
-    levels: tuple[int, ...]
+
+class _Spans(NamedTuple):
+    """What stands in windows, token after token."""
+
+    tokens: list[str]
+    activations: list[float]
+    levels: list[int]
 
 
 class FeatureReader(Protocol):
@@ -101,6 +105,8 @@ class Chooser:
         picker = self._picker(feature, events, levels)
         select = picker.scored_windows("select")
         score = picker.scored_windows("score")
+        here = picker.events_of("explain")
+        in_explain = events.slot[here], levels[here]
         return FeatureRecord(
             feature=FeatureId(dictionary=self.dictionary, index=feature),
             design=self.design.name,
@@ -115,8 +121,8 @@ class Chooser:
                 score=self._asked(feature, "score", score, events, levels),
                 seed=self.index.seed,
             ),
-            token_table=self._token_table(events, levels, [b.choice for b in (*select, *score)]),
-            position_table=self._position_table(events, levels),
+            token_table=self._token_table(in_explain, [b.choice for b in (*select, *score)]),
+            position_table=self._position_table(in_explain),
             token_profile=self._token_profile(events),
         )
 
@@ -187,49 +193,58 @@ class Chooser:
         """Choices as examples with complete activations, which `events` are on the rows of `index`."""
         if not chosen:
             return []
+        windows = Windows.joined([choice.windows for choice, _ in chosen])
+        spans = self._spans(windows, events, levels, index)
+        edges = pairwise([0, *np.cumsum(windows.length).tolist()])
+        columns = self._columns(chosen, windows, index, targets=targets)
+        examples = []
+        for (low, high), row, start, place, source, stratum, decile, probability, target, block in zip(
+            edges, *columns, strict=True
+        ):
+            activations = spans.activations[low:high]
+            scored = activations if target is None else activations[target : target + 1]
+            record = ActivationRecord.trusted(
+                tokens=tuple(spans.tokens[low:high]),
+                activations=tuple(activations),
+                document=self._source(source),
+                start=start,
+                place=None if place == start else place,
+                row=row,
+            )
+            example = Example.trusted(
+                record=record,
+                levels=tuple(spans.levels[low:high]),
+                stratum=stratum,
+                decile=decile,
+                probability=probability,
+                verified=decile is None and not any(scored),
+                target=target,
+                block=block,
+            )
+            examples.append(example)
+        return examples
+
+    def _columns(
+        self, chosen: Sequence[Blocked], windows: Windows, index: CorpusIndex, *, targets: bool
+    ) -> tuple[list[Any], ...]:
+        """Row, start, place, source, stratum, decile, probability, target and block of each window."""
         choices = [choice for choice, _ in chosen]
-        windows = Windows.joined([choice.windows for choice in choices])
         first = windows.slots(index.corpus.context)
-        source = index.corpus.source[index.document_of(first)]
         rows_before = 0 if index is self.index else len(self.index.corpus.tokens)
-        columns = zip(
-            self._spans(windows, events, levels, index),
-            source.tolist(),
+        return (
             (windows.row + rows_before).tolist(),
             windows.start.tolist(),
             index.place_of(first).tolist(),
+            index.corpus.source[index.document_of(first)].tolist(),
             [choice.stratum for choice in choices for _ in choice.slot],
             [d for c in choices for d in (len(c.slot) * [None] if c.decile is None else c.decile.tolist())],
             np.concatenate([choice.probability for choice in choices]).tolist(),
             (np.concatenate([c.slot for c in choices]) - first).tolist() if targets else len(first) * [None],
             np.concatenate([block for _, block in chosen]).tolist(),
-            strict=True,
         )
-        return [
-            Example(
-                record=ActivationRecord(
-                    tokens=span.tokens,
-                    activations=span.activations,
-                    document=self._source(number),
-                    start=start,
-                    place=None if place == start else place,
-                    row=row,
-                ),
-                levels=span.levels,
-                stratum=stratum,
-                decile=decile,
-                probability=probability,
-                verified=decile is None and not any(span.activations if at is None else (span.activations[at],)),
-                target=at,
-                block=block,
-            )
-            for span, number, row, start, place, stratum, decile, probability, at, block in columns
-        ]
 
-    def _spans(
-        self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"], index: CorpusIndex
-    ) -> list[_Span]:
-        """Tokens, activations and levels of each window."""
+    def _spans(self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"], index: CorpusIndex) -> _Spans:
+        """What stands in windows, one after the other."""
         first = windows.slots(index.corpus.context)
         low, high = np.searchsorted(events.slot, (first, first + windows.length))
         event = ranges(low, high - low)
@@ -237,14 +252,12 @@ class Chooser:
         place = events.slot[event] + np.repeat(ends - windows.length - first, high - low)
         values, window_levels = np.zeros(len(slots)), np.zeros(len(slots), dtype=np.int64)
         values[place], window_levels[place] = events.value[event], levels[event]
-        columns = [array.tolist() for array in (self.index.words[index.tokens[slots]], values, window_levels)]
-        edges = [0, *ends.tolist()]
-        return [_Span(*(tuple(column[low:high]) for column in columns)) for low, high in pairwise(edges)]
+        return _Spans(index.words[index.tokens[slots]].tolist(), values.tolist(), window_levels.tolist())
 
-    def _token_table(self, events: Events, levels: Int[np.ndarray, " n"], scored: Sequence[Choice]) -> TokenTable:
+    def _token_table(self, in_explain: _SlotsAndLevels, scored: Sequence[Choice]) -> TokenTable:
         """What all text of the explain part says of the feature, for its active tokens and the scored windows' ones."""
         index, words, size = self.index, self.index.words, self.index.d_vocab
-        slot, level = self._in_explain(events, levels)
+        slot, level = in_explain
         sums = np.bincount(index.tokens[slot], weights=level, minlength=size).astype(np.int64)
         asked = self._scored_slots(scored)
         is_wanted = sums > 0
@@ -257,7 +270,7 @@ class Chooser:
         heaviest = keys[first_of_descending(pair_sums, MOST_PAIRS)]
         pairs = np.concatenate([heaviest, np.setdiff1d(index.pair_keys(asked), heaviest)])
         previous, token = (words[ids].tolist() for ids in np.divmod(pairs, size))
-        return TokenTable(
+        return TokenTable.trusted(
             tokens=tuple(words[wanted].tolist()),
             counts=tuple(index.explain_counts[wanted].tolist()),
             level_sums=tuple(sums[wanted].tolist()),
@@ -267,10 +280,10 @@ class Chooser:
             mean_level=float(level.sum() / max(index.explain_counts.sum(), 1)),
         )
 
-    def _position_table(self, events: Events, levels: Int[np.ndarray, " n"]) -> PositionTable:
+    def _position_table(self, in_explain: _SlotsAndLevels) -> PositionTable:
         """Mean level by the place in the document, in bins that double in width."""
         starts, n_tokens = self._place_bins
-        slot, level = self._in_explain(events, levels)
+        slot, level = in_explain
         bins = np.searchsorted(starts, self.index.place_of(slot), side="right") - 1
         mean = np.bincount(bins, weights=level, minlength=len(starts)) / np.maximum(n_tokens, 1)
         highest = mean.max(initial=0.0)
@@ -301,13 +314,6 @@ class Chooser:
             single_token=len(set(tokens[strongest].tolist())) == 1,
             n_distinct=len(share),
         )
-
-    def _in_explain(
-        self, events: Events, levels: Int[np.ndarray, " n"]
-    ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """Slots and levels of the events in the explain part."""
-        here = self.index.in_part(events.slot, "explain")
-        return events.slot[here], levels[here]
 
     def _scored_slots(self, scored: Sequence[Choice]) -> Int[np.ndarray, " n"]:
         """Slots whose levels are asked for: the targets, or every token of the windows."""

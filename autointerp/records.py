@@ -14,6 +14,7 @@ Stratum = Literal["top", "decile", "uniform", "hard-token", "hard-text", "hard-n
 FailedStage = Literal["harvest", "examples", "explain", "select", "simulate", "score", "refine", "shuffled"]
 Level = Annotated[int, Field(ge=0, le=10)]
 
+_set = object.__setattr__
 HARD_STRATA: tuple[Stratum, ...] = ("hard-token", "hard-text", "hard-neighbour")
 
 
@@ -21,6 +22,19 @@ class Record(BaseModel):
     """Complete at birth, never changed, and without NaN or unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def trusted(cls, **values: object) -> Self:
+        """A record of all its fields, in their order and types, as our own arithmetic made them: nothing is looked at.
+
+        Several times faster than validation, and than `model_construct`, which looks up every field.
+        """
+        record = cls.__new__(cls)
+        _set(record, "__dict__", values)
+        _set(record, "__pydantic_fields_set__", set(values))
+        _set(record, "__pydantic_extra__", None)
+        _set(record, "__pydantic_private__", None)
+        return record
 
 
 class DictionarySpec(Record):

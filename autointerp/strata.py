@@ -8,22 +8,21 @@ record, no text and no LLM.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autointerp.records import Part, Stratum
-from autointerp.splits import CorpusIndex, Windows
-from autointerp.vectors import draw_each, first_of_descending, strongest_of_each
+from autointerp.splits import PARTS, CorpusIndex, Windows
+from autointerp.vectors import deal, draw_each, first_of_descending, strongest_of_each
 
 STRONG_LEVEL = 8
 """Events from this level on name the tokens of hard negatives."""
 MOST_HARD_TOKENS = 12
 MOST_DRAWN = 512
-"""Places tried around a source of hard negatives."""
-MOST_PERMUTED = 2**16
-"""Places put in random order to draw from them; from more the few are drawn one by one, which costs less."""
+"""Places tried of a stratum whose windows are around drawn tokens."""
 TEXT_POOL = 4
 """Hard windows by text are drawn from this many times as many nearest ones."""
 MOST_NEIGHBOURS = 8
@@ -92,13 +91,6 @@ class Blocked(NamedTuple):
     block: Int[np.ndarray, " n"]
 
 
-class _Tried(NamedTuple):
-    """Events in the order in which they are tried, and the place of each in its window."""
-
-    event: Int[np.ndarray, " n"]
-    jitter: Int[np.ndarray, " n"]
-
-
 class _Fit(NamedTuple):
     """Events that found a window, group by group."""
 
@@ -128,12 +120,14 @@ class Picker:
     def explain(self) -> list[Choice]:
         """Of the explain part the strongest windows, one a document, and windows spread over the deciles."""
         d, rng = self.design, self.rng("explain")
-        mine = self._events_of("explain")
+        mine = self.events_of("explain")
         one_each = mine[strongest_of_each(self.events.value[mine], self.index.document_of(self.events.slot[mine]))]
         of_all = np.concatenate([self.events.value[one_each], self.outside.value])
         inside = first_of_descending(of_all, d.n_top) < len(one_each)
         jitter = (d.explain_width // 2, d.explain_width)
-        strongest = self._fit([_try(one_each, d.n_top, rng, jitter)], [int(inside.sum())], d.explain_width, apart=False)
+        strongest = self._fit(
+            [one_each[: _worth_trying(d.n_top)]], [int(inside.sum())], d.explain_width, rng, jitter, apart=False
+        )
         n, event = len(strongest.event), strongest.event
         decile = self._decile_of(self.events.value[event], mine)
         top = Choice("top", strongest.windows, np.ones(n), self.events.slot[event], decile)
@@ -150,7 +144,7 @@ class Picker:
         assert self.explain
         d, rng = self.design, self.rng(part)
         blocks = d.blocks if part == "score" else (d.n_select,)
-        mine = self._events_of(part)
+        mine = self.events_of(part)
         if not len(mine):
             return []
         active = self._by_decile(mine, d.width, sum(blocks), rng, self._jitter, apart=True)
@@ -182,24 +176,26 @@ class Picker:
     def _uniform_targets(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Silent tokens of the part, each as likely as any other."""
         text = self.index.part_text(part)
-        drawn = text[rng.integers(0, len(text), MOST_DRAWN)]
-        silent = np.unique(drawn)
-        eligible = len(text) - len(self._events_of(part))
-        return self._around("uniform", silent, n, rng, eligible)
+        eligible = len(text) - len(self.events_of(part))
+        return self._around("uniform", text[_draw(len(text), rng)], n, rng, eligible)
 
     def _hard_token(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """The token of a strong activation where the feature is silent (Bricken et al. 2023)."""
-        slots = np.concatenate([_NONE, *(self.index.with_token(part, token) for token in self._strong_tokens)])
-        return self._around("hard-token", slots, n, rng)
+        by_token, first, number = self.index.with_tokens(part, self._strong_tokens)
+        ends, n_all = np.cumsum(number), int(number.sum())
+        drawn = _draw(n_all, rng)
+        of = np.searchsorted(ends, drawn, side="right")
+        slots = by_token[first[of] + drawn - (ends - number)[of]]
+        return self._around("hard-token", slots, n, rng, n_source=n_all)
 
     @cached_property
-    def _strong_tokens(self) -> list[int]:
+    def _strong_tokens(self) -> Int[np.ndarray, " n"]:
         """The tokens of strong activations, heaviest first."""
         strong = self.levels >= min(STRONG_LEVEL, self.levels.max(initial=0))
         tokens, place = np.unique(self.index.tokens[self.events.slot[strong]], return_inverse=True)
         mass = np.bincount(place, weights=self.levels[strong])
         heaviest = first_of_descending(mass, MOST_HARD_TOKENS)
-        return [int(token) for token in tokens[heaviest[mass[heaviest] > 0]]]
+        return np.asarray(tokens[heaviest[mass[heaviest] > 0]])
 
     def _hard_text(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Silent windows whose words are most like those of the explain part's active windows."""
@@ -230,39 +226,40 @@ class Picker:
         inside = np.arange(self.design.width) < pool.length[:, None]
         slots = np.where(inside, first[:, None] + np.arange(self.design.width), 0)
         targets = first + draw_each(np.where(inside, query[self.index.tokens[slots]], 0.0), rng)
-        return self._around(stratum, targets, n, rng, len(targets))
+        return self._around(stratum, rng.permutation(targets), n, rng, len(targets))
 
     def _hard_neighbour(self, part: Part, n: int, quiet: Int[np.ndarray, " n"], rng: np.random.Generator) -> Choice:
         """Where a feature with a near decoder direction fires strongly and this one is silent."""
         found = [_NONE]
-        for events in self._neighbours:
-            here = np.flatnonzero(self.index.in_part(events.slot, part))
+        for events, parts in self._neighbours:
+            here = np.flatnonzero(parts == PARTS.index(part))
             found.append(events.slot[here[first_of_descending(events.value[here], MOST_DRAWN // MOST_NEIGHBOURS)]])
-        return self._around("hard-neighbour", np.unique(np.concatenate(found)), n, rng)
+        slots = rng.permutation(np.unique(np.concatenate(found)))
+        return self._around("hard-neighbour", slots, n, rng, n_source=len(slots))
 
     @cached_property
-    def _neighbours(self) -> Sequence[Events]:
-        return self.read_neighbours()
+    def _neighbours(self) -> list[tuple[Events, Int[np.ndarray, " n"]]]:
+        """The neighbours' events, and the part of each."""
+        return [(events, self.index.part_at(events.slot)) for events in self.read_neighbours()]
 
     def _around(
         self,
         stratum: Stratum,
-        slots: Int[np.ndarray, " n"],
+        drawn: Int[np.ndarray, " n"],
         n: int,
         rng: np.random.Generator,
         eligible: int | None = None,
+        n_source: int = 0,
     ) -> Choice:
-        """At most n unshared windows around drawn slots: silent ones, or ones around a silent target.
+        """At most n unshared windows around slots in random order: silent ones, or ones around a silent target.
 
-        `eligible` is how many there are to draw from; where it is None it is told from the drawn ones.
+        `eligible` is how many there are to draw from; where it is None it is told from the drawn share of `n_source`.
         """
-        few = len(slots) <= MOST_PERMUTED
-        drawn = rng.permutation(slots)[:MOST_DRAWN] if few else rng.choice(slots, MOST_DRAWN, replace=False)
         windows = self.index.place(drawn, rng.integers(*self._jitter, len(drawn)), self.design.width)
         silent = ~self._active(drawn) if self.design.targets else self._quiet(windows)
         fine = np.flatnonzero(silent & self._may_be_scored(windows))
         if eligible is None:
-            eligible = round(len(slots) * len(fine) / max(len(drawn), 1))
+            eligible = round(n_source * len(fine) / max(len(drawn), 1))
         return self._claim_first(stratum, windows, fine, n, eligible, drawn)
 
     def _by_decile(
@@ -282,29 +279,32 @@ class Picker:
         quota = np.full(len(deciles), n // max(len(deciles), 1))
         quota[rng.permutation(len(deciles))[: n - quota.sum()]] += 1
         pieces = [order[ends[decile - 1] : ends[decile]] for decile in deciles]
-        tried = [_try(rng.permutation(p), k, rng, jitter) for p, k in zip(pieces, quota.tolist(), strict=True)]
-        fit = self._fit(tried, quota.tolist(), width, apart=apart)
+        most = quota.tolist()
+        tried = [rng.permutation(piece)[: _worth_trying(k)] for piece, k in zip(pieces, most, strict=True)]
+        fit = self._fit(tried, most, width, rng, jitter, apart=apart)
         share = fit.n_found / np.maximum([len(piece) for piece in pieces], 1)
         probability, decile = np.repeat(share, fit.n_found), np.repeat(deciles, fit.n_found)
         return Choice("decile", fit.windows, probability, self.events.slot[fit.event], decile)
 
-    def _fit(self, tried: Sequence[_Tried], most: Sequence[int], width: int, *, apart: bool) -> _Fit:
+    def _fit(
+        self,
+        tried: Sequence[Int[np.ndarray, " m"]],
+        most: Sequence[int],
+        width: int,
+        rng: np.random.Generator,
+        jitter: tuple[int, int],
+        *,
+        apart: bool,
+    ) -> _Fit:
         """Of each group the first events, at most so many, whose windows overlap none chosen before.
 
         `apart`: nor stand in another part.
         """
-        event, jitter = (
-            (np.concatenate([_NONE, *field]) for field in zip(*tried, strict=True)) if tried else (_NONE,) * 2
-        )
-        windows = self.index.place(self.events.slot[event], jitter, width)
-        fine = np.ones(len(event), dtype=np.bool_)
-        if apart:
-            fine = self._may_be_scored(windows)
-        ends = np.cumsum([len(group.event) for group in tried]).tolist()
-        kept = [
-            self._claim(windows, n, np.flatnonzero(fine[end - len(group.event) : end]) + end - len(group.event))
-            for group, n, end in zip(tried, most, ends, strict=True)
-        ]
+        event = np.concatenate([_NONE, *tried])
+        windows = self.index.place(self.events.slot[event], rng.integers(*jitter, len(event)), width)
+        fine = np.flatnonzero(self._may_be_scored(windows)) if apart else np.arange(len(event))
+        edges = np.searchsorted(fine, np.cumsum([0, *map(len, tried)])).tolist()
+        kept = [self._claim(windows, n, fine[low:high]) for n, (low, high) in zip(most, pairwise(edges), strict=True)]
         index = np.concatenate([_NONE, *kept])
         return _Fit(event[index], windows.take(index), np.array([len(k) for k in kept], dtype=np.int64))
 
@@ -345,8 +345,13 @@ class Picker:
                 kept.append(i)
         return np.array(kept, dtype=np.int64)
 
-    def _events_of(self, part: Part) -> Int[np.ndarray, " n"]:
-        return np.flatnonzero(self.index.in_part(self.events.slot, part))
+    def events_of(self, part: Part) -> Int[np.ndarray, " n"]:
+        """Numbers of the feature's events in a part."""
+        return np.flatnonzero(self._part_of_event == PARTS.index(part))
+
+    @cached_property
+    def _part_of_event(self) -> Int[np.ndarray, " n"]:
+        return self.index.part_at(self.events.slot)
 
     def _active(self, slots: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """True for slots on which the feature is active."""
@@ -377,23 +382,19 @@ class Picker:
         return np.asarray(np.ceil(10 * ranks / max(len(among), 1)).astype(np.int64).clip(1, 10))
 
 
-def _try(events: Int[np.ndarray, " n"], most: int, rng: np.random.Generator, jitter: tuple[int, int]) -> _Tried:
-    """As many events as are worth trying for `most` windows."""
-    tried = events[: max(8 * most, 64)]
-    return _Tried(tried, rng.integers(*jitter, len(tried)))
+def _worth_trying(most: int) -> int:
+    """How many events are worth trying for `most` windows."""
+    return max(8 * most, 64)
+
+
+def _draw(n: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """At most `MOST_DRAWN` different numbers below n, in random order."""
+    return rng.choice(n, min(n, MOST_DRAWN), replace=False)
 
 
 def _into_blocks(third: Sequence[Choice], blocks: Sequence[int], rng: np.random.Generator) -> list[Blocked]:
     """Deal the windows of a third to the blocks, so that every block has its share of each decile or source."""
-    groups = [
-        choice.decile if choice.decile is not None else np.full(len(choice.slot), -i) for i, choice in enumerate(third)
-    ]
-    group = np.concatenate(groups)
-    by_group = np.argsort(group, kind="stable")
-    number = np.zeros(len(group), dtype=np.int64)
-    number[by_group] = np.arange(len(group)) - np.searchsorted(group[by_group], group[by_group])
-    order = np.lexsort((rng.permutation(len(group)), number))
-    block = np.zeros(len(group), dtype=np.int64)
-    block[order] = np.searchsorted(np.cumsum(blocks), np.arange(len(group)), side="right").clip(0, len(blocks) - 1)
+    groups = [np.full(len(c.slot), -i) if c.decile is None else c.decile for i, c in enumerate(third)]
+    block = deal(np.concatenate(groups), blocks, rng)
     ends = np.cumsum([len(choice.slot) for choice in third])
     return [Blocked(choice, block[end - len(choice.slot) : end]) for choice, end in zip(third, ends, strict=True)]

@@ -3,6 +3,8 @@
 Arrays flow in, arrays flow out. Knows no corpus and no feature.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -17,7 +19,9 @@ def first_of_descending(values: Float[np.ndarray, " n"], k: int) -> Int[np.ndarr
     """Indices of the k largest values, largest first; of equal ones the first comes first."""
     among = np.arange(len(values))
     if 0 < k < len(values):
-        among = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
+        ordered = values.copy()
+        ordered.partition(len(values) - k)
+        among = (values >= ordered[len(values) - k]).nonzero()[0]
     return among[np.argsort(-values[among], kind="stable")[:k]]
 
 
@@ -36,3 +40,16 @@ def draw_each(weights: Float[np.ndarray, "n place"], rng: np.random.Generator) -
     cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
     drawn = rng.random(len(weights))[:, None]
     return np.asarray((cumulative / cumulative[:, -1:] <= drawn).sum(axis=1))
+
+
+def deal(group: Int[np.ndarray, " n"], sizes: Sequence[int], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Blocks of these sizes for items of groups, every block with its share of each; the last takes what is over."""
+    by_group = np.argsort(group, kind="stable")
+    ordered = group[by_group]
+    first, end = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right")
+    share = np.zeros(len(group))
+    share[by_group] = (np.arange(len(group)) - first + 0.5) / (end - first)
+    order = np.lexsort((rng.permutation(len(group)), share))
+    block = np.zeros(len(group), dtype=np.int64)
+    block[order] = np.searchsorted(np.cumsum(sizes)[:-1], np.arange(len(group)), side="right")
+    return block

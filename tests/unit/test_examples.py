@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from autointerp.config import ProtocolName
 from autointerp.examples import Chooser
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.records import HARD_STRATA, Example, FeatureRecord
@@ -65,6 +66,20 @@ def test_shares_of_the_parts() -> None:
     for part, share in zip(PARTS, (8, 3, 1, 8), strict=True):
         assert counts[part] / n == pytest.approx(share / 20, abs=0.012)
     assert any(part_of(f"page {i}", 0) != part_of(f"page {i}", 1) for i in range(50))
+
+
+@pytest.mark.parametrize("protocol", ["simulate", "graded"])
+def test_records_are_what_validation_would_have_made(
+    reader: SmallReader, index: CorpusIndex, protocol: ProtocolName
+) -> None:
+    """Their parts are trusted, not looked at: an array's integer, or a field forgotten, must not get that far."""
+    chooser = Chooser(reader, index, "d", PROTOCOLS[protocol].design)
+    for feature in range(6):
+        record = chooser.feature_record(feature)
+        checked = FeatureRecord.model_validate(record.model_dump(), strict=True)
+        assert checked == record
+        assert checked.model_dump_json() == record.model_dump_json()
+        assert FeatureRecord.model_validate_json(record.model_dump_json()) == record
 
 
 def test_parts_hold_disjoint_sources(records: dict[int, FeatureRecord]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autointerp.splits import CorpusIndex, Windows
-from autointerp.vectors import draw_each, first_of_descending, ranges, strongest_of_each
+from autointerp.vectors import deal, draw_each, first_of_descending, ranges, strongest_of_each
 from tests.unit.small_corpus import make_corpus
 
 
@@ -47,3 +47,14 @@ def test_the_words_of_windows_are_the_sum_of_their_rows() -> None:
     by_row = np.asarray(candidates.words[some].sum(axis=0)).reshape(-1)
     np.testing.assert_allclose(index.word_sum(candidates.windows.take(some)), by_row, rtol=1e-5)
     assert not index.word_sum(Windows.joined([])).any()
+
+
+def test_every_block_has_its_share_of_each_group() -> None:
+    """A score on the first blocks alone must not be one on the strongest deciles alone."""
+    group = np.repeat([3, 1, 2], [20, 10, 10])
+    block = deal(group, (8, 12, 20), np.random.default_rng(0))
+    assert np.bincount(block).tolist() == [8, 12, 20]
+    shares = np.stack([np.bincount(group[block == i], minlength=4)[1:] / size for i, size in enumerate((8, 12, 20))])
+    assert np.abs(shares - [0.25, 0.25, 0.5]).max() < 0.13
+    over = deal(np.zeros(7), (2, 2), np.random.default_rng(0))
+    assert np.bincount(over).tolist() == [2, 5]
