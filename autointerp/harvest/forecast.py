@@ -1,6 +1,6 @@
 """What a pass will need, said before it starts: bytes on disk, memory, time.
 
-The events of one batch and its seconds flow in, a `Forecast` or a refusal flows out. Nothing is written.
+The events of one batch, its memory and its seconds flow in, a `Forecast` or a refusal flows out. Nothing is written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from autointerp.errors import UsageError
 from autointerp.harvest.encode import Reader
+from autointerp.harvest.memory import Peak
 from autointerp.harvest.plan import PassSettings
 from autointerp.harvest.sample import WINDOW
 from autointerp.harvest.sort import EVENTS_A_RUN
@@ -30,24 +31,32 @@ class Forecast(NamedTuple):
     disk_bytes: float
     memory_bytes: float
     """Beside the model and the dictionaries."""
+    gpu_bytes: float
+    """Likewise on the GPU; 0 without one."""
     seconds: float
 
     def __str__(self) -> str:
         minutes = self.seconds / 60
         time = f"{minutes:,.0f} minutes" if minutes >= 2 else f"{self.seconds:,.0f} seconds"
-        return f"about {_size(self.disk_bytes)} of disk, {_size(self.memory_bytes)} of memory and {time}"
+        on_gpu = f", {_size(self.gpu_bytes)} of GPU memory" if self.gpu_bytes else ""
+        return f"about {_size(self.disk_bytes)} of disk, {_size(self.memory_bytes)} of memory{on_gpu} and {time}"
 
 
 def forecast(
-    readers: Sequence[Reader], l0: Mapping[str, float], corpus: Corpus, settings: PassSettings, seconds: float
+    readers: Sequence[Reader],
+    l0: Mapping[str, float],
+    corpus: Corpus,
+    settings: PassSettings,
+    seconds: float,
+    peak: Peak,
 ) -> Forecast:
-    """From each reader's active features a token in one batch, and the seconds that all batches would take.
+    """From each reader's active features a token in one batch, what that batch took, and the seconds of all batches.
 
     Disk is for the missing shards of all parts, which share it.
     """
     n_shard = settings.n_shard(corpus)
     shard_tokens = corpus.n_tokens / n_shard
-    disk = memory = 0.0
+    disk, memory = 0.0, float(peak.host)
     for reader in readers:
         d_sae, active = reader.spec.d_sae, l0[reader.spec.id]
         events = active * min(settings.keep_tokens if settings.keep == "sample" else corpus.n_tokens, corpus.n_tokens)
@@ -59,7 +68,7 @@ def forecast(
         disk += (events * BYTES_AN_EVENT + n_shard * a_shard) * missing
         disk += d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
         memory += active * shard_tokens * BYTES_AN_EVENT_IN_MEMORY + EVENTS_A_RUN * BYTES_AN_EVENT_IN_A_RUN
-    return Forecast(disk, memory, seconds)
+    return Forecast(disk, memory, peak.gpu, seconds)
 
 
 def check_disk(folder: Path, need: float, free_bytes: Callable[[Path], int]) -> None:

@@ -17,6 +17,7 @@ from autointerp.harvest.encode import Encoded, Events, Reader, encode_rows
 from autointerp.harvest.events import free_bytes
 from autointerp.harvest.forecast import Forecast, check_disk, forecast
 from autointerp.harvest.masks import TextMask
+from autointerp.harvest.memory import PeakWatch
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.plan import PassSettings, halve_batch, open_plans
 from autointerp.harvest.sample import keep_documents, shard_documents, strongest_windows, totals
@@ -115,14 +116,15 @@ def _probe(
         rows = np.arange(min(settings.batch_size, corpus.n_row))
         began = time.monotonic()
         try:
-            events = [encoded.collect() for encoded in encode_rows(subject, readers, text, rows, 0)]
+            with PeakWatch(settings.device) as watch:
+                events = [encoded.collect() for encoded in encode_rows(subject, readers, text, rows, 0)]
             break
         except torch.cuda.OutOfMemoryError:
             settings = halve_batch(readers, corpus, settings)
     seconds = time.monotonic() - began
     n_tokens = corpus.count_tokens(slice(0, len(rows)))
     l0 = {r.spec.id: len(e.value) / max(n_tokens, 1) for r, e in zip(readers, events, strict=True)}
-    return forecast(readers, l0, corpus, settings, seconds / max(n_tokens, 1) * left), settings
+    return forecast(readers, l0, corpus, settings, seconds / max(n_tokens, 1) * left, watch.peak), settings
 
 
 def _harvest_shard(

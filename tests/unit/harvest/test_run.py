@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from autointerp.errors import RunError, UsageError
 from autointerp.harvest import run as harvest_run
 from autointerp.harvest import stats as harvest_stats
 from autointerp.harvest.events import Harvest
+from autointerp.harvest.forecast import Forecast, forecast
 from autointerp.harvest.session import PartWork, harvest_dictionaries
 from autointerp.harvest.shards import Shard
 from autointerp.provenance import digest_file
@@ -231,6 +233,30 @@ def test_too_little_disk_is_refused_before_the_pass(
     with pytest.raises(UsageError, match=r"needs about .* MB and the disk of .* free"):
         run_harvest(small_config(small, tmp_path))
     assert not list((tmp_path / "harvest").glob("*/shard-*"))
+
+
+def test_the_forecast_counts_what_the_model_itself_takes(
+    small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said 0.2 GB, and a batch of 32 rows then took 1.4 GB: the forward pass was left out."""
+    whole = Subject.capture
+
+    def hungry(self: Subject, tokens: torch.Tensor, hooks: list[str]) -> dict[str, torch.Tensor]:
+        torch.ones(300_000_000, dtype=torch.uint8).sum()
+        return whole(self, tokens, hooks)
+
+    made: list[Forecast] = []
+
+    def keep(*asked: Any) -> Forecast:
+        made.append(forecast(*asked))
+        raise UsageError("enough is known")
+
+    monkeypatch.setattr(harvest_run, "forecast", keep)
+    for capture in (whole, hungry):
+        monkeypatch.setattr(Subject, "capture", capture)
+        with pytest.raises(UsageError, match="enough"):
+            run_harvest(small_config(small, tmp_path))
+    assert made[1].memory_bytes - made[0].memory_bytes > 0.25e9
 
 
 def test_nan_on_the_way_stops_with_its_place(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
