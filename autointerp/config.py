@@ -89,8 +89,8 @@ class HarvestConfig(_Section):
     """Sources are read until they have this many tokens, the last one whole; all of the corpus where absent."""
     pack: bool = False
     """Fill a row with several short documents, none of which sees another."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows a forward pass."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Rows a forward pass; where absent, 32 on a GPU, and on a CPU as many as 2,048 tokens fill."""
     shard_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """Token slots a shard; a pass resumes at the last finished shard."""
     keep: KeepName = "all"
