@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autointerp.api import import_answers as import_answers
     from autointerp.api import import_records as import_records
     from autointerp.api import import_replies as import_replies
+    from autointerp.api import open_harvest as open_harvest
     from autointerp.api import plan_comparison as plan_comparison
     from autointerp.api import run as run
     from autointerp.api import run_batches as run_batches
@@ -52,6 +53,7 @@ _HOME = {
     "import_records": "api",
     "load_dictionary": "subject.dictionaries",
     "make_config": "config",
+    "open_harvest": "api",
     "plan_comparison": "api",
     "run": "api",
     "run_explain": "api",

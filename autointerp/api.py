@@ -24,13 +24,14 @@ from autointerp.compare.facts import Known, Weights
 from autointerp.config import DictionaryConfig, HarvestPart, RunConfig, SimulatorName
 from autointerp.errors import UsageError
 from autointerp.estimate import Estimate
-from autointerp.harvest.events import PartDone
+from autointerp.harvest.events import Harvest, PartDone
 from autointerp.interpretation import Summaries
 from autointerp.listener import SILENT, Listener
 from autointerp.moving import ExportedReplies, ImportedReplies
 from autointerp.records import DictionarySpec, Finding
 from autointerp.scores import FeatureScore
 from autointerp.status import RunStatus
+from autointerp.store.folder import RunFolder
 
 T = TypeVar("T")
 
@@ -64,6 +65,18 @@ def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair: bool 
 def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:
     """One part of the GPU side; see `aio.run_harvest_part`."""
     return _wait(aio.run_harvest_part(config, part, listener))
+
+
+def open_harvest(path: Path | str, dictionary: str) -> Harvest:
+    """What was harvested of one dictionary, to look at: events, windows, all activations on a document, statistics.
+
+    `path` is a run's folder. Needs no torch.
+
+    Raises:
+        UsageError: it holds no finished harvest of that dictionary.
+        RunError: it is damaged.
+    """
+    return Harvest(RunFolder(Path(path)).harvest, dictionary)
 
 
 def run_explain(

@@ -37,7 +37,7 @@ from autointerp.strata import (
     Events,
     Picker,
 )
-from autointerp.vectors import first_of_descending, ranges, strongest_of_each
+from autointerp.vectors import events_inside, first_of_descending, strongest_of_each
 
 MOST_PAIRS = 256
 MOST_SOURCES = 2**16
@@ -245,11 +245,8 @@ class Chooser:
 
     def _spans(self, windows: Windows, events: Events, levels: Int[np.ndarray, " n"], index: CorpusIndex) -> _Spans:
         """What stands in windows, one after the other."""
-        first = windows.slots(index.corpus.context)
-        low, high = np.searchsorted(events.slot, (first, first + windows.length))
-        event = ranges(low, high - low)
-        slots, ends = windows.all_slots(index.corpus.context), np.cumsum(windows.length)
-        place = events.slot[event] + np.repeat(ends - windows.length - first, high - low)
+        event, place = events_inside(windows.slots(index.corpus.context), windows.length, events.slot)
+        slots = windows.all_slots(index.corpus.context)
         values, window_levels = np.zeros(len(slots)), np.zeros(len(slots), dtype=np.int64)
         values[place], window_levels[place] = events.value[event], levels[event]
         return _Spans(index.words[index.tokens[slots]].tolist(), values.tolist(), window_levels.tolist())

@@ -15,6 +15,16 @@ def ranges(first: Int[np.ndarray, " n"], length: Int[np.ndarray, " n"]) -> Int[n
     return np.asarray(np.arange(int(length.sum())) + np.repeat(first - before, length))
 
 
+def events_inside(
+    first: Int[np.ndarray, " n"], length: Int[np.ndarray, " n"], slot: Int[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Which events, by ascending slot, lie in windows, and the place of each in the windows laid end to end."""
+    low, high = np.searchsorted(slot, (first, first + length))
+    event = ranges(low, high - low)
+    before = np.cumsum(length) - length
+    return event, slot[event] + np.repeat(before - first, high - low)
+
+
 def first_of_descending(values: Float[np.ndarray, " n"], k: int) -> Int[np.ndarray, " k"]:
     """Indices of the k largest values, largest first; of equal ones the first comes first."""
     among = np.arange(len(values))

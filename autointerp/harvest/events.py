@@ -26,8 +26,11 @@ from autointerp.harvest.arrays import map_arrays
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.shards import FeatureEvents, Shard
 from autointerp.harvest.tokens import Corpus, check_version
+from autointerp.harvest.windows import read_windows, silent_windows, strongest_windows
 from autointerp.metrics import DictionaryMetrics
-from autointerp.records import DictionarySpec, FeatureFacts, FeatureStats
+from autointerp.provenance import generator
+from autointerp.records import ActivationRecord, DictionarySpec, FeatureFacts, FeatureStats
+from autointerp.splits import CorpusIndex
 
 
 class StatsArrays(NamedTuple):
@@ -117,12 +120,12 @@ def _damaged_manifest(folder: Path) -> str:
     return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps finished shards"
 
 
-class RowEvents(NamedTuple):
-    """All activations on one row of the corpus, by feature."""
+class DocumentEvents(NamedTuple):
+    """All activations on one document, by feature."""
 
     feature: Int[np.ndarray, " n"]
     place: Int[np.ndarray, " n"]
-    """Place of the token in the row."""
+    """Place of the token in the document, BOS included."""
     value: Float[np.ndarray, " n"]
 
 
@@ -158,19 +161,50 @@ class Harvest:
         parts = [shard.events.read(feature) for shard in self._shards]
         return parts[0] if len(parts) == 1 else _join(parts)
 
-    def read_row(self, row: int) -> RowEvents:
-        """All activations on one row of `corpus`, features ascending.
+    def read_document(self, document: int) -> DocumentEvents:
+        """All activations on one document of `corpus`, features ascending; `corpus.start` and `length` say where it is.
 
         Raises:
-            UsageError: there is no such row.
+            UsageError: there is no such document.
+            RunError: events changed on disk.
         """
-        if not 0 <= row < self.corpus.n_row:
-            raise UsageError(f"the corpus of {self.folder} has rows 0 to {self.corpus.n_row - 1}, not {row}")
+        n_document = len(self.corpus.start)
+        if not 0 <= document < n_document:
+            raise UsageError(f"the corpus of {self.folder} has documents 0 to {n_document - 1}, not {document}")
         starts = [shard.events.first_slot for shard in self._shards]
-        first = row * self.corpus.context
+        first = int(self.corpus.start[document])
         holder = self._shards[int(np.searchsorted(starts, first, side="right")) - 1]
-        feature, slot, value = holder.events.read_slots(first, first + self.corpus.context)
-        return RowEvents(feature, slot - first, value)
+        feature, slot, value = holder.events.read_slots(first, first + int(self.corpus.length[document]))
+        return DocumentEvents(feature, slot - first, value)
+
+    def windows(self, feature: int, n: int = 20, width: int = 64) -> list[ActivationRecord]:
+        """At most n windows around a feature's strongest activations, one a document, with those on every token.
+
+        Windows are of `width` tokens, fewer in shorter documents.
+
+        Raises:
+            UsageError: there is no such feature.
+            RunError: its events changed on disk.
+        """
+        events = self.read(feature)
+        return read_windows(self._index, strongest_windows(self._index, events, n, width), events)
+
+    def silent_windows(self, feature: int, n: int = 20, width: int = 64, seed: int = 0) -> list[ActivationRecord]:
+        """At most n windows at random in which a feature is active nowhere and no token was masked.
+
+        They do not overlap; a feature that is active nearly everywhere has fewer.
+
+        Raises:
+            UsageError: there is no such feature.
+            RunError: its events changed on disk.
+        """
+        events = self.read(feature)
+        rng = generator(seed, self.spec.id, feature, "silent windows")
+        return read_windows(self._index, silent_windows(self._index, events, n, width, rng), events)
+
+    @cached_property
+    def _index(self) -> CorpusIndex:
+        return CorpusIndex(self.corpus, 0, self.masked_slots)
 
     def strongest(self, feature: int) -> FeatureEvents:
         """Events in the feature's strongest windows over all documents, kept or not; slots are those of `corpus.whole`.

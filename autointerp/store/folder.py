@@ -46,8 +46,6 @@ class RunFolder:
         """Every reply that was used."""
         self.unusable = path / "unusable.jsonl"
         """Replies that failed items could not use."""
-        self.calls = path / "calls.jsonl"
-        """Every reply that was used."""
         self.batches = path / "batches"
         """Files of requests on their way through a batch endpoint, and the answers that came back."""
         self.batch_book = path / "batch.sqlite"

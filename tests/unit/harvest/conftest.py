@@ -1,5 +1,6 @@
 """One small harvest a session, and what it takes to make another."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from autointerp.config import RunConfig, check_config
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.session import harvest_dictionaries
-from tests.small_run import SmallRun
+from tests.small_run import SmallRun, make_texts
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -53,3 +54,13 @@ def planted(harvested: Path) -> Harvest:
 def topk(harvested: Path) -> Harvest:
     """The random TopK dictionary's harvest."""
     return Harvest(harvested, "topk")
+
+
+@pytest.fixture(scope="session")
+def short(small: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """The small run over documents of 5 to 30 words."""
+    file = tmp_path_factory.mktemp("short") / "text.jsonl"
+    texts = [text.split() for text in make_texts(100).values()]
+    lines = [json.dumps({"text": " ".join(words[: 5 + 7 * i % 26])}) + "\n" for i, words in enumerate(texts)]
+    file.write_text("".join(lines), encoding="utf-8")
+    return small._replace(corpus=file)

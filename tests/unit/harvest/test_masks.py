@@ -65,12 +65,12 @@ def test_outlier_norms_are_masked_and_named(small: SmallRun, harvested: Path, tm
     assert hook != HOOK
 
 
-def test_one_row_is_the_column_of_all_features(harvested: Path) -> None:
+def test_one_document_is_the_column_of_all_features(harvested: Path) -> None:
     """All activations on one document, against every feature's own events."""
     harvest = Harvest(harvested, "topk")
     context = harvest.corpus.context
     for row in (0, 17, harvest.corpus.n_row - 1):
-        events = harvest.read_row(row)
+        events = harvest.read_document(row)
         found = list(zip(events.feature.tolist(), events.place.tolist(), events.value.tolist(), strict=True))
         expected = [
             (feature, slot - row * context, value)

@@ -1,6 +1,5 @@
 """A harvest of packed rows: the events of one document a row, at other slots."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from autointerp.harvest.events import Harvest
 from autointerp.harvest.tokens import Corpus
 from autointerp.splits import CorpusIndex
 from autointerp.subject.model import load_model
-from tests.small_run import SmallRun, make_texts
+from tests.small_run import SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
 
 
@@ -29,16 +28,6 @@ def by_document(harvest: Harvest, feature: int) -> Iterator[tuple[int, int, floa
         events.value.tolist(),
         strict=True,
     )
-
-
-@pytest.fixture(scope="module")
-def short(small: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    """The small run over documents of 5 to 30 words."""
-    file = tmp_path_factory.mktemp("short") / "text.jsonl"
-    texts = [text.split() for text in make_texts(100).values()]
-    lines = [json.dumps({"text": " ".join(words[: 5 + 7 * i % 26])}) + "\n" for i, words in enumerate(texts)]
-    file.write_text("".join(lines), encoding="utf-8")
-    return small._replace(corpus=file)
 
 
 @pytest.fixture(scope="module")
