@@ -37,7 +37,7 @@ FEATURES = (TOKEN, SOMETIMES, NEAR)
 def chooser() -> Chooser:
     corpus = make_corpus(n_source=900)
     return Chooser(
-        SmallReader(corpus, make_reader(corpus).dense), CorpusIndex(corpus, 7), "d", make_plan("graded", FIXED).design
+        SmallReader(corpus, make_reader(corpus).dense), CorpusIndex(corpus, 5), "d", make_plan("graded", FIXED).design
     )
 
 
