@@ -107,14 +107,14 @@ class Chooser:
         score = picker.scored_windows("score")
         here = picker.events_of("explain")
         in_explain = events.slot[here], levels[here]
-        return FeatureRecord(
+        return FeatureRecord.trusted(
             feature=FeatureId(dictionary=self.dictionary, index=feature),
             design=self.design.name,
             level_rule="rank" if by_rank else "decile",
             level_edges=tuple(edges.tolist()),
             facts=self.reader.feature_facts(feature),
             stats=self.reader.feature_stats(feature),
-            splits=ExampleSplit(
+            splits=ExampleSplit.trusted(
                 explain=self._shown(feature, picker.explain, events, levels, edges),
                 select=self._asked(feature, "select", select, events, levels),
                 calibrate=(),
