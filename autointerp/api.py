@@ -76,7 +76,11 @@ def open_harvest(path: Path | str, dictionary: str) -> Harvest:
         UsageError: it holds no finished harvest of that dictionary.
         RunError: it is damaged.
     """
-    return Harvest(RunFolder(Path(path)).harvest, dictionary)
+    folder = RunFolder(Path(path)).harvest
+    there = sorted(manifest.parent.name for manifest in folder.glob("*/manifest.json"))
+    if dictionary not in there:
+        raise UsageError(f"{path} holds no finished harvest of {dictionary}, but of {', '.join(there) or 'nothing'}")
+    return Harvest(folder, dictionary)
 
 
 def run_explain(

@@ -100,5 +100,6 @@ def test_documents_of_packed_rows(packed: Harvest) -> None:
 def test_a_run_is_opened_by_its_folder(harvested: Path) -> None:
     harvest = autointerp.open_harvest(harvested.parent, "planted")
     assert harvest.read(0).slot.tolist() == Harvest(harvested, "planted").read(0).slot.tolist()
-    with pytest.raises(UsageError, match="no finished harvest"):
+    assert harvest.metrics.reconstruction is not None
+    with pytest.raises(UsageError, match="no finished harvest of other, but of planted, topk"):
         autointerp.open_harvest(harvested.parent, "other")
