@@ -3,13 +3,15 @@
 Plain values flow in; text, digests and generators flow out. Knows nothing of models, features or stores.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -56,11 +58,17 @@ def generator(*parts: object) -> np.random.Generator:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a kill leaves the old content or the new one, never a part."""
+    with replace_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends; a kill or an error leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    data = content.encode() if isinstance(content, str) else content
     with temporary.open("wb") as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     commit_file(temporary, path)

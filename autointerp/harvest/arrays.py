@@ -9,23 +9,37 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
 from autointerp.errors import RunError
-from autointerp.provenance import canonical_json, write_atomically
+from autointerp.provenance import canonical_json, replace_file
 
 KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8",
          "U8": "|u1", "BOOL": "|b1"}  # fmt: skip
+_NAMES = {kind: name for name, kind in KINDS.items()}
 REPAIR = "delete it and run the harvest again, or run `autointerp harvest` with --repair, to redo just this file"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object] | None = None) -> None:
-    """Commit arrays as a safetensors file; `meta` is one canonical JSON text, so equal content has equal bytes."""
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    """Commit arrays as a safetensors file; `meta` is one canonical JSON text, so equal content has equal bytes.
+
+    Arrays go straight from memory into the file: safetensors' `save` holds a second copy of all, and its `save_file`
+    has no errno for a full disk.
+    """
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # every array is aligned to its items
+    whole = {name: np.ascontiguousarray(arrays[name]) for name in order}
     seals = {name: _seal(array) for name, array in whole.items()}
     text = canonical_json({"meta": meta or {}, "arrays": seals})
-    metadata = {"autointerp": f"{zlib.crc32(text.encode()):08x} {text}"}  # one key: safetensors orders keys at random
-    write_atomically(path, safetensors.numpy.save(whole, metadata=metadata))
+    header: dict[str, object] = {"__metadata__": {"autointerp": f"{zlib.crc32(text.encode()):08x} {text}"}}
+    end = 0
+    for name, array in whole.items():
+        offsets, end = (end, end + array.nbytes), end + array.nbytes
+        header[name] = {"dtype": _NAMES[array.dtype.str], "shape": array.shape, "data_offsets": offsets}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    with replace_file(path) as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in whole.values():
+            file.write(_bytes_of(array))
 
 
 def _seal(array: np.ndarray, *, look: bool = True) -> list[object]:
@@ -34,7 +48,11 @@ def _seal(array: np.ndarray, *, look: bool = True) -> list[object]:
 
 def checksum(array: np.ndarray, start: int = 0) -> int:
     """CRC-32 of an array's bytes, continuing `start`."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
+    return zlib.crc32(_bytes_of(np.ascontiguousarray(array)), start)
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def map_arrays(path: Path, later: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, object]]:

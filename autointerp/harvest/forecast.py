@@ -19,9 +19,9 @@ BYTES_AN_EVENT = 6.1
 """Position, value, and the checksums' share."""
 BYTES_A_FEATURE = 900.0
 """Statistics and facts but for the decoder direction."""
-BYTES_AN_EVENT_IN_MEMORY = 16.0
-"""While a shard's runs are merged."""
-BYTES_AN_EVENT_IN_A_RUN = 48.0
+BYTES_AN_EVENT_IN_RUNS = 8.0
+BYTES_AN_EVENT_IN_WORK = 100.0
+"""Of the run that is sorted, or the range that is merged."""
 FREE_SHARE = 0.95
 
 
@@ -56,18 +56,20 @@ def forecast(
     """
     n_shard = settings.n_shard(corpus)
     shard_tokens = corpus.n_tokens / n_shard
-    disk, memory = 0.0, float(peak.host)
+    disk, memory, writing = 0.0, float(peak.host), 0.0
     for reader in readers:
         d_sae, active = reader.spec.d_sae, l0[reader.spec.id]
-        events = active * min(settings.keep_tokens if settings.keep == "sample" else corpus.n_tokens, corpus.n_tokens)
-        a_shard = 4.5 * d_sae
+        seen = active * shard_tokens
+        kept = active * min(settings.keep_tokens if settings.keep == "sample" else corpus.n_tokens, corpus.n_tokens)
+        a_shard = kept / n_shard * BYTES_AN_EVENT + 4.5 * d_sae
         if settings.keep == "sample":
-            in_windows = min(settings.keep_strongest * (1 + WINDOW * active / d_sae), active * shard_tokens / d_sae)
+            in_windows = min(settings.keep_strongest * (1 + WINDOW * active / d_sae), seen / d_sae)
             a_shard += d_sae * (24.0 + BYTES_AN_EVENT * in_windows)
-        missing = sum(not reader.shard(index).is_file() for index in range(n_shard)) / n_shard
-        disk += (events * BYTES_AN_EVENT + n_shard * a_shard) * missing
-        disk += d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
-        memory += active * shard_tokens * BYTES_AN_EVENT_IN_MEMORY + EVENTS_A_RUN * BYTES_AN_EVENT_IN_A_RUN
+        missing = sum(not reader.shard(index).is_file() for index in range(n_shard))
+        disk += missing * a_shard + d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
+        memory += seen * BYTES_AN_EVENT_IN_RUNS + 4.0 * d_sae * (1 + seen / EVENTS_A_RUN)
+        writing = max(writing, a_shard + EVENTS_A_RUN * BYTES_AN_EVENT_IN_WORK)
+    return Forecast(disk, memory + writing, peak.gpu, seconds)
     return Forecast(disk, memory, peak.gpu, seconds)
 
 

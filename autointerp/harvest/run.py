@@ -21,7 +21,7 @@ from autointerp.harvest.memory import PeakWatch
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.plan import PassSettings, halve_batch, open_plans
 from autointerp.harvest.sample import keep_documents, shard_documents, strongest_windows, totals
-from autointerp.harvest.shards import write_shard
+from autointerp.harvest.shards import ShardWriter
 from autointerp.harvest.sort import Sorter
 from autointerp.harvest.tokenise import Progress
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
@@ -150,8 +150,8 @@ def _harvest_shard(
 class _Piece:
     """What one reader has seen of a shard so far."""
 
-    def __init__(self, n_slot: int, d_sae: int) -> None:
-        self.sorter = Sorter(n_slot, d_sae)
+    def __init__(self, name: str, d_sae: int) -> None:
+        self.sorter = Sorter(name, d_sae)
         self.masked: list[np.ndarray] = []
         self.n_token = 0
         self.sums = np.zeros(len(SUMS))
@@ -175,8 +175,7 @@ def _collect_shard(
 ) -> list[_Piece]:
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
     stretch = settings.rows(corpus, index)
-    n_slot = (stretch.stop - stretch.start) * corpus.context
-    pieces = [_Piece(n_slot, reader.spec.d_sae) for reader in readers]
+    pieces = [_Piece(reader.shard(index).stem, reader.spec.d_sae) for reader in readers]
     seen = 0
     for rows, encoded in _a_batch_late(subject, readers, text, settings.batch_size, stretch):
         for piece, one in zip(pieces, encoded, strict=True):
@@ -203,18 +202,23 @@ def _a_batch_late(
 
 def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings, index: int) -> None:
     """Commit one shard, reduced to what is kept."""
-    rows = settings.rows(corpus, index)
-    events, strongest = piece.sorter.finish(), None
+    rows, sorter = settings.rows(corpus, index), piece.sorter
     masked = np.concatenate(piece.masked)
     more = {"sums": piece.sums, "sum_in": piece.sum_in}
-    first_kept = rows.start
-    if corpus.kept is not None:
-        documents = shard_documents(corpus, rows)
+    first_kept, n_event = rows.start, sorter.finish()
+    documents = shard_documents(corpus, rows) if corpus.kept is not None else None
+    writer = ShardWriter(reader.shard(index), float(sorter.largest), n_event, strongest=documents is not None)
+    if documents is None:
+        for events in sorter.ranges():
+            writer.add(events)
+    else:
         first_kept = documents.first_kept
-        more |= totals(events, documents)
-        strongest = strongest_windows(events, settings.keep_strongest, documents)
-        events = keep_documents(events, documents)
         masked = documents.position[masked[documents.is_kept[masked]]]
+        sums = []
+        for events in sorter.ranges():
+            sums.append(totals(events, documents))
+            writer.add(keep_documents(events, documents), strongest_windows(events, settings.keep_strongest, documents))
+        more |= {name: np.concatenate([s[name] for s in sums]) for name in sums[0]}
     meta = {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
@@ -224,4 +228,4 @@ def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings
         "n_token": piece.n_token,
         "n_outlier": sum(map(len, piece.masked)),
     }
-    write_shard(reader.shard(index), events, meta, {**more, "masked": masked.astype(np.uint32)}, strongest)
+    writer.commit(meta, {**more, "masked": masked.astype(np.uint32)})

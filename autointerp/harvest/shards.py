@@ -55,54 +55,59 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}.safetensors"
 
 
-def write_shard(
-    path: Path,
-    shard: ShardArrays,
-    meta: dict[str, object],
-    more: dict[str, np.ndarray] | None = None,
-    strongest: ShardArrays | None = None,
-) -> None:
-    """Commit one shard, with further arrays as the header of this module lists them.
+class ShardWriter:
+    """Takes a shard's events a range of features at a time, in their order; `commit` writes the file.
 
-    Raises:
-        RunError: an activation is NaN or infinite; the text names its feature and position.
+    What it holds is what will be written: values become fp16 as they come.
     """
-    for events in (shard, strongest):
-        _check_finite(path, events)
-    largest = max(float(np.abs(s.value).max(initial=0.0)) for s in (shard, strongest) if s is not None)
-    exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
-    arrays = {**_stored(shard, exponent, ""), **(more or {})}
-    if strongest is not None:
-        arrays |= _stored(strongest, exponent, "strongest_")
-    save_arrays(path, arrays, {**meta, "scale_exponent": exponent})
+
+    def __init__(self, path: Path, largest: float, n_event: int, *, strongest: bool = False) -> None:
+        """`largest` is the largest absolute value to come, `n_event` the most events, `strongest` if some are apart."""
+        self._path = path
+        self._exponent = max(math.frexp(largest)[1] - _TARGET_EXPONENT, _LEAST_EXPONENT) if largest else 0
+        self._columns = {"": _Columns(n_event, self._exponent)}
+        if strongest:
+            self._columns["strongest_"] = _Columns(n_event, self._exponent)
+
+    def add(self, *events: ShardArrays) -> None:
+        """The next features' events; then their strongest windows, if the shard has them."""
+        for columns, some in zip(self._columns.values(), events, strict=True):
+            columns.add(some)
+
+    def commit(self, meta: dict[str, object], more: dict[str, np.ndarray]) -> None:
+        """Write the shard, with further arrays as the header of this module lists them."""
+        arrays = dict(more)
+        for prefix, columns in self._columns.items():
+            arrays |= {prefix + name: array for name, array in columns.arrays().items()}
+        save_arrays(self._path, arrays, {**meta, "scale_exponent": self._exponent})
 
 
-def _check_finite(path: Path, shard: ShardArrays | None) -> None:
-    if shard is None:
-        return
-    bad = np.flatnonzero(~np.isfinite(shard.value))
-    if len(bad):
-        feature = int(np.searchsorted(shard.indptr, bad[0], side="right")) - 1
-        raise RunError(
-            f"feature {feature} has the activation {shard.value[bad[0]]} at position {int(shard.position[bad[0]])} of "
-            f"{path.stem}; check the model's and the dictionary's weights and dtype"
-        )
+class _Columns:
+    """Events in the form in which they are stored."""
 
+    def __init__(self, n_event: int, exponent: int) -> None:
+        self._exponent = exponent
+        self._position = np.empty(n_event, np.uint32)
+        self._value = np.empty(n_event, np.float16)
+        self._indptr = [np.zeros(1, np.int64)]
+        self._n = 0
 
-def _stored(shard: ShardArrays, exponent: int, prefix: str) -> dict[str, np.ndarray]:
-    value = np.ldexp(shard.value, -exponent).astype(np.float16)
-    zero = value == 0
-    value[zero] = np.copysign(_SMALLEST, shard.value[zero])
-    position = shard.position.astype(np.uint32, copy=False)
-    indptr = shard.indptr.astype(np.int32 if len(value) < 2**31 else np.int64, copy=False)
-    edges = _block_edges(indptr)
-    check = [checksum(value[a:b], checksum(position[a:b])) for a, b in pairwise(edges)]
-    return {
-        f"{prefix}indptr": indptr,
-        f"{prefix}position": position,
-        f"{prefix}value": value,
-        f"{prefix}check": np.array(check, np.uint32),
-    }
+    def add(self, events: ShardArrays) -> None:
+        value = np.ldexp(events.value, -self._exponent).astype(np.float16)
+        zero = value == 0
+        value[zero] = np.copysign(_SMALLEST, events.value[zero])
+        part = slice(self._n, self._n + len(value))
+        self._position[part], self._value[part] = events.position, value
+        self._indptr.append(events.indptr[1:] + self._n)
+        self._n = part.stop
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By name, with the checksums of blocks of features."""
+        indptr = np.concatenate(self._indptr).astype(np.int32 if self._n < 2**31 else np.int64, copy=False)
+        position, value = self._position[: self._n], self._value[: self._n]
+        edges = _block_edges(indptr)
+        check = [checksum(value[a:b], checksum(position[a:b])) for a, b in pairwise(edges)]
+        return {"indptr": indptr, "position": position, "value": value, "check": np.array(check, np.uint32)}
 
 
 def _block_edges(indptr: Int[np.ndarray, " d_sae_plus_1"]) -> list[int]:

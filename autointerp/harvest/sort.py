@@ -1,64 +1,104 @@
-"""Counting sort of events by feature, a few million at a time, so that memory stays near what the result takes.
+"""Counting sort of events by feature, a million at a time, so that memory stays near what the result takes.
 
-(slot, feature, value) in slot order flow in, one `ShardArrays` flows out. Knows no model and no torch.
+(slot, feature, value) in slot order flow in; `ShardArrays` of ranges of features flow out. All that grows with a shard
+is two arrays, enlarged in place: thousands of small ones would leave holes that no other allocation fits. Knows no
+model and no torch.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from autointerp.errors import RunError
 from autointerp.harvest.shards import ShardArrays
 
-EVENTS_A_RUN = 2**22
+EVENTS_A_RUN = 2**20
+EVENTS_A_RANGE = 2**20
 
 
 class Sorter:
-    """Takes a shard's events as they come; `finish` gives them by feature."""
+    """Takes a shard's events as they come; `ranges` gives them by feature."""
 
-    def __init__(self, n_slot: int, d_sae: int) -> None:
-        self._n_slot, self._d_sae = n_slot, d_sae
-        self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._n = 0
-        self._runs: list[ShardArrays] = []
+    def __init__(self, name: str, d_sae: int) -> None:
+        self._name, self._d_sae = name, d_sae
+        self._slot = np.empty(EVENTS_A_RUN, np.uint32)
+        self._feature = np.empty(EVENTS_A_RUN, np.int32)
+        self._value = np.empty(EVENTS_A_RUN, np.float32)
+        self._n_waiting = 0
+        self._runs: list[tuple[int, np.ndarray]] = []
+        """Where a run begins in `_sorted_slot`, and from there the first events of its features, and its end."""
+        self._sorted_slot = np.empty(0, np.uint32)
+        self._sorted_value = np.empty(0, np.float32)
+        self.largest = np.float32(0)
+        """Largest absolute value of the runs."""
 
     def add(self, slot: Int[np.ndarray, " n"], feature: Int[np.ndarray, " n"], value: Float[np.ndarray, " n"]) -> None:
-        """More events; their slots follow all earlier ones, ascending."""
-        self._pieces.append((slot, feature, value))
-        self._n += len(slot)
-        if self._n >= EVENTS_A_RUN:
-            self._sort_run()
+        """More events; their slots follow all earlier ones, ascending.
 
-    def finish(self) -> ShardArrays:
-        """All events, feature-major, slots ascending within a feature."""
-        if self._pieces or not self._runs:
+        Raises:
+            RunError: an activation is NaN or infinite; the text names its feature and position.
+        """
+        bad = np.flatnonzero(~np.isfinite(value))
+        if len(bad):
+            raise RunError(
+                f"feature {feature[bad[0]]} has the activation {value[bad[0]]} at position {slot[bad[0]]} of "
+                f"{self._name}; check the model's and the dictionary's weights and dtype"
+            )
+        taken = 0
+        while taken < len(slot):
+            low, n = self._n_waiting, min(len(slot) - taken, EVENTS_A_RUN - self._n_waiting)
+            for into, events in ((self._slot, slot), (self._feature, feature), (self._value, value)):
+                into[low : low + n] = events[taken : taken + n]
+            self._n_waiting += n
+            taken += n
+            if self._n_waiting == EVENTS_A_RUN:
+                self._sort_run()
+
+    def finish(self) -> int:
+        """Sort what is left; the number of all events."""
+        if self._n_waiting:
             self._sort_run()
-        if len(self._runs) == 1:
-            return self._runs.pop()
-        indptr = np.zeros(self._d_sae + 1, np.int64)
-        for run in self._runs:
-            indptr += run.indptr
+        return len(self._sorted_slot)
+
+    def ranges(self) -> Iterator[ShardArrays]:
+        """All events after `finish`, about `EVENTS_A_RANGE` at a time by consecutive features; slots ascend in each."""
+        n_event = sum((np.diff(run) for _, run in self._runs), np.zeros(self._d_sae, np.int64))
+        ends = np.cumsum(n_event)
+        low = 0
+        while low < self._d_sae:
+            before = int(ends[low - 1]) if low else 0
+            high = max(low + 1, int(np.searchsorted(ends, before + EVENTS_A_RANGE, side="right")))
+            yield self._merge(low, high, np.append(before, ends[low:high]) - before)
+            low = high
+
+    def _merge(self, low: int, high: int, indptr: Int[np.ndarray, " n_plus_1"]) -> ShardArrays:
+        """The runs' events of a range of features."""
         position, value = np.empty(indptr[-1], np.uint32), np.empty(indptr[-1], np.float32)
         free = indptr[:-1].copy()
-        for run in self._runs:
-            count = np.diff(run.indptr)
-            into = np.repeat(free - run.indptr[:-1], count) + np.arange(len(run.value))
-            position[into], value[into] = run.position, run.value
+        for start, run in self._runs:
+            edges = start + run[low : high + 1].astype(np.int64)
+            count = np.diff(edges)
+            part = slice(int(edges[0]), int(edges[-1]))
+            into = np.repeat(free - (edges[:-1] - edges[0]), count) + np.arange(part.stop - part.start)
+            position[into], value[into] = self._sorted_slot[part], self._sorted_value[part]
             free += count
-        self._runs.clear()
         return ShardArrays(indptr, position, value)
 
     def _sort_run(self) -> None:
         """Slot-major events are compressed rows, whose columns are features."""
-        slot, feature, value = (np.concatenate([p[i] for p in self._pieces] or [np.zeros(0)]) for i in range(3))
-        self._pieces.clear()
-        self._n = 0
-        first = int(slot[0]) if len(slot) else 0
-        n_slot = int(slot[-1]) - first + 1 if len(slot) else 0
+        n, before = self._n_waiting, len(self._sorted_slot)
+        slot, feature, value = self._slot[:n], self._feature[:n], self._value[:n]
+        first = int(slot[0])
+        n_slot = int(slot[-1]) - first + 1
         rows = np.zeros(n_slot + 1, np.int32)
-        np.cumsum(np.bincount(slot.astype(np.int64) - first, minlength=n_slot), out=rows[1:])
-        wide = scipy.sparse.csr_matrix(
-            (value.astype(np.float32, copy=False), feature.astype(np.int32, copy=False), rows),
-            shape=(n_slot, self._d_sae),
-        ).tocsc()
-        position = wide.indices.astype(np.uint32) + np.uint32(first)
-        self._runs.append(ShardArrays(wide.indptr.astype(np.int64), position, wide.data))
+        np.cumsum(np.bincount(slot - slot[0], minlength=n_slot), out=rows[1:])
+        wide = scipy.sparse.csr_matrix((value, feature, rows), shape=(n_slot, self._d_sae)).tocsc()
+        for array, events in ((self._sorted_slot, wide.indices), (self._sorted_value, wide.data)):
+            array.resize(before + n, refcheck=False)
+            array[before:] = events
+        self._sorted_slot[before:] += np.uint32(first)
+        self._runs.append((before, wide.indptr))
+        self.largest = np.maximum(self.largest, np.abs(value).max())
+        self._n_waiting = 0
