@@ -20,7 +20,7 @@ BYTES_AN_EVENT = 6.1
 BYTES_A_FEATURE = 900.0
 """Statistics and facts but for the decoder direction."""
 BYTES_AN_EVENT_IN_RUNS = 8.0
-BYTES_AN_EVENT_IN_WORK = 100.0
+BYTES_AN_EVENT_IN_WORK = 48.0
 """Of the run that is sorted, or the range that is merged."""
 FREE_SHARE = 0.95
 

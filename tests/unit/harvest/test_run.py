@@ -270,8 +270,11 @@ def test_the_forecast_counts_what_the_model_itself_takes(
     assert made[1].memory_bytes - made[0].memory_bytes > 0.25e9
 
 
-def test_nan_on_the_way_stops_with_its_place(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a model that overflows on some text meets a NaN; the finished shards stay."""
+@pytest.mark.parametrize("keep", [{}, {"keep": "sample", "keep_tokens": 1024}])
+def test_nan_on_the_way_stops_with_its_place(
+    small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: dict[str, Any]
+) -> None:
+    """Only a model that overflows on some text meets a NaN, perhaps where nothing is kept; finished shards stay."""
     whole = Subject.capture
     calls = iter(range(10_000))
 
@@ -283,7 +286,7 @@ def test_nan_on_the_way_stops_with_its_place(small: SmallRun, tmp_path: Path, mo
 
     monkeypatch.setattr(Subject, "capture", poisoned)
     with pytest.raises(RunError, match=r"feature \d+ has the activation nan at position \d+ of shard-0000[1-9]"):
-        run_harvest(small_config(small, tmp_path))
+        run_harvest(small_config(small, tmp_path, **keep))
     finished = sorted((tmp_path / "harvest/planted").glob("shard-*"))
     assert finished
     assert all(np.isfinite(Shard(path, 64).events.read(0).value).all() for path in finished)

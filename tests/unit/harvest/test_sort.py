@@ -1,12 +1,15 @@
 """The counting sort: what goes in comes out by feature, however it is cut."""
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse
 
 from autointerp.errors import RunError
 from autointerp.harvest import sort
-from autointerp.harvest.shards import ShardArrays
+from autointerp.harvest.shards import Shard, ShardArrays, ShardWriter
 from autointerp.harvest.sort import Sorter
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -65,3 +68,26 @@ def test_nan_stops_with_feature_and_position(bad: float) -> None:
     value = np.array([1, 2, bad], np.float32)
     with pytest.raises(RunError, match=r"feature 1 has the activation .* at position 2 of shard-00002"):
         sorter.add(np.arange(3, dtype=np.uint32), np.ones(3, np.int32), value)
+
+
+def test_memory_is_what_the_result_takes_and_a_constant(tmp_path: Path) -> None:
+    """A shard of tens of millions of events must not need its size over again to be merged, converted or written."""
+    n_run = 12
+    n = n_run * sort.EVENTS_A_RUN
+    slot = np.arange(n // 32, dtype=np.uint32).repeat(32)
+    feature = np.tile(np.arange(0, 4096, 128, dtype=np.int32), n // 32)
+    value = np.ones(n, np.float32)
+    tracemalloc.start()
+    sorter = Sorter("shard-00000", 4096)
+    for low in range(0, n, 2**16):
+        part = slice(low, low + 2**16)
+        sorter.add(slot[part], feature[part], value[part])
+    writer = ShardWriter(tmp_path / "shard-00000.safetensors", float(sorter.largest), sorter.finish())
+    for events in sorter.ranges():
+        writer.add(events)
+    writer.commit({"first_row": 0, "first_kept": 0, "n_token": n // 32, "n_outlier": 0}, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    in_runs, as_stored, at_work = 8 * n, 6 * n, 48 * sort.EVENTS_A_RUN
+    assert peak < in_runs + as_stored + at_work
+    assert len(Shard(tmp_path / "shard-00000.safetensors", 1024).events.read(128).slot) == n // 32
