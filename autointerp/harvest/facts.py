@@ -1,7 +1,10 @@
 """What a dictionary's weights alone say of each feature, computed once with the model at hand.
 
-A subject and a dictionary flow in, `FactsArrays` flow out; everything later reads them without torch.
+A subject and a dictionary flow in, `FactsArrays` flow out; everything later reads them without torch. Results are
+written into arrays made beforehand: one small array kept of every chunk would hold the chunk's own memory apart.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,12 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autointerp.harvest.events import FactsArrays
+from autointerp.subject.codes import rows_a_chunk
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
 
 N_NEIGHBOUR = 20
 N_OUTPUT = 20
 CHUNK = 512
+"""Features whose output tokens are looked for at once."""
 
 
 @torch.inference_mode()
@@ -39,11 +44,19 @@ def compute_facts(subject: Subject, dictionary: Dictionary) -> FactsArrays:
     unit = decoder / norm.clamp_min(1e-12)[:, None]
     cosine = empty
     if encoder is not None and encoder.shape == decoder.shape:
-        cosine = torch.nn.functional.cosine_similarity(encoder, decoder, dim=1).float().cpu().numpy()
+        cosine = _cosine(encoder, decoder)
     neighbour, neighbour_cosine = _neighbours(unit)
     return FactsArrays(
         unit.half().cpu().numpy(), norm.float().cpu().numpy(), cosine, neighbour, neighbour_cosine, *top, *bottom
     )
+
+
+def _cosine(encoder: Float[Tensor, "d_sae d"], decoder: Float[Tensor, "d_sae d"]) -> Float[np.ndarray, " d_sae"]:
+    cosine = np.empty(len(decoder), np.float32)
+    for part in _chunks(len(decoder), rows_a_chunk(decoder.shape[1], decoder.device)):
+        one = torch.nn.functional.cosine_similarity(encoder[part], decoder[part], dim=1)
+        cosine[part] = one.float().cpu().numpy()
+    return cosine
 
 
 def _neighbours(unit: Float[Tensor, "d_sae d_out"]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,14 +65,18 @@ def _neighbours(unit: Float[Tensor, "d_sae d_out"]) -> tuple[np.ndarray, np.ndar
     k = min(N_NEIGHBOUR, n - 1)
     index = np.full((n, N_NEIGHBOUR), -1, np.int32)
     cosine = np.zeros((n, N_NEIGHBOUR), np.float32)
-    for low in range(0, n, CHUNK):
-        similar = unit[low : low + CHUNK] @ unit.T
+    for part in _chunks(n, rows_a_chunk(n, unit.device)):
+        similar = unit[part] @ unit.T
         rows = torch.arange(len(similar), device=unit.device)
-        similar[rows, rows + low] = -2.0
+        similar[rows, rows + part.start] = -2.0
         best = similar.topk(k, dim=1)
-        index[low : low + CHUNK, :k] = best.indices.cpu().numpy()
-        cosine[low : low + CHUNK, :k] = best.values.float().cpu().numpy()
+        index[part, :k] = best.indices.cpu().numpy()
+        cosine[part, :k] = best.values.float().cpu().numpy()
     return index, cosine
+
+
+def _chunks(n: int, size: int) -> Iterator[slice]:
+    return (slice(low, min(low + size, n)) for low in range(0, n, size))
 
 
 Extremes = tuple[np.ndarray, np.ndarray]
@@ -67,26 +84,26 @@ Extremes = tuple[np.ndarray, np.ndarray]
 
 def _outputs(subject: Subject, dictionary: Dictionary, decoder: Tensor | None) -> tuple[Extremes, Extremes]:
     """(ids, weights) of the output tokens raised and lowered most, one row a feature."""
-    tops: list[Extremes] = []
-    bottoms: list[Extremes] = []
-    for low in range(0, dictionary.d_sae, CHUNK):
-        high = min(low + CHUNK, dictionary.d_sae)
-        directions = _one_hot(low, high, dictionary.d_sae) if decoder is None else decoder[low:high]
+    top, bottom = _no_extremes(0, N_OUTPUT), _no_extremes(0, N_OUTPUT)
+    for part in _chunks(dictionary.d_sae, CHUNK):
+        directions = _one_hot(part, dictionary.d_sae) if decoder is None else decoder[part]
         logits = subject.output_tokens(directions, dictionary.hook_out)
         if logits is None:
-            nothing = (np.zeros((0, N_OUTPUT), np.int32), np.zeros((0, N_OUTPUT), np.float32))
-            return nothing, nothing
-        for extremes, largest in ((tops, True), (bottoms, False)):
-            best = logits.topk(min(N_OUTPUT, logits.shape[1]), dim=1, largest=largest)
-            extremes.append((best.indices.int().cpu().numpy(), best.values.float().cpu().numpy()))
-    return _stack(tops), _stack(bottoms)
+            break
+        k = min(N_OUTPUT, logits.shape[1])
+        if not part.start:
+            top, bottom = _no_extremes(dictionary.d_sae, k), _no_extremes(dictionary.d_sae, k)
+        for (ids, weights), largest in ((top, True), (bottom, False)):
+            best = logits.topk(k, dim=1, largest=largest)
+            ids[part], weights[part] = best.indices.cpu().numpy(), best.values.float().cpu().numpy()
+    return top, bottom
 
 
-def _one_hot(low: int, high: int, width: int) -> Float[Tensor, "n width"]:
-    rows = torch.zeros(high - low, width)
-    rows[torch.arange(high - low), torch.arange(low, high)] = 1.0
+def _no_extremes(n: int, k: int) -> Extremes:
+    return np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+
+
+def _one_hot(part: slice, width: int) -> Float[Tensor, "n width"]:
+    rows = torch.zeros(part.stop - part.start, width)
+    rows[torch.arange(len(rows)), torch.arange(part.start, part.stop)] = 1.0
     return rows
-
-
-def _stack(parts: list[Extremes]) -> Extremes:
-    return np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts])

@@ -148,21 +148,26 @@ def _harvest_shard(
 
 
 class _Piece:
-    """What one reader has seen of a shard so far."""
+    """What one reader has seen of a shard so far.
 
-    def __init__(self, name: str, d_sae: int) -> None:
+    Nothing is kept of a batch by itself: a small array a batch would hold the batch's own memory apart from the next's.
+    """
+
+    def __init__(self, name: str, n_slot: int, d_sae: int) -> None:
         self.sorter = Sorter(name, d_sae)
-        self.masked: list[np.ndarray] = []
+        self.is_masked = np.zeros(n_slot, np.bool_)
         self.n_token = 0
         self.sums = np.zeros(len(SUMS))
-        self.sum_in: np.ndarray = np.zeros(0)
+        self.sum_in = np.zeros(0)
 
     def add(self, events: Events) -> None:
         self.sorter.add(events.slot, events.feature, events.value)
-        self.masked.append(events.masked)
+        self.is_masked[events.masked] = True
         self.n_token += events.n_token
         self.sums += events.sums
-        self.sum_in = self.sum_in + events.sum_in if len(self.sum_in) else events.sum_in
+        if len(self.sum_in) < len(events.sum_in):
+            self.sum_in = np.zeros_like(events.sum_in)
+        self.sum_in += events.sum_in
 
 
 def _collect_shard(
@@ -175,7 +180,8 @@ def _collect_shard(
 ) -> list[_Piece]:
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
     stretch = settings.rows(corpus, index)
-    pieces = [_Piece(reader.shard(index).stem, reader.spec.d_sae) for reader in readers]
+    n_slot = (stretch.stop - stretch.start) * corpus.context
+    pieces = [_Piece(reader.shard(index).stem, n_slot, reader.spec.d_sae) for reader in readers]
     seen = 0
     for rows, encoded in _a_batch_late(subject, readers, text, settings.batch_size, stretch):
         for piece, one in zip(pieces, encoded, strict=True):
@@ -203,7 +209,7 @@ def _a_batch_late(
 def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings, index: int) -> None:
     """Commit one shard, reduced to what is kept."""
     rows, sorter = settings.rows(corpus, index), piece.sorter
-    masked = np.concatenate(piece.masked)
+    masked = np.flatnonzero(piece.is_masked)
     more = {"sums": piece.sums, "sum_in": piece.sum_in}
     first_kept, n_event = rows.start, sorter.finish()
     documents = shard_documents(corpus, rows) if corpus.kept is not None else None
@@ -226,6 +232,6 @@ def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings
         "first_kept": first_kept,
         "n_row": rows.stop - rows.start,
         "n_token": piece.n_token,
-        "n_outlier": sum(map(len, piece.masked)),
+        "n_outlier": int(piece.is_masked.sum()),
     }
     writer.commit(meta, {**more, "masked": masked.astype(np.uint32)})

@@ -16,6 +16,8 @@ from autointerp.harvest.shards import ShardArrays
 
 EVENTS_A_RUN = 2**20
 EVENTS_A_RANGE = 2**20
+_ROOM_AT_FIRST = 2**23 + 2**16
+"""Of 4 bytes each: an array of more than 32 MB has pages of its own, of which only those written to are real."""
 
 
 class Sorter:
@@ -29,8 +31,9 @@ class Sorter:
         self._n_waiting = 0
         self._runs: list[tuple[int, np.ndarray]] = []
         """Where a run begins in `_sorted_slot`, and from there the first events of its features, and its end."""
-        self._sorted_slot = np.empty(0, np.uint32)
-        self._sorted_value = np.empty(0, np.float32)
+        self._sorted_slot = np.empty(_ROOM_AT_FIRST, np.uint32)
+        self._sorted_value = np.empty(_ROOM_AT_FIRST, np.float32)
+        self._n_sorted = 0
         self.largest = np.float32(0)
         """Largest absolute value of the runs."""
 
@@ -60,7 +63,7 @@ class Sorter:
         """Sort what is left; the number of all events."""
         if self._n_waiting:
             self._sort_run()
-        return len(self._sorted_slot)
+        return self._n_sorted
 
     def ranges(self) -> Iterator[ShardArrays]:
         """All events after `finish`, about `EVENTS_A_RANGE` at a time by consecutive features; slots ascend in each."""
@@ -88,7 +91,8 @@ class Sorter:
 
     def _sort_run(self) -> None:
         """Slot-major events are compressed rows, whose columns are features."""
-        n, before = self._n_waiting, len(self._sorted_slot)
+        n, before = self._n_waiting, self._n_sorted
+        after = before + n
         slot, feature, value = self._slot[:n], self._feature[:n], self._value[:n]
         first = int(slot[0])
         n_slot = int(slot[-1]) - first + 1
@@ -96,9 +100,11 @@ class Sorter:
         np.cumsum(np.bincount(slot - slot[0], minlength=n_slot), out=rows[1:])
         wide = scipy.sparse.csr_matrix((value, feature, rows), shape=(n_slot, self._d_sae)).tocsc()
         for array, events in ((self._sorted_slot, wide.indices), (self._sorted_value, wide.data)):
-            array.resize(before + n, refcheck=False)
-            array[before:] = events
-        self._sorted_slot[before:] += np.uint32(first)
+            if len(array) < after:
+                array.resize(after, refcheck=False)
+            array[before:after] = events
+        self._sorted_slot[before:after] += np.uint32(first)
+        self._n_sorted = after
         self._runs.append((before, wide.indptr))
         self.largest = np.maximum(self.largest, np.abs(value).max())
         self._n_waiting = 0

@@ -1,6 +1,6 @@
 """Per-feature statistics of a finished harvest, from its shards alone.
 
-Shards flow in, `StatsArrays` flow out; memory holds a few million events, or one feature's of one shard. Exact over
+Shards flow in, `StatsArrays` flow out; memory holds half a million events, or one feature's of one shard. Exact over
 the kept documents. Where these are a sample, counts, sums and maxima are still exact over all, and quantiles,
 histograms and top tokens are the sample's: with n kept activations a quantile's rank is off by more than 1/sqrt(n) in
 one feature of twenty at most, as long as documents are independent. Knows no model and no torch.
@@ -21,7 +21,7 @@ from autointerp.harvest.tokens import Corpus
 N_BINS = 24
 N_LOG_BINS = 24
 N_TOP_TOKENS = 10
-EVENTS_A_BLOCK = 2**21
+EVENTS_A_BLOCK = 2**19
 """Events in memory at once; of a feature that alone has more, those of one shard."""
 _DECILES = np.arange(1, 10) / 10
 _SIGN = np.uint32(2**31)

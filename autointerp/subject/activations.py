@@ -63,7 +63,7 @@ class Relu(Activation):
         return pre.relu()
 
     def sparse(self, pre: Float[Tensor, "n d_sae"]) -> SparseCode:
-        return select_where(pre, ~(pre <= 0))
+        return select_where(pre, lambda some: ~(some <= 0))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class JumpRelu(Activation):
         return pre.masked_fill(pre <= self.threshold.clamp_min(0), 0)
 
     def sparse(self, pre: Float[Tensor, "n d_sae"]) -> SparseCode:
-        return select_where(pre, ~(pre <= self.threshold.clamp_min(0)))
+        bound = self.threshold.clamp_min(0)
+        return select_where(pre, lambda some: ~(some <= bound))
 
 
 @dataclass(frozen=True)
