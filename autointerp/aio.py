@@ -16,7 +16,8 @@ from autointerp.batch_import import Imported
 from autointerp.config import HarvestPart, RunConfig, SimulatorName, change_config, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import PartDone, is_finished, shards_of
-from autointerp.harvest.repair import discard_damaged
+from autointerp.harvest.repair import discard_damaged, discard_damaged_corpus
+from autointerp.harvest.tokens import has_tokens
 from autointerp.interop.bare_records import (
     as_bare,
     parse_json_lines,
@@ -64,10 +65,7 @@ async def run_harvest(config: RunConfig, listener: Listener = SILENT, *, repair:
     """
     folder = RunFolder(config.out)
     with folder.lock():
-        for d in config.dictionary if repair else ():
-            for name in discard_damaged(folder.harvest / d.id):
-                listener.note(f"{d.id}: {name} is damaged and will be made again")
-        _harvest(folder, config, listener)
+        _harvest(folder, config, listener, repair=repair)
 
 
 async def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Listener = SILENT) -> PartDone:
@@ -126,17 +124,29 @@ def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
     return config
 
 
-def _harvest(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
+def _harvest(folder: RunFolder, config: RunConfig, listener: Listener, *, repair: bool = False) -> None:
     """Finish the harvest of every dictionary; torch is not touched where all are finished."""
     selection.read_ranges(config.features)
     folder.begin(config)
     folder.check_inputs(config)
+    if repair:
+        _discard_damaged(folder, config, listener)
     missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
+    if not missing and not has_tokens(folder.harvest, sampled=config.harvest.keep == "sample"):
+        missing = list(config.dictionary)
     if missing:
         from autointerp.harvest.session import harvest_dictionaries
 
         folder.write_manifest(config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False)
         harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
+
+
+def _discard_damaged(folder: RunFolder, config: RunConfig, listener: Listener) -> None:
+    for name in discard_damaged_corpus(folder.harvest):
+        listener.note(f"the tokens' {name} is damaged and will be made again")
+    for d in config.dictionary:
+        for name in discard_damaged(folder.harvest / d.id):
+            listener.note(f"{d.id}: {name} is damaged and will be made again")
 
 
 async def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:

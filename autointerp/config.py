@@ -18,7 +18,7 @@ from autointerp.settings import (
     DATA_SET_PREFIX,
     DICTIONARY_ID,
     ENVIRONMENT_PREFIX,
-    NEURONS_PREFIX,
+    NEURON_PREFIXES,
     RANDOM_PREFIX,
     from_environment,
     merge,
@@ -59,9 +59,9 @@ class DictionaryConfig(_Section):
     @classmethod
     def _default_role(cls, values: Any) -> Any:
         if isinstance(values, dict) and "role" not in values:
-            roles = {NEURONS_PREFIX: "basis", RANDOM_PREFIX: "control"}
             path = str(values.get("path", ""))
-            return {**values, "role": next((r for prefix, r in roles.items() if path.startswith(prefix)), "trained")}
+            kinds = {"basis": path.startswith(NEURON_PREFIXES), "control": path.startswith(RANDOM_PREFIX)}
+            return {**values, "role": next((role for role, fits in kinds.items() if fits), "trained")}
         return values
 
     @property

@@ -53,7 +53,7 @@ class Reconstruction(Record):
     l2_ratio: float
     """Mean |x̂| / |x|."""
     relative_bias: float | None
-    """Mean |x̂|² / mean x·x̂: below 1 where outputs shrink."""
+    """Mean |x̂|² / mean x·x̂: below 1 where outputs shrink; None where x̂ points away from x in the mean."""
 
 
 class DictionaryMetrics(Record):
@@ -72,4 +72,4 @@ class DictionaryMetrics(Record):
     reconstruction: Reconstruction | None
     """None where the dictionary cannot decode."""
     loss: LossMetrics | None
-    """None where it was not asked for or cannot be had."""
+    """None where it was not asked for, the dictionary cannot decode, or no token that is looked at follows another."""

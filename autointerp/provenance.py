@@ -8,10 +8,10 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,6 +24,23 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def canonical_json(value: object) -> str:
     """One spelling per value: sorted keys, no spaces, no NaN."""
     return _CANONICAL.encode(value)
+
+
+def seal(values: Mapping[str, object]) -> str:
+    """Canonical JSON of an object that also holds a digest of the rest of itself, as `seal`."""
+    return canonical_json({**values, "seal": digest(values)})
+
+
+def unseal(values: dict[str, Any]) -> dict[str, Any]:
+    """What `seal` was given.
+
+    Raises:
+        ValueError: it is something else now.
+    """
+    rest = {key: value for key, value in values.items() if key != "seal"}
+    if values.get("seal") != digest(rest):
+        raise ValueError("its seal does not fit")
+    return rest
 
 
 def digest(value: object) -> str:
@@ -67,10 +84,14 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends; a kill or an error leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk has no room for half of it
+        raise
     commit_file(temporary, path)
 
 

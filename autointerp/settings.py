@@ -11,7 +11,7 @@ from typing import Any
 
 from autointerp.errors import UsageError
 
-NEURONS_PREFIX = "neurons@"
+NEURON_PREFIXES = ("neurons@", "neurons-both@")
 RANDOM_PREFIX = "random@"
 PYTHON_DOCS = "python-docs"
 DATA_SET_PREFIX = "hf:"
@@ -100,7 +100,7 @@ def with_ids(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             named.append(table)
             continue
         path = str(table["path"])
-        last = "neurons" if path.startswith(NEURONS_PREFIX) else Path(path).name
+        last = "neurons" if path.startswith(NEURON_PREFIXES) else Path(path).name
         base = re.sub(r"[^a-z0-9._-]", "-", last.lower()).lstrip("._-")[:60] or "dictionary"
         name, n = base, 1
         while name in taken:

@@ -11,7 +11,7 @@ from autointerp.compare.facts import Known, Weights
 from autointerp.config import DictionaryConfig
 from autointerp.errors import AutointerpError, UsageError
 from autointerp.records import DictionarySpec
-from autointerp.settings import NEURONS_PREFIX
+from autointerp.settings import NEURON_PREFIXES
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.tails import BothTails
 
@@ -20,7 +20,7 @@ def load_weights(asked: DictionaryConfig, spec: DictionarySpec) -> Weights | str
     """What a harvested dictionary's weights say beyond its harvest, or why they cannot be loaded."""
     if asked.like is not None:
         return "its directions are drawn while harvesting and its encoder is not kept"
-    if asked.path.startswith(NEURONS_PREFIX):
+    if asked.path.startswith(NEURON_PREFIXES):
         return "the neuron basis has no weights"
     try:
         loaded = load_dictionary(asked.path, hook_point=spec.hook_point)

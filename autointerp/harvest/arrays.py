@@ -16,7 +16,7 @@ from autointerp.provenance import canonical_json, replace_file
 KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8",
          "U8": "|u1", "BOOL": "|b1"}  # fmt: skip
 _NAMES = {kind: name for name, kind in KINDS.items()}
-REPAIR = "delete it and run the harvest again, or run `autointerp harvest` with --repair, to redo just this file"
+REPAIR = "run `autointerp harvest` again with --repair, which makes again just what changed"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object] | None = None) -> None:

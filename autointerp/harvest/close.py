@@ -4,25 +4,25 @@ Finished shards and the loaded model flow in; a dictionary's last files come out
 """
 
 import datetime
-import json
 import platform
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from autointerp.errors import RunError
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.losses import measure_losses
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import dictionary_metrics, reconstruction_metrics
-from autointerp.harvest.plan import PassSettings
+from autointerp.harvest.plan import PassSettings, read_plan
 from autointerp.harvest.shards import Shard
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.metrics import LossMetrics
-from autointerp.provenance import canonical_json, digest_file, write_atomically
+from autointerp.provenance import digest_file, seal, write_atomically
 from autointerp.subject.model import Subject
 
 
@@ -37,12 +37,19 @@ def close_readers(
 ) -> None:
     """Write what follows from the finished shards; each reader's manifest last."""
     n_shard = settings.n_shard(corpus)
-    shards = {r.spec.id: [Shard(r.shard(index), corpus.context) for index in range(n_shard)] for r in readers}
+    shards = {r.spec.id: [_open_shard(r, index, corpus, settings) for index in range(n_shard)] for r in readers}
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
     masked = text.count()
     losses = _losses(subject, readers, shards, text, loss_tokens)
     for reader in readers:
         _close(subject, reader, shards[reader.spec.id], corpus.seen, masked, losses.get(reader.spec.id), began, started)
+
+
+def _open_shard(reader: Reader, index: int, corpus: Corpus, settings: PassSettings) -> Shard:
+    shard = Shard(reader.shard(index), corpus.context)
+    if (shard.dictionary, shard.first_row) != (reader.spec.id, settings.rows(corpus, index).start):
+        raise RunError(f"{shard.path} is another shard than its name says; delete it and run the harvest again")
+    return shard
 
 
 def _losses(
@@ -59,7 +66,7 @@ def _losses(
         n = sum(float(shard.more["sums"][0]) for shard in first)
         mean = np.sum([shard.more["sum_in"] for shard in first], axis=0) / max(n, 1.0)
         measured = measure_losses(subject, group, text, mean, n_tokens)
-        found |= {reader.spec.id: one for reader, one in zip(group, measured, strict=True)}
+        found |= {reader.spec.id: one for reader, one in zip(group, measured, strict=False)}
     return found
 
 
@@ -84,7 +91,7 @@ def _close(
     manifest = {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.model_dump(),
-        "plan": json.loads((reader.folder / "plan.json").read_text(encoding="utf-8")),
+        "plan": read_plan(reader.folder / "plan.json"),
         "files": {name: digest_file(reader.folder / name) for name in names},
         "n_event": sum(shard.n_event for shard in shards),
         "n_tokens": n_tokens,
@@ -95,4 +102,4 @@ def _close(
         "seconds": round(time.monotonic() - started, 3),
         "host": platform.node(),
     }
-    write_atomically(reader.folder / "manifest.json", canonical_json(manifest))
+    write_atomically(reader.folder / "manifest.json", seal(manifest))

@@ -66,7 +66,7 @@ class Encoded:
             value=value,
             masked=self._slots[outlier],
             n_token=len(self._slots) - int(outlier.sum()),
-            sums=per_token.astype(np.float64).sum(axis=1),
+            sums=per_token.sum(axis=1, dtype=np.float64),
             sum_in=sum_in.astype(np.float64),
         )
 
@@ -118,7 +118,7 @@ def _encode(reader: Reader, at_hook: dict[str, Tensor], slots: Int[np.ndarray, "
     code = reader.dictionary.encode_sparse(x)
     try:
         out = reader.dictionary.decode_sparse(code, x)
-        per_token, sum_in = _compare(target, out), target.sum(dim=0)
+        per_token, sum_in = _compare(target, out), target.sum(dim=0, dtype=_exact(target))
     except UsageError:
         per_token, sum_in = x.new_zeros(len(SUMS), 0), x.new_zeros(0)
     row = code.row if len(inside) == len(outlier) else inside[code.row]
@@ -126,10 +126,20 @@ def _encode(reader: Reader, at_hook: dict[str, Tensor], slots: Int[np.ndarray, "
 
 
 def _compare(x: Float[Tensor, "n d"], out: Float[Tensor, "n d"]) -> Float[Tensor, "name n"]:
-    """`metrics.SUMS` of each token, before they are summed."""
-    norm, norm_out = x.norm(dim=1), out.norm(dim=1)
+    """`metrics.SUMS` of each token, before they are summed.
+
+    Squares of inputs are exact: a residual stream's variance is the small difference of two large sums.
+    """
+    in_square = x.to(_exact(x)).square().sum(dim=1)
+    norm, norm_out = in_square.sqrt().float(), out.norm(dim=1)
     product = (x * out).sum(dim=1)
     cosine = product / (norm * norm_out).clamp_min(1e-12)
     error = (x - out).square_().sum(dim=1)
     ratio = norm_out / norm.clamp_min(1e-12)
-    return torch.stack([torch.ones_like(norm), norm.square(), norm_out.square(), error, product, cosine, ratio])
+    sums = [torch.ones_like(norm), in_square, norm_out.square(), error, product, cosine, ratio]
+    return torch.stack([one.to(in_square.dtype) for one in sums])
+
+
+def _exact(x: Tensor) -> torch.dtype:
+    """float64, but where a device has none (Apple's)."""
+    return torch.float32 if x.device.type == "mps" else torch.float64

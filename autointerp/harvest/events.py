@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.arrays import map_arrays
+from autointerp.harvest.arrays import REPAIR, map_arrays
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.shards import FeatureEvents, Shard
-from autointerp.harvest.tokens import Corpus, check_version
+from autointerp.harvest.tokens import KEPT, Corpus, check_version
 from autointerp.harvest.windows import read_windows, silent_windows, strongest_windows
 from autointerp.metrics import DictionaryMetrics
-from autointerp.provenance import generator
+from autointerp.provenance import generator, unseal
 from autointerp.records import ActivationRecord, DictionarySpec, FeatureFacts, FeatureStats
 from autointerp.splits import CorpusIndex
 
@@ -98,7 +98,7 @@ def is_finished(folder: Path) -> bool:
 
 def digests(folder: Path) -> dict[str, str]:
     """The digest of each file of a finished harvest by name."""
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         files: dict[str, str] = {str(name): str(digest) for name, digest in manifest["files"].items()}
     except (KeyError, AttributeError):
@@ -106,11 +106,18 @@ def digests(folder: Path) -> dict[str, str]:
     return files
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a finished harvest says of itself.
+
+    Raises:
+        UsageError: another version of autointerp made it.
+        RunError: it is damaged.
+    """
     try:
         values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         check_version(values, folder)
-    except (ValueError, KeyError, TypeError):
+        values = unseal(values)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise RunError(_damaged_manifest(folder)) from None
     manifest: dict[str, Any] = values
     return manifest
@@ -136,7 +143,7 @@ class Harvest:
         self.folder = harvest / dictionary
         if not is_finished(self.folder):
             raise UsageError(f"{self.folder} holds no finished harvest; run `autointerp harvest` again to finish it")
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         try:
             self.spec = DictionarySpec.model_validate(self.manifest["dictionary"])
             self.n_tokens = int(self.manifest["n_tokens"])
@@ -147,8 +154,17 @@ class Harvest:
         except (KeyError, ValueError):
             raise RunError(_damaged_manifest(self.folder)) from None
         self.corpus = Corpus.open(harvest)
+        self._check_corpus()
         names = sorted(name for name in digests(self.folder) if name.startswith("shard-"))
         self._shards = [Shard(self.folder / name, self.corpus.context) for name in names]
+
+    def _check_corpus(self) -> None:
+        """Refuse tokens that are not those that were harvested: slots would be read as other slots."""
+        plan, folder = self.manifest["plan"], self.corpus.folder
+        if (plan["keep"] == "sample") != (self.corpus.kept is not None):
+            raise RunError(f"{folder / KEPT} is missing, or of no harvest here; {REPAIR}")
+        if plan["corpus"] != self.corpus.digest:
+            raise RunError(f"{self.folder} is the harvest of other text than {folder} holds; move one of them away")
 
     def read(self, feature: int) -> FeatureEvents:
         """All events of one feature on the rows of `corpus`, by slot.
@@ -251,7 +267,7 @@ class Harvest:
             n_active=n,
             max=float(s.max[feature]),
             mean_active=float(s.total[feature]) / n if n else 0.0,
-            deciles=tuple(s.deciles[feature].tolist()) if n else (),
+            deciles=tuple(s.deciles[feature].tolist()) if s.histogram[feature].any() else (),
             histogram=tuple(s.histogram[feature].tolist()),
         )
 

@@ -17,7 +17,7 @@ from autointerp.harvest.tokens import Corpus
 
 BYTES_AN_EVENT = 6.1
 """Position, value, and the checksums' share."""
-BYTES_A_FEATURE = 900.0
+BYTES_A_FEATURE = 1250.0
 """Statistics and facts but for the decoder direction."""
 BYTES_AN_EVENT_IN_RUNS = 8.0
 BYTES_AN_EVENT_IN_WORK = 48.0
@@ -70,7 +70,6 @@ def forecast(
         memory += seen * BYTES_AN_EVENT_IN_RUNS + 4.0 * d_sae * (1 + seen / EVENTS_A_RUN)
         writing = max(writing, a_shard + EVENTS_A_RUN * BYTES_AN_EVENT_IN_WORK)
     return Forecast(disk, memory + writing, peak.gpu, seconds)
-    return Forecast(disk, memory, peak.gpu, seconds)
 
 
 def check_disk(folder: Path, need: float, free_bytes: Callable[[Path], int]) -> None:

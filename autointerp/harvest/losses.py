@@ -34,7 +34,8 @@ def measure_losses(
     """Losses of each reader, all at one hook point, on documents spread over the corpus with about `n_tokens` tokens.
 
     Cross-entropy and KL are means over tokens whose next token is text. Replaced is every token that the harvest looks
-    at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean.
+    at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean. Empty
+    where no token that is looked at follows another.
     """
     hook = readers[0].dictionary.hook_out
     average = torch.from_numpy(mean).to(subject.device, subject.dtype)
@@ -56,7 +57,9 @@ def measure_losses(
             ce[i] -= float(said.gather(1, wanted).sum())
             kl[i] += float((own.exp() * (own - said)).sum(dim=1).sum())
         n += len(wanted)
-    ce, kl = ce / max(n, 1), kl / max(n, 1)
+    if not n:
+        return []
+    ce, kl = ce / n, kl / n
     shared = {"n_tokens": n, "ce": ce[0], "ce_zero": ce[1], "ce_mean": ce[2], "kl_zero": kl[1], "kl_mean": kl[2]}
     return [
         LossMetrics.model_validate({**shared, "ce_dictionary": c, "kl_dictionary": k})

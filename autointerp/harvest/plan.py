@@ -14,9 +14,10 @@ import torch
 
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
+from autointerp.harvest.arrays import REPAIR
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
-from autointerp.provenance import canonical_json, write_atomically
+from autointerp.provenance import seal, unseal, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings
                 reader = replace(reader, norm_limit=earlier.get("norm_limit"))
             _compare(reader, earlier, make_plan(reader, corpus, settings))
         else:
-            write_atomically(path, canonical_json(make_plan(reader, corpus, settings)))
+            write_atomically(path, seal(make_plan(reader, corpus, settings)))
         planned.append(reader)
     return planned, settings
 
@@ -100,10 +101,9 @@ def read_plan(path: Path) -> dict[str, Any]:
         RunError: it is damaged.
     """
     try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        plan["batch_size"] = int(plan["batch_size"])
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{path} is damaged; delete the folder {path.parent} and run the harvest again") from None
+        plan = unseal(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError):
+        raise RunError(f"{path} is damaged; {REPAIR}") from None
     return plan
 
 
@@ -145,5 +145,5 @@ def halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSetting
         path = reader.folder / "plan.json"
         asked = read_plan(path).get("batch_size_asked", settings.batch_size)
         plan = {**make_plan(reader, corpus, replace(settings, batch_size=smaller)), "batch_size_asked": asked}
-        write_atomically(path, canonical_json(plan))
+        write_atomically(path, seal(plan))
     return replace(settings, batch_size=smaller)

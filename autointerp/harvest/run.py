@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from autointerp.errors import UsageError
 from autointerp.harvest.close import close_readers
 from autointerp.harvest.encode import Encoded, Events, Reader, encode_rows
 from autointerp.harvest.events import free_bytes
@@ -121,10 +122,22 @@ def _probe(
             break
         except torch.cuda.OutOfMemoryError:
             settings = halve_batch(readers, corpus, settings)
+    if not any(e.n_token for e in events):
+        _check_text(text)
     seconds = time.monotonic() - began
     n_tokens = corpus.count_tokens(slice(0, len(rows)))
     l0 = {r.spec.id: len(e.value) / max(n_tokens, 1) for r, e in zip(readers, events, strict=True)}
     return forecast(readers, l0, corpus, settings, seconds / max(n_tokens, 1) * left, watch.peak), settings
+
+
+def _check_text(text: TextMask) -> None:
+    left_out = text.count()
+    if text.corpus.n_tokens == left_out["position"] + left_out["special"]:
+        raise UsageError(
+            f"none of the corpus's {text.corpus.n_tokens:,} tokens would be looked at: {left_out['position']:,} stand "
+            f"where [harvest] skip_tokens leaves them out, {left_out['special']:,} are special; set skip_tokens lower, "
+            f"or take longer documents"
+        )
 
 
 def _harvest_shard(

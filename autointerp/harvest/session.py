@@ -26,7 +26,7 @@ from autointerp.harvest.tokens import KEPT, Corpus
 from autointerp.provenance import package_versions
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
-from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS, RANDOM_PREFIX
+from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
@@ -162,7 +162,7 @@ def _reader(
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         kind=dictionary.kind,
-        source=asked.path if asked.path.startswith((NEURONS_PREFIX, RANDOM_PREFIX)) else Path(asked.path).name,
+        source=asked.path if asked.path.startswith((*NEURON_PREFIXES, RANDOM_PREFIX)) else Path(asked.path).name,
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )

@@ -6,9 +6,10 @@
     sums [name], sum_in [d_out]                               what a dictionary's metrics need, in float64
 
 `position` is row * context + place in the row, counted from the shard's first row; where a sample is kept, each kept
-document is a row of its own, and rows count from the shard's first such. `value`
-is fp16 after division by the shard's power of two, which stands in its header. In a harvest that keeps a sample the
-shard also holds, over all its rows, `n_active`, `n_document`, `max` and `total` of each feature, and each feature's
+document is a row of its own, and rows count from the shard's first such. `value` is fp16 after division by the shard's
+power of two, which stands in its header: activations below 2^-29 of the shard's largest lose digits, which a feature
+that is scaled a hundred million times smaller than its neighbours has all its life. In a harvest that keeps a sample
+the shard also holds, over all its rows, `n_active`, `n_document`, `max` and `total` of each feature, and each feature's
 strongest windows as `strongest_indptr`, `strongest_position`, `strongest_value` and `strongest_check`, whose positions
 count all the shard's rows. Knows no model.
 """
@@ -184,8 +185,10 @@ class Shard:
         self.path = path
         arrays, meta = map_arrays(path, later=_OWN_CHECKS)
         try:
+            self.dictionary = str(meta["dictionary"])
             names = ("first_row", "first_kept", "scale_exponent", "n_token", "n_outlier")
             first_row, first_kept, exponent, self.n_token, self.n_outlier = (int(str(meta[name])) for name in names)
+            self.first_row = first_row
             scale = 2.0**exponent
             self.events = EventTable(path, arrays, "", first_kept * context, scale)
             """Of the kept documents; slots as in `Corpus.seen`."""

@@ -2,7 +2,8 @@
 
 Shards flow in, `StatsArrays` flow out; memory holds half a million events, or one feature's of one shard. Exact over
 the kept documents. Where these are a sample, counts, sums and maxima are still exact over all, and quantiles,
-histograms and top tokens are the sample's: with n kept activations a quantile's rank is off by more than 1/sqrt(n) in
+histograms and top tokens are the sample's (a feature without an event there has levels by its strongest windows'
+activations, the only ones known): with n kept activations a quantile's rank is off by more than 1/sqrt(n) in
 one feature of twenty at most, as long as documents are independent. Knows no model and no torch.
 """
 
@@ -57,6 +58,7 @@ def compute_stats(shards: Sequence[Shard], d_sae: int, corpus: Corpus) -> StatsA
         _add_values(part, feature, value)
     if sampled:
         _use_totals(stats, shards)
+        _rank_strongest(stats, shards)
     return stats
 
 
@@ -188,7 +190,18 @@ def _add_top_tokens(
 
 
 def _use_totals(stats: StatsArrays, shards: Sequence[Shard]) -> None:
-    """Counts and sums over all documents in the place of the sample's."""
+    """Counts, sums and maxima over all documents in the place of the sample's."""
+    stats.max[:] = np.max([shard.more["max"] for shard in shards], axis=0)
     stats.n_active[:] = np.sum([shard.more["n_active"].astype(np.int64) for shard in shards], axis=0)
     stats.n_document[:] = np.sum([shard.more["n_document"].astype(np.int64) for shard in shards], axis=0)
     stats.total[:] = np.sum([shard.more["total"] for shard in shards], axis=0)
+
+
+def _rank_strongest(stats: StatsArrays, shards: Sequence[Shard]) -> None:
+    """Level edges of features that are active in no kept document."""
+    tables = [shard.strongest for shard in shards if shard.strongest is not None]
+    for feature in np.flatnonzero((stats.n_active > 0) & ~stats.histogram.any(axis=1)).tolist():
+        known = np.concatenate([table.read(feature).value for table in tables]).astype(np.float64)
+        distinct, counts = np.unique(known, return_counts=True)
+        stats.level_edges[feature] = level_edges(distinct, counts)
+        stats.by_rank[feature] = len(distinct) < MIN_DISTINCT_FOR_DECILES

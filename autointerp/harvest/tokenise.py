@@ -18,7 +18,7 @@ from autointerp.errors import UsageError
 from autointerp.harvest.appended import AppendedFiles
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.tokens import CORPUS_FOLDER, FORMAT_VERSION, Corpus, token_type
-from autointerp.provenance import canonical_json, digest, write_atomically
+from autointerp.provenance import canonical_json, digest, digest_file, seal, write_atomically
 from autointerp.subject.corpus.documents import Encode, cut_into_documents
 from autointerp.subject.corpus.sources import Position, Source, SourceStream
 
@@ -208,6 +208,7 @@ class _Writer:
             "format_version": FORMAT_VERSION,
             "name": name,
             "digest": "blake2b:" + self._digest.hex(),
+            "file_digests": {name: digest_file(self._folder / name) for name in ("tokens.bin", "sources.jsonl")},
             "n_row": self.counts.rows,
             "packed": self._encoding.pack,
             "context": self._encoding.context,
@@ -216,7 +217,7 @@ class _Writer:
             "counts": counts,
             "vocabulary": list(self._encoding.vocabulary),
         }
-        write_atomically(self._folder / "corpus.json", canonical_json(values))
+        write_atomically(self._folder / "corpus.json", seal(values))
         _report(counts, note)
 
 

@@ -3,7 +3,7 @@
     _corpus/tokens.bin           token ids, right-padded rows; uint16 or uint32 [n_row, context]
     _corpus/rows.safetensors     length and source number of each document; where rows are packed, also its first slot
     _corpus/sources.jsonl        the sources' ids, a JSON text a line
-    _corpus/corpus.json          what the tokens are: vocabulary, counts, digest; written last
+    _corpus/corpus.json          what the tokens are: vocabulary, counts, digests; written last
     _corpus/kept.safetensors     the documents whose events are all kept, where that is a sample
 
 A harvest's folder flows in, arrays flow out. Where a sample is kept, readers see a corpus of the kept documents alone,
@@ -11,7 +11,7 @@ each in a row of its own, numbered from 0. Knows no feature and no model.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from autointerp.errors import RunError, UsageError
-from autointerp.harvest.arrays import map_arrays
+from autointerp.harvest.arrays import REPAIR, map_arrays
+from autointerp.provenance import digest_bytes, digest_file, unseal
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of all files of a harvest."""
 CORPUS_FOLDER = "_corpus"
 KEPT = "kept.safetensors"
@@ -56,6 +57,8 @@ class Corpus:
     """Places at the start of a document that hold no text: 1 with BOS, else 0."""
     n_tokens: int
     """Tokens of all documents, kept or not, that are neither BOS nor padding."""
+    file_digests: Mapping[str, str]
+    """Of the files without checksums of their own."""
     sources: Sequence[str]
     vocabulary: tuple[str, ...]
     """Escaped text of each token id."""
@@ -83,19 +86,20 @@ class Corpus:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             check_version(values, path.parent)
-            names = ("name", "digest", "n_row", "context", "first", "n_tokens", "packed")
+            values = unseal(values)
+            names = ("name", "digest", "file_digests", "n_row", "context", "first", "n_tokens", "packed")
             kept = path.parent / KEPT
             return cls(
                 folder=path.parent,
                 kept=np.asarray(map_arrays(kept)[0]["document"], dtype=np.int64) if kept.is_file() else None,
-                sources=Names(path.with_name("sources.jsonl")),
+                sources=Names(path.with_name("sources.jsonl"), values["file_digests"]["sources.jsonl"]),
                 vocabulary=tuple(values["vocabulary"]),
                 **{name: values[name] for name in names},
             )
         except FileNotFoundError:
             raise UsageError(f"{harvest} holds no finished corpus; run `autointerp harvest` first") from None
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{path} is damaged; run the harvest again in a new folder") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RunError(f"{path} is damaged; {REPAIR}") from None
 
     @property
     def seen(self) -> "Corpus":
@@ -104,13 +108,19 @@ class Corpus:
 
     @cached_property
     def tokens(self) -> Int[np.ndarray, "n_row context"]:
-        """Token ids; memory-mapped where all documents are here."""
+        """Token ids; memory-mapped where all documents are here, and read once to see that nothing changed.
+
+        Raises:
+            RunError: something did.
+        """
         if self.whole is not None:
             return self._own_rows(self.whole)
         path = self.folder / "tokens.bin"
         kind = token_type(len(self.vocabulary))
         if not path.is_file() or path.stat().st_size != self.n_row * self.context * np.dtype(kind).itemsize:
-            raise RunError(f"{path} is missing or cut short; run the harvest again in a new folder")
+            raise RunError(f"{path} is missing or cut short; {REPAIR}")
+        if digest_file(path) != self.file_digests[path.name]:
+            raise RunError(f"{path} is damaged; {REPAIR}")
         return np.memmap(path, dtype=kind, mode="r", shape=(self.n_row, self.context))
 
     def _own_rows(self, whole: "Corpus") -> Int[np.ndarray, "n_kept context"]:
@@ -167,6 +177,12 @@ class Corpus:
         return int((self.length[low:high] - self.first).sum())
 
 
+def has_tokens(harvest: Path, *, sampled: bool) -> bool:
+    """Whether a harvest's folder holds finished tokens, and where a sample of them is kept, which."""
+    folder = harvest / CORPUS_FOLDER
+    return (folder / "corpus.json").is_file() and (not sampled or (folder / KEPT).is_file())
+
+
 def check_version(values: dict[str, Any], folder: Path) -> None:
     """Refuse what another version wrote; `values` are a file's in `folder`.
 
@@ -189,8 +205,11 @@ def token_type(d_vocab: int) -> type[np.uint16] | type[np.uint32]:
 class Names(Sequence[str]):
     """The texts of a file with one JSON text a line, decoded as they are asked for: a corpus may have millions."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = path.read_bytes()
+    def __init__(self, path: Path, digest: str) -> None:
+        """Raises RunError where the file's digest is another, or it is not there."""
+        self._lines = path.read_bytes() if path.is_file() else b""
+        if digest_bytes([self._lines]) != digest:
+            raise RunError(f"{path} is damaged; {REPAIR}")
         self._ends = np.flatnonzero(np.frombuffer(self._lines, np.uint8) == ord("\n"))
 
     def __len__(self) -> int:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import BaseModel
 
 from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_set
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
-from autointerp.settings import NEURONS_PREFIX, PYTHON_DOCS
+from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 FORMAT_VERSION = 1
@@ -162,9 +163,11 @@ class RunFolder:
         """The run's configuration as last asked for."""
         try:
             values = tomllib.loads(self._config.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self._config} is damaged ({error}); run again with the same settings") from None
-        return check_config({**values, "out": str(self.path)}, str(self._config))
+            return check_config({**values, "out": str(self.path)}, str(self._config))
+        except (OSError, ValueError, UsageError) as error:
+            raise RunError(
+                f"{self._config} is damaged ({error}); delete it and run again with the same settings"
+            ) from None
 
     def begin(self, config: RunConfig) -> None:
         """Keep the configuration; an earlier one must agree in all that the harvest depends on.
@@ -173,10 +176,15 @@ class RunFolder:
             UsageError: the folder holds a run of another model, corpus, seed or dictionary; where it holds only tokens,
                 ones of another model, corpus or kind.
         """
-        if self._config.is_file():
+        if self._config.is_file() and self._holds_work():
             self._compare(self.config(), config)
         values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
         write_atomically(self._config, tomli_w.dumps(values))
+
+    def _holds_work(self) -> bool:
+        """Whether a start got further than to say what it was asked for."""
+        made = ("*/corpus.json", "*/partial/position.json", "*/plan.json", "*/shard-*.safetensors")
+        return self.store.is_file() or self.records.is_file() or any(any(self.harvest.glob(name)) for name in made)
 
     def _compare(self, earlier: RunConfig, asked: RunConfig) -> None:
         only_tokens = any(self.harvest.glob("*/corpus.json")) and not any(self.harvest.glob("*/plan.json"))
@@ -192,7 +200,11 @@ class RunFolder:
                 self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
 
     def _agree(self, key: str, earlier: object, asked: object) -> None:
-        if earlier != asked:
+        if isinstance(earlier, BaseModel) and isinstance(asked, BaseModel):
+            table = "[harvest]" if key == "harvest" else key
+            for name in type(earlier).model_fields:
+                self._agree(f"{table} {name}", getattr(earlier, name), getattr(asked, name))
+        elif earlier != asked:
             raise UsageError(
                 f"{self.path} holds a run with {key} = {_say(earlier)}, not {_say(asked)}; "
                 f"ask for that again or choose another --out"
@@ -294,14 +306,12 @@ def parse_reference(text: str) -> tuple[Path, str | None]:
     return Path(path), name
 
 
-def _say(value: Any) -> str:
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json", exclude_none=True)
-    return json.dumps(value, default=str)
+def _say(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value, default=str)
 
 
 def _input_paths(config: RunConfig) -> list[str]:
-    specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURONS_PREFIX))]
+    specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURON_PREFIXES))]
     if config.corpus != PYTHON_DOCS:
         data_set = parse_data_set(config.corpus)
         specs.append(data_set.name if data_set else config.corpus)

@@ -28,7 +28,7 @@ from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Encoding, write_corpus
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.interpret.protocols import PROTOCOLS, Protocol
-from autointerp.provenance import canonical_json, digest_file, write_atomically
+from autointerp.provenance import digest_file, seal, write_atomically
 from autointerp.records import DictionarySpec
 from autointerp.splits import CorpusIndex
 from autointerp.subject.corpus.sources import ListedSources, Source
@@ -134,7 +134,7 @@ def _thin_shard(folder: Path, d_sae: int) -> float:
     """Bytes an event of a shard with ten events of every feature."""
     n = 10 * d_sae
     events = ShardArrays(np.arange(0, n + 1, 10), np.arange(n), np.ones(n, np.float32))
-    meta: dict[str, object] = {"first_row": 0, "first_kept": 0, "n_token": n, "n_outlier": 0}
+    meta: dict[str, object] = {"dictionary": "thin", "first_row": 0, "first_kept": 0, "n_token": n, "n_outlier": 0}
     more: dict[str, np.ndarray] = {
         "masked": np.zeros(0, np.uint32),
         "sums": np.zeros(len(SUMS)),
@@ -170,7 +170,8 @@ def write_store(folder: Path, n_event: int, d_sae: int) -> None:
         indptr = np.concatenate([[0], np.cumsum([len(p) for p in position])])
         value = rng.exponential(1, indptr[-1]).astype(np.float32) + np.float32(0.01)
         first = int(edges[index])
-        meta: dict[str, object] = {"first_row": first, "first_kept": first, "n_token": n_slot, "n_outlier": 0}
+        meta: dict[str, object] = {"dictionary": "bench", "first_row": first, "first_kept": first, "n_token": n_slot}
+        meta["n_outlier"] = 0
         more = {"masked": np.zeros(0, np.uint32)}
         _write(bench / shard_name(index), ShardArrays(indptr, np.concatenate(position), value), meta, more)
     _close(bench, corpus, d_sae)
@@ -195,13 +196,14 @@ def _close(bench: Path, corpus: Corpus, d_sae: int) -> None:
     manifest = {
         "format_version": FORMAT_VERSION,
         "dictionary": spec.model_dump(),
+        "plan": {"keep": "all", "corpus": corpus.digest, "skip_tokens": 0, "special_tokens": True},
         "files": {path.name: digest_file(path) for path in bench.glob("*.safetensors")},
         "n_event": sum(shard.n_event for shard in shards),
         "n_tokens": n_tokens,
         "masked": {"position": 0, "special": 0},
         "metrics": dictionary_metrics(n_tokens, stats.n_active, stats.total, None, None).model_dump(),
     }
-    write_atomically(bench / "manifest.json", canonical_json(manifest))
+    write_atomically(bench / "manifest.json", seal(manifest))
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_a_deleted_shard_is_made_again(small: SmallRun, finished: Finished, call
     ended = call("run", *small.flags(run), "--features", "all")
     assert ended.code == 1
     assert str(shard) in ended.error
-    assert "delete it and run the harvest again" in ended.error
+    assert "again with --repair" in ended.error
     shard.unlink()
     ended = call("run", *small.flags(run), "--features", "all")
     assert ended.code == 0, ended.err

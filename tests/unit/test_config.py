@@ -123,7 +123,7 @@ def test_ids_come_from_the_last_part_and_never_twice() -> None:
         "a/Top K!",
         "b/Top K!",
         "neurons@blocks.0.mlp.hook_post",
-        "neurons@blocks.1.mlp.hook_post",
+        "neurons-both@blocks.1.mlp.hook_post",
         "/",
         "_x",
         "top-k--2",

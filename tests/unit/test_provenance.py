@@ -1,5 +1,6 @@
 """Canonical JSON, digests, seeds and file commits."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from autointerp.provenance import (
     digest_bytes,
     digest_file,
     generator,
+    seal,
     seed_of,
+    unseal,
     write_atomically,
 )
 from autointerp.resources import bundled
@@ -60,6 +63,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, "new")
     assert path.read_text(encoding="utf-8") == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_seal_is_of_all_the_rest() -> None:
+    """A count changed in a manifest changed every density, and nothing said so."""
+    values = {"n_tokens": 3263, "share": 0.1, "word": "é"}
+    sealed = json.loads(seal(values))
+    assert unseal(sealed) == values
+    for changed in ({**sealed, "n_tokens": 9263}, {**sealed, "more": 1}, values):
+        with pytest.raises(ValueError, match="seal"):
+            unseal(changed)
 
 
 def test_bundled_files_are_found_or_missed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The events' format: what is written comes back, and damage is told from silence."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from autointerp.harvest.arrays import map_arrays, save_arrays
 from autointerp.harvest.events import Harvest, free_bytes, is_finished
 from autointerp.harvest.shards import FeatureEvents, Shard, ShardArrays
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
-from autointerp.provenance import digest_file
+from autointerp.provenance import digest_file, seal
 from tests.unit.harvest.shard_files import write_shard
 
 
@@ -26,7 +25,7 @@ def shard(values: list[float], d_sae: int = 3) -> ShardArrays:
 
 
 def meta(first_row: int = 0) -> dict[str, object]:
-    return {"first_row": first_row, "first_kept": first_row, "n_token": 9, "n_outlier": 0}
+    return {"dictionary": "d", "first_row": first_row, "first_kept": first_row, "n_token": 9, "n_outlier": 0}
 
 
 def written(path: Path, arrays: ShardArrays, first_row: int = 0) -> Callable[[int], FeatureEvents]:
@@ -68,7 +67,7 @@ def test_positions_count_from_the_shards_first_row(tmp_path: Path) -> None:
 def test_equal_content_has_equal_bytes(tmp_path: Path) -> None:
     """Resume is checked by bytes; an order of keys or a time in the header would break it."""
     for name in "abcdefgh":
-        write_shard(tmp_path / name, shard([3.0, 0.5]), {**meta(1), "dictionary": "x"})
+        write_shard(tmp_path / name, shard([3.0, 0.5]), meta(1))
     assert len({digest_file(path) for path in tmp_path.iterdir()}) == 1
 
 
@@ -119,7 +118,7 @@ def test_any_cut_is_damage(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     for size in [*range(0, len(data), 7), len(data) - 1]:
         cut.write_bytes(data[:size])
-        with pytest.raises(RunError, match="damaged or cut short; delete it and run the harvest again"):
+        with pytest.raises(RunError, match=r"damaged or cut short; run .* again with --repair"):
             map_arrays(cut)
     cut.write_bytes(data + b"\x00")
     with pytest.raises(RunError):
@@ -166,7 +165,7 @@ def test_a_harvest_without_all_its_files_is_not_finished(tmp_path: Path) -> None
     for name in names:
         (folder / name).write_bytes(b"")
     manifest = {"format_version": FORMAT_VERSION, "files": dict.fromkeys(names, "blake2b:0")}
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "manifest.json").write_text(seal(manifest), encoding="utf-8")
     assert is_finished(folder)
     for name in names:
         (folder / name).unlink()
@@ -174,7 +173,7 @@ def test_a_harvest_without_all_its_files_is_not_finished(tmp_path: Path) -> None
         (folder / name).write_bytes(b"")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format_version": 2, "files": 5}', '{"format_version": 2}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", seal({"format_version": 3, "files": 5}), '{"format_version": 3}'])
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, content: str) -> None:
     """json's own error does not name the file."""
     (tmp_path / "d").mkdir()
@@ -188,7 +187,7 @@ def test_another_version_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "manifest.json").write_text('{"format_version": 1, "shards": []}', encoding="utf-8")
     with pytest.raises(
-        UsageError, match=r"another version of .* .format 1, this one reads 2.; move .* or choose another"
+        UsageError, match=r"another version of .* .format 1, this one reads 3.; move .* or choose another"
     ):
         is_finished(tmp_path / "d")
     (tmp_path / "_corpus").mkdir()

@@ -15,7 +15,7 @@ from tests.unit.harvest.conftest import run_harvest, small_config
 
 
 def corpus_of(rows: list[list[int]], length: list[int], words: tuple[str, ...]) -> Corpus:
-    corpus = Corpus(Path(), "x", "d", len(rows), len(rows[0]), 1, sum(length) - len(rows), ("s",), words)
+    corpus = Corpus(Path(), "x", "d", len(rows), len(rows[0]), 1, sum(length) - len(rows), {}, ("s",), words)
     object.__setattr__(corpus, "tokens", np.array(rows))
     object.__setattr__(corpus, "length", np.array(length))
     return corpus

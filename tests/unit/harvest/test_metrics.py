@@ -1,16 +1,22 @@
 """Dictionary metrics against plain formulas on dense tables, and against a second way of splicing."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
+from autointerp.errors import UsageError
+from autointerp.harvest.encode import _compare
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.metrics import reconstruction_metrics
 from autointerp.metrics import LossMetrics
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import load_model
 from tests.small_run import SmallRun
+from tests.unit.harvest.conftest import run_harvest, small_config
 
 
 def sums_of(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +40,22 @@ def test_explained_variance_does_not_move_with_a_mean_offset(offset: float) -> N
     assert made.explained_variance == pytest.approx(truth, abs=1e-9)
     assert truth == pytest.approx(0.84, abs=0.01)
     assert made.mse == pytest.approx(((x - out) ** 2).mean())
+
+
+def test_explained_variance_of_a_residual_stream_far_from_its_origin() -> None:
+    """Squares and sums in float32 lose the variance between them: half of it at a mean 2,000 times the spread."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4_000, 32, generator=generator)
+    x[:, 3] += 10_000
+    out = x + 0.4 * torch.randn(x.shape, generator=generator)
+    parts = [slice(low, low + 500) for low in range(0, len(x), 500)]
+    sums = [_compare(x[part], out[part]).sum(dim=1).numpy() for part in parts]
+    sums_in = [x[part].sum(dim=0, dtype=torch.float64).numpy() for part in parts]
+    made = reconstruction_metrics(sums, sums_in)
+    assert made is not None
+    wide = x.double()
+    truth = 1 - (wide - out).square().sum() / (wide - wide.mean(dim=0)).square().sum()
+    assert made.explained_variance == pytest.approx(float(truth), abs=1e-6)
 
 
 def test_by_hand() -> None:
@@ -125,3 +147,21 @@ def test_loss_by_another_way_of_splicing(small: SmallRun, topk: Harvest) -> None
     assert losses("zero")[:2] == pytest.approx((loss.ce_zero, loss.kl_zero), abs=1e-4)
     assert losses("mean")[:2] == pytest.approx((loss.ce_mean, loss.kl_mean), abs=1e-4)
     assert losses("sae")[:2] == pytest.approx((loss.ce_dictionary, loss.kl_dictionary), abs=1e-4)
+
+
+def test_losses_of_nothing_are_none(small: SmallRun, tmp_path: Path) -> None:
+    """Where no looked-at token follows another, a loss of 0.0 was stored for every splice."""
+    corpus = tmp_path / "words.jsonl"
+    corpus.write_text("".join(json.dumps({"text": word}) + "\n" for word in ["the", "cat", "the", "mat"] * 4))
+    folder = run_harvest(small_config(small._replace(corpus=corpus), tmp_path, skip_tokens=2), only=["topk"])
+    metrics = Harvest(folder, "topk").metrics
+    assert (metrics.n_tokens, metrics.loss) == (16, None)
+    assert metrics.reconstruction is not None
+
+
+def test_a_harvest_of_nothing_is_refused(small: SmallRun, tmp_path: Path) -> None:
+    """All masked, it ended well, with an L0 of 0 and every feature dead."""
+    with pytest.raises(
+        UsageError, match=r"none of the corpus's .* tokens would be looked at: .* set skip_tokens lower"
+    ):
+        run_harvest(small_config(small, tmp_path, skip_tokens=1000), only=["topk"])

@@ -1,12 +1,14 @@
 """A byte that changed on disk is found, named, and made again with nothing else."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from autointerp import aio
-from autointerp.errors import RunError
+from autointerp.config import RunConfig
+from autointerp.errors import RunError, UsageError
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.repair import discard_damaged
 from autointerp.listener import Listener
@@ -67,18 +69,85 @@ def test_an_unfinished_harvest_is_held_against_its_own_checksums(
     )
 
 
-async def _repair(small: SmallRun, out: Path, said: list[str]) -> None:
-    await aio.run_harvest(small_config(small, out), Listener(note=said.append), repair=True)
+def _repair(config: RunConfig) -> list[str]:
+    """What the public function says."""
+    said: list[str] = []
+    asyncio.run(aio.run_harvest(config, Listener(note=said.append), repair=True))
+    return said
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """Digests of all files of a harvest that say nothing of the time."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {str(path.relative_to(folder)): digest_file(path) for path in files}
+
+
+KEEP = {"keep": "sample", "keep_tokens": 3000, "keep_strongest": 2}
+
+
+@pytest.fixture(scope="module")
+def sampled_run(small: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished harvest that keeps a sample, by the public function."""
+    out = tmp_path_factory.mktemp("sampled")
+    asyncio.run(aio.run_harvest(small_config(small, out, **KEEP)))
+    return out
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+@pytest.mark.parametrize(
+    "name", ["tokens.bin", "sources.jsonl", "rows.safetensors", "kept.safetensors", "corpus.json", "plan.json"]
+)
+def test_tokens_and_plans_are_mended_too(
+    small: SmallRun, sampled_run: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    """A flipped token was shown in place of the right one, and a repaired shard was made of it."""
+    shutil.copytree(sampled_run, tmp_path / "run")
+    config = small_config(small, tmp_path / "run", **KEEP)
+    harvest = tmp_path / "run" / "harvest"
+    before = _content(harvest)
+    path = harvest / ("topk" if name == "plan.json" else "_corpus") / name
+    if damage == "flip":
+        flip(path, path.stat().st_size // 2)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    if name != "plan.json":
+        with pytest.raises((RunError, UsageError), match="autointerp harvest"):
+            Harvest(harvest, "topk").windows(0)
+    said = _repair(config)
+    if damage != "delete":
+        assert any("is damaged and will be made again" in text for text in said)
+    if (name, damage) != ("plan.json", "delete"):  # nothing reads the plan of a finished harvest
+        assert _content(harvest) == before
+    assert Harvest(harvest, "topk").windows(0)
+    assert not any("damaged" in text for text in _repair(config))
+
+
+def test_a_shard_under_another_ones_name_is_not_closed(small: SmallRun, harvested: Path, tmp_path: Path) -> None:
+    """Its checksums are all right, and its activations are on other text."""
+    shutil.copytree(harvested, tmp_path / "harvest")
+    folder = tmp_path / "harvest" / "topk"
+    (folder / "manifest.json").unlink()
+    shutil.copy(folder / "shard-00001.safetensors", folder / "shard-00002.safetensors")
+    with pytest.raises(RunError, match=r"shard-00002.* is another shard than its name says; delete it"):
+        run_harvest(small_config(small, tmp_path))
+
+
+def test_a_harvest_beside_other_tokens_is_refused(small: SmallRun, short: SmallRun, tmp_path: Path) -> None:
+    """Slots of one text read as slots of another show wrong words under right activations."""
+    for name, run in (("one", small), ("other", short)):
+        run_harvest(small_config(run, tmp_path / name), only=["topk"])
+    shutil.copytree(tmp_path / "one" / "harvest" / "topk", tmp_path / "other" / "harvest" / "mine")
+    with pytest.raises(RunError, match="is the harvest of other text"):
+        Harvest(tmp_path / "other" / "harvest", "mine")
 
 
 def test_the_public_function_says_what_it_mends(small: SmallRun, tmp_path: Path) -> None:
     """A repair without a word leaves the user guessing whether there was anything to mend."""
-    import asyncio
-
-    said: list[str] = []
     asyncio.run(aio.run_harvest(small_config(small, tmp_path)))
     flip(tmp_path / "harvest" / "topk" / "shard-00002.safetensors", -3)
-    asyncio.run(_repair(small, tmp_path, said))
+    said = _repair(small_config(small, tmp_path))
     assert said[0] == "topk: shard-00002.safetensors is damaged and will be made again"
     assert any("will need about" in text for text in said)
     assert discard_damaged(tmp_path / "harvest" / "topk") == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.errors import UsageError
-from autointerp.harvest.events import Harvest
+from autointerp.harvest.events import Harvest, StatsArrays
 from autointerp.harvest.sample import (
     WINDOW,
     draw_documents,
@@ -19,7 +19,8 @@ from autointerp.harvest.sample import (
     strongest_windows,
     totals,
 )
-from autointerp.harvest.shards import ShardArrays
+from autointerp.harvest.shards import Shard, ShardArrays
+from autointerp.harvest.stats import _rank_strongest
 from autointerp.harvest.tokens import Corpus
 from tests.small_run import SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
@@ -101,10 +102,37 @@ def test_all_dictionaries_of_a_run_keep_the_same(small: SmallRun, harvested: Pat
         run_harvest(small_config(small, tmp_path, **KEEP))
 
 
+def test_a_feature_outside_the_sample_has_levels_of_its_own(sampled: Path) -> None:
+    """With no kept event its deciles are unknown, not 0; and edges of 0 made every activation the strongest."""
+    harvest = Harvest(sampled, "topk")
+    shards = [Shard(path, harvest.corpus.context) for path in sorted((sampled / "topk").glob("shard-*"))]
+    features = [f for f in range(harvest.spec.d_sae) if len(np.unique(harvest.strongest(f).value)) > 1]
+    stats = StatsArrays(*(np.array(field) for field in harvest.stats))
+    stats.histogram[features] = 0
+    stats.level_edges[features] = 0
+    _rank_strongest(stats, shards)
+    harvest.__dict__["stats"] = stats
+    assert features
+    for feature in features:
+        told = harvest.feature_stats(feature)
+        assert (told.n_active > 0, told.deciles) == (True, ())
+        known = np.sort(harvest.strongest(feature).value)
+        edges, _ = harvest.level_rule(feature)
+        levels = 1 + (edges[:, None] < known).sum(axis=0)
+        assert levels[0] < levels[-1]
+
+
+def test_the_maximum_is_the_exact_one(harvested: Path, sampled: Path) -> None:
+    """Stored activations are rounded, upwards too; the maximum over all text is not."""
+    shards = [Shard(path, 64) for path in sorted((sampled / "topk").glob("shard-*"))]
+    exact = np.max([shard.more["max"] for shard in shards], axis=0)
+    assert (Harvest(sampled, "topk").stats.max == exact).all()
+
+
 def test_rows_are_drawn_evenly() -> None:
     """A hash of neighbouring numbers that runs in steps would keep one end of the corpus."""
     n = 20_000
-    corpus = Corpus(Path(), "x", "blake2b:1", n, 8, 1, 6 * n, (), ())
+    corpus = Corpus(Path(), "x", "blake2b:1", n, 8, 1, 6 * n, {}, (), ())
     object.__setattr__(corpus, "length", np.full(n, 7))
     rows = draw_documents(corpus, 6 * n // 4)
     assert len(rows) == n // 4
@@ -123,7 +151,7 @@ def packed_corpus(rng: np.random.Generator, n_row: int, context: int, share: flo
             length.append(n)
             place, n = place + n, int(rng.integers(1, 91))
     kept = np.flatnonzero(rng.random(len(start)) < share)
-    corpus = Corpus(Path(), "x", "d", n_row, context, 0, sum(length), (), (), packed=True, kept=kept)
+    corpus = Corpus(Path(), "x", "d", n_row, context, 0, sum(length), {}, (), (), packed=True, kept=kept)
     object.__setattr__(corpus, "start", np.array(start))
     object.__setattr__(corpus, "length", np.array(length))
     return corpus
@@ -174,7 +202,7 @@ def test_reducing_a_shard_by_brute_force(seed: int, n: int, share: float) -> Non
 def test_too_many_kept_documents_for_one_shard_are_refused() -> None:
     """Positions of 32 bits that run over would put activations on other documents without a word."""
     n = 2**13 + 1
-    corpus = Corpus(Path(), "x", "d", 1, 2**19, 0, n, (), (), packed=True, kept=np.arange(n))
+    corpus = Corpus(Path(), "x", "d", 1, 2**19, 0, n, {}, (), (), packed=True, kept=np.arange(n))
     object.__setattr__(corpus, "start", np.arange(n))
     object.__setattr__(corpus, "length", np.ones(n, np.int64))
     with pytest.raises(UsageError, match="too many for one shard"):

@@ -85,7 +85,7 @@ def test_memory_is_what_the_result_takes_and_a_constant(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "shard-00000.safetensors", float(sorter.largest), sorter.finish())
     for events in sorter.ranges():
         writer.add(events)
-    writer.commit({"first_row": 0, "first_kept": 0, "n_token": n // 32, "n_outlier": 0}, {})
+    writer.commit({"dictionary": "d", "first_row": 0, "first_kept": 0, "n_token": n // 32, "n_outlier": 0}, {})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     in_runs, as_stored, at_work = 8 * n, 6 * n, 48 * sort.EVENTS_A_RUN

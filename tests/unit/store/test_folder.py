@@ -1,6 +1,7 @@
 """A run's folder: one writer, one configuration, and no trace of a bad start."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -26,9 +27,12 @@ def config(out: Path, **changes: object) -> RunConfig:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
+    """A run whose harvest has begun."""
     made = RunFolder(tmp_path / "deep" / "run")
     with made.lock():
         made.begin(config(made.path))
+    (made.harvest / "a").mkdir(parents=True)
+    (made.harvest / "a" / "plan.json").write_text("{}", encoding="utf-8")
     return made
 
 
@@ -46,15 +50,27 @@ def test_a_configuration_comes_back_with_the_folder_it_lies_in(folder: RunFolder
         ({"corpus": "other"}, "corpus"),
         ({"seed": 5}, "seed"),
         ({"hook_point": "h"}, "hook_point"),
-        ({"harvest": {"batch_size": 4}}, "harvest"),
-        ({"dictionary": [{"id": "a", "path": "q"}]}, "dictionary a"),
+        ({"harvest": {"batch_size": 4}}, "[harvest] batch_size"),
+        ({"dictionary": [{"id": "a", "path": "q"}]}, "dictionary a path"),
     ],
 )
 def test_what_the_harvest_depends_on_cannot_change(folder: RunFolder, changes: dict[str, object], named: str) -> None:
     """Scores of two models in one folder would be compared as one run's."""
-    with refused(f"holds a run with {named} = "), folder.lock():
+    with refused(re.escape(f"holds a run with {named} = ")), folder.lock():
         folder.begin(config(folder.path, **changes))
     assert folder.config() == config(folder.path)
+
+
+def test_a_start_that_made_nothing_binds_nothing(tmp_path: Path) -> None:
+    """Killed, or out of reach of a hub, with a misspelt corpus: the mended command was refused for its sake."""
+    made = RunFolder(tmp_path / "x")
+    for changes in ({"corpus": "hf:no/such"}, {"harvest": {"batch_size": 2}}, {}):
+        with made.lock():
+            made.begin(config(made.path, **changes))
+    (made.harvest / "_corpus" / "partial").mkdir(parents=True)
+    (made.harvest / "_corpus" / "partial" / "position.json").write_text("{}", encoding="utf-8")
+    with refused("holds a run with corpus"), made.lock():
+        made.begin(config(made.path, corpus="another"))
 
 
 def test_what_comes_after_the_harvest_can_change(folder: RunFolder) -> None:
@@ -189,9 +205,10 @@ def test_damaged_bookkeeping_is_one_sentence(folder: RunFolder) -> None:
     (folder.path / "manifest.json").write_text('{"format_version": 1', encoding="utf-8")
     with pytest.raises(RunError, match=r"manifest\.json cannot be read"):
         folder.manifest()
-    (folder.path / "config.toml").write_text("model =", encoding="utf-8")
-    with pytest.raises(RunError, match=r"config\.toml is damaged"):
-        folder.config()
+    for content in ("model =", ""):
+        (folder.path / "config.toml").write_text(content, encoding="utf-8")
+        with pytest.raises(RunError, match=r"config\.toml is damaged .*; delete it and run again"):
+            folder.config()
     with pytest.raises(UsageError, match="holds no run"):
         RunFolder.existing(folder.path / "none")
 

@@ -24,6 +24,21 @@ def test_random_directions_match_densities() -> None:
     torch.testing.assert_close(control.decoder_directions().norm(dim=1), torch.ones(64))
 
 
+def test_rows_that_say_the_same_are_on_one_side() -> None:
+    """Repeated text ties; a threshold on a tie was decided by rounding, and with it by the batch."""
+    like = load_dictionary(FIXTURES / "saelens" / "topk" / "checkpoint")
+    assert isinstance(like, Sae)
+    generator = torch.Generator().manual_seed(1)
+    different = torch.randn(300, 16, generator=generator)
+    x = different[torch.randint(300, (3000,), generator=generator)]
+    control = random_directions(like, x, seed=0)
+    again = control.encode(x * (1 + 1e-7 * torch.randn(x.shape, generator=generator)))
+    assert ((control.encode(x) != 0) == (again != 0)).all()
+    aims, got = ((dictionary.encode(x) != 0).sum(dim=0) for dictionary in (like, control))
+    assert (got[aims > 0] > 0).all()
+    assert (aims - got)[aims < 1200].abs().max() <= 10  # half of a text that is there twenty times
+
+
 def test_random_directions_are_seeded() -> None:
     like = load_dictionary(FIXTURES / "saelens" / "topk" / "checkpoint")
     assert isinstance(like, Sae)
