@@ -4,6 +4,7 @@ A name and a split flow in, a `SourceStream` flows out; a stream's position is t
 tokenizer. The library `datasets` is imported when such a corpus is opened.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +35,23 @@ def open_data_set(asked: DataSetName, column: str) -> SourceStream:
     library = import_extra("datasets", f"the data set {asked}")
     with _told(asked, library):
         if is_saved(Path(asked.name)):
-            return SavedDataSet(asked, _split_of(library.load_from_disk(asked.name), asked), column)
+            return SavedDataSet(asked, _load_saved(asked, library), column)
         builder = library.load_dataset_builder(asked.name, asked.config)
         rows = _split_of(builder.as_streaming_dataset(), asked)
         return StreamedDataSet(asked, rows, column, builder.hash)
+
+
+def _load_saved(asked: DataSetName, library: ModuleType) -> Any:
+    """The split's rows; where it has none, `save_to_disk` wrote no file of rows, and `datasets` does not open it."""
+    folder = Path(asked.name)
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        folder = _split_of({name: folder / name for name in json.loads(splits.read_text("utf-8"))["splits"]}, asked)
+    else:
+        _split_of(folder, asked)
+    if not json.loads((folder / "state.json").read_text("utf-8"))["_data_files"]:
+        raise UsageError(f"the data set {asked} holds no text; point --corpus at some that does")
+    return library.load_from_disk(str(folder))
 
 
 def _split_of(found: Any, asked: DataSetName) -> Any:

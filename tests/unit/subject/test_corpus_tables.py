@@ -184,6 +184,19 @@ def test_saved_and_streamed_data_sets(tmp_path: Path) -> None:
     assert pairs(read(tmp_path / "one")) == [("one:1", "x")]
 
 
+def test_a_saved_split_without_rows_is_no_corpus(tmp_path: Path) -> None:
+    """`datasets` ends in an IndexError on it; the other splits beside it can be read."""
+    rows = datasets.Dataset.from_dict({"text": ["x"]})
+    for name, empty in {"list": datasets.Dataset.from_list([]), "selected": rows.select([])}.items():
+        empty.save_to_disk(str(tmp_path / name))
+        with pytest.raises(UsageError, match=rf"{name} holds no text; point --corpus at some that does"):
+            read(tmp_path / name)
+    datasets.DatasetDict({"train": rows, "test": rows.select([])}).save_to_disk(str(tmp_path / "both"))
+    assert pairs(read(tmp_path / "both")) == [("both:1", "x")]
+    with pytest.raises(UsageError, match="both:test holds no text"):
+        read(f"hf:{tmp_path / 'both'}:test")
+
+
 @pytest.mark.parametrize(
     ("spec", "column", "said"),
     [
