@@ -45,21 +45,20 @@ def text_columns(schema: Any, column: str, where: str) -> list[str]:
     """The columns of an Arrow schema to read: that of the text, which may lie inside a structure, and `id`.
 
     Raises:
-        UsageError: there is no such column, or it holds no text.
+        UsageError: there is no such column, it holds no text, or two columns to read have one name.
     """
     arrow = import_extra("pyarrow", where)
     kind: Any = None
     names: list[str] = schema.names
     for part in _parts(column, names):
-        if kind is None or arrow.types.is_struct(kind):
-            fields = {field.name: field.type for field in (schema if kind is None else kind)}
-        else:
-            fields = {}
+        inside = list(schema if kind is None else kind) if kind is None or arrow.types.is_struct(kind) else []
+        fields = {field.name: field.type for field in inside}
         if part not in fields:
             raise UsageError(
                 f"{where} has no text column {column!r} but {', '.join(names)}; set [harvest] text_column to one "
                 f"(one inside a structure is OUTER.INNER)"
             )
+        _check_single(part, [field.name for field in inside], where)
         kind = fields[part]
     if arrow.types.is_dictionary(kind):
         kind = kind.value_type
@@ -67,7 +66,10 @@ def text_columns(schema: Any, column: str, where: str) -> list[str]:
         raise UsageError(
             f"the column {column!r} of {where} holds {kind}, not text; set [harvest] text_column to another"
         )
-    return [column, "id"] if "id" in names and column != "id" else [column]
+    if "id" not in names or column == "id":
+        return [column]
+    _check_single("id", names, where)
+    return [column, "id"]
 
 
 def sources_of(
@@ -89,6 +91,11 @@ def sources_of(
             for number, (text, given) in enumerate(zip(texts, ids, strict=True), start=before + first + 1):
                 yield number, make_source(f"{name}:{number}" if given is None else str(given), text)
         before += batch.num_rows
+
+
+def _check_single(name: str, names: list[str], where: str) -> None:
+    if names.count(name) > 1:
+        raise UsageError(f"{where} has {names.count(name)} columns called {name!r}; rename or drop all but one")
 
 
 def _is_text(kind: Any) -> bool:

@@ -90,6 +90,21 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path: Path) -> None:
         read(tmp_path / "c.parquet")
 
 
+@pytest.mark.parametrize(("column", "twice"), [("text", "text"), ("body", "id"), ("page.a", "a")])
+def test_two_columns_of_one_name_are_told(tmp_path: Path, column: str, twice: str) -> None:
+    """Arrow writes such tables and looks no column up in them by its name; one that is not read does no harm."""
+    values = pyarrow.array(["x"])
+    page = pyarrow.StructArray.from_arrays([values, values], names=["a", "a"])
+    names = {"text": ["text", "text"], "body": ["body", "id", "id"], "page.a": ["page"]}[column]
+    table = pyarrow.Table.from_arrays([page if name == "page" else values for name in names], names=names)
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=rf"a\.parquet has 2 columns called '{twice}'; rename or drop all but one"):
+        read(tmp_path, column)
+    harmless = pyarrow.Table.from_arrays([values] * 3, names=["text", "more", "more"])
+    pyarrow.parquet.write_table(harmless, tmp_path / "a.parquet")
+    assert pairs(read(tmp_path)) == [("a.parquet:1", "x")]
+
+
 def json_lines() -> bytes:
     return "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
 
