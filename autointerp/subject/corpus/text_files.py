@@ -4,6 +4,7 @@ A path and the number of records to pass over flow in; records flow out one at a
 unless it is one source. Knows no folder and no tokenizer.
 """
 
+import codecs
 import errno
 import gzip
 import io
@@ -42,6 +43,8 @@ def read_json_lines(file: Path, name: str, column: str, skip: int) -> Iterator[R
     with _open(file) as (lines, raw):
         size = max(file.stat().st_size, 1)
         for number, line in enumerate(lines, start=1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if number > skip and line.strip():
                 yield Record(number, raw.tell() / size, _source_of_line(file, name, number, line, column))
 

@@ -47,6 +47,13 @@ def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
     assert read(tmp_path / "x.jsonl") == {"i?": "a?b \U0001f600"}
 
 
+@pytest.mark.parametrize("rest", [b'{"text": "a"}\n', b'\n{"text": "a"}\n'])
+def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path, rest: bytes) -> None:
+    """Editors on Windows write one; it is no part of the first line, which may be blank behind it."""
+    (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + rest)
+    assert list(read(tmp_path / "x.jsonl").values()) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [('{"text": ', "line 2 is not JSON"), ("[1]", 'line 2 has no "text"'), ('{"txt": "a"}', 'line 2 has no "text"'),
