@@ -52,7 +52,9 @@ def read_json_lines(file: Path, name: str, column: str, skip: int) -> Iterator[R
 def _source_of_line(file: Path, name: str, number: int, line: bytes, column: str) -> Source:
     where = f"{file} line {number}"
     try:
-        row = json.loads(_decode(line, where))
+        row = json.loads(_decode(line, where).rstrip("\r\n"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except ValueError as error:
         raise UsageError(f"{where} is not JSON: {error}") from None
     except RecursionError:
