@@ -9,6 +9,7 @@ import errno
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,9 @@ def _source_of_line(file: Path, name: str, number: int, line: bytes, column: str
         row = json.loads(_decode(line, where).rstrip("\r\n"))
     except json.JSONDecodeError as error:
         raise UsageError(f"{where} is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
-    except ValueError as error:
-        raise UsageError(f"{where} is not JSON: {error}") from None
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        raise UsageError(f"{where} holds a whole number of more than {most:,} digits; put it in quotes") from None
     except RecursionError:
         raise UsageError(f"{where} is nested too deeply to be a document") from None
     value = row

@@ -59,6 +59,7 @@ def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path, rest: bytes
     [('{"text": ', "line 2 is not JSON: Expecting value at column 10$"),
      ('{"text": "a', "line 2 is not JSON: Unterminated string starting at column 10$"),
      ("[1]", 'line 2 has no "text"'), ('{"txt": "a"}', 'line 2 has no "text"'),
+     ('{"text": "a", "id": ' + "1" * 5000 + "}", "line 2 holds a whole number of more than 4,300 digits; put it in"),
      ('{"text": 3}', 'line 2: "text" holds int, not text')],
 )  # fmt: skip
 def test_a_bad_line_is_told_with_its_number(tmp_path: Path, line: str, said: str) -> None:
