@@ -110,6 +110,8 @@ def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except OSError as error:
         if error.errno in LOST:
             raise RunError(f"the disk of {file} failed ({error.strerror}); run again when it is back") from None
+        if error.errno is None and file.suffix == ".zst":
+            raise UsageError(f"{file} is no whole Zstandard file ({error}); get it again") from None
         raise UsageError(f"cannot read the corpus file {file}: {error.strerror or error}") from None
 
 

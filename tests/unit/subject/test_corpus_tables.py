@@ -112,7 +112,7 @@ def json_lines() -> bytes:
 @pytest.mark.parametrize("packing", ["gz", "zst"])
 def test_packed_json_lines(tmp_path: Path, packing: str) -> None:
     """Corpora are shipped packed; a cut file must not read as a short one."""
-    file = tmp_path / f"a.jsonl.{packing}"
+    file, name = tmp_path / f"a.jsonl.{packing}", {"gz": "gzip", "zst": "Zstandard"}[packing]
     if packing == "gz":
         file.write_bytes(gzip.compress(json_lines()))
     else:
@@ -120,10 +120,10 @@ def test_packed_json_lines(tmp_path: Path, packing: str) -> None:
             out.write(json_lines())
     assert pairs(read(file)) == expect(file.name)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UsageError, match=rf"a\.jsonl\.{packing}"):
+    with pytest.raises(UsageError, match=rf"a\.jsonl\.{packing} is no whole {name} file \(.+\); get it again"):
         read(file)
     file.write_bytes(b"no such packing at all")
-    with pytest.raises(UsageError, match=rf"a\.jsonl\.{packing}"):
+    with pytest.raises(UsageError, match=rf"a\.jsonl\.{packing} is no whole {name} file \(.+\); get it again"):
         read(file)
 
 
