@@ -15,6 +15,7 @@ from autointerp.harvest.forecast import BYTES_AN_EVENT
 from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
+from autointerp.subject.corpus.sources import SourceStream
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.random_directions import random_directions
@@ -32,9 +33,13 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
     try:
         subject = load_model(config.model, dtype=config.harvest.dtype, device="auto")
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
-        sample, n_tokens = _sample(config, subject, cache)
+        stream = open_sources(config.corpus, cache, config.harvest.text_column)
+        sample, n_tokens = _sample(config, subject, stream)
         size = f"about {n_tokens:,} tokens" if n_tokens else "of unknown size; [harvest] n_tokens bounds it"
-        findings.append(Finding("ok" if n_tokens else "warn", "corpus", f"{config.corpus}, {size}"))
+        fine = n_tokens and not stream.notes
+        findings.append(
+            Finding("ok" if fine else "warn", "corpus", f"{config.corpus}, {size}", "; ".join(stream.notes))
+        )
     except AutointerpError as error:
         return [*findings, Finding("fail", "model or corpus", str(error), "mend that first")]
     need = 0.0
@@ -57,9 +62,8 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
     return [*findings, Finding("fail" if state == "fail" else "ok", "disk forecast", forecast, fix)]
 
 
-def _sample(config: RunConfig, subject: Subject, cache: Path) -> tuple[torch.Tensor, int]:
+def _sample(config: RunConfig, subject: Subject, stream: SourceStream) -> tuple[torch.Tensor, int]:
     """A few rows of the corpus's tokens, and how many it has by the share of it that they took; 0 where not known."""
-    stream = open_sources(config.corpus, cache, config.harvest.text_column)
     texts = (source.text for source in stream.read(None) if source.text.strip())
     ids = [i for row in subject.encode_text(list(islice(texts, N_SOURCES))) for i in row]
     if not ids:

@@ -264,6 +264,18 @@ def test_doctor(small: SmallRun, call: Call, tmp_path: Path) -> None:
     assert call("doctor").code == 0
 
 
+def test_doctor_tells_what_of_a_corpus_folder_is_not_read(small: SmallRun, call: Call, tmp_path: Path) -> None:
+    """Before the harvest, when the files can still be converted."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Some text.\n", encoding="utf-8")
+    (folder / "b.csv").write_text("more,text\n", encoding="utf-8")
+    words = ["--model", small.model, "--corpus", folder, "--dictionary", small.planted, "--out", tmp_path / "run"]
+    looked = call("doctor", *words, "--json")
+    assert looked.code == 0
+    assert "1 of no kind that is read, left out (b.csv)" in looked.out
+
+
 def test_one_library_call_is_the_command(small: SmallRun, finished: Finished, tmp_path: Path) -> None:
     """A notebook and the command line must not differ: same configuration, same bytes; listeners hear of it."""
     run = copy_of(finished, tmp_path)

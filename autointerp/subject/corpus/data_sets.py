@@ -93,6 +93,8 @@ def _line(error: Exception) -> str:
 class SavedDataSet:
     """A split that `save_to_disk` wrote, memory-mapped."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, asked: DataSetName, rows: Any, column: str) -> None:
         columns = text_columns(rows.features.arrow_schema, column, f"the data set {asked}")
         self._asked, self._column = asked, column
@@ -121,6 +123,8 @@ class SavedDataSet:
 
 class StreamedDataSet:
     """A split whose rows arrive one by one, from the hub or from a folder of files."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, asked: DataSetName, rows: Any, column: str, content: str) -> None:
         """`content` is the library's hash of the files read and of their state."""

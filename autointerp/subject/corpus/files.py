@@ -4,6 +4,7 @@ A name flows in, a `SourceStream` flows out in a fixed order. A source is what t
 row of a table, a text file, or, where a corpus has few text files, a page of one. Knows no tokenizer.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from autointerp.errors import UsageError, near_matches
 from autointerp.settings import PYTHON_DOCS
 from autointerp.subject.corpus.data_sets import is_saved, open_data_set
 from autointerp.subject.corpus.python_docs import read_python_docs
-from autointerp.subject.corpus.sources import ListedSources, Position, Source, SourceStream
+from autointerp.subject.corpus.sources import ListedSources, Position, Source, SourceStream, encodable
 from autointerp.subject.corpus.tables import read_parquet
 from autointerp.subject.corpus.text_files import Record, read_json_lines, read_pages, read_whole
 
@@ -28,6 +29,8 @@ PACKED = (".gz", ".zst")
 """Endings that may stand behind those of text."""
 FEW_FILES = 100
 """Below this many text files the split goes by page, else one file would be one part."""
+NAMED = 3
+"""Files named of those that are left out."""
 KINDS = ".txt, .jsonl (also .gz or .zst) or .parquet"
 
 
@@ -54,31 +57,65 @@ def open_sources(spec: str, cache: Path, column: str = "text") -> SourceStream:
     if asked is not None:
         return open_data_set(asked, column)
     if path.is_file():
-        files = [path]
+        found, root = [path], path.parent
     elif path.is_dir():
-        files = sorted(p for p in path.rglob("*") if _ending(p) in READERS and p.is_file())
+        found, root = _files_in(path), path
     else:
         near = near_matches(spec, [PYTHON_DOCS, *(str(p) for p in Path().iterdir())])
         raise UsageError(
             f"there is no corpus {spec!r}: give python-docs, a {KINDS} file, a folder of them, or hf:DATA_SET; "
             f"near: {near}"
         )
-    if not files or any(_ending(f) not in READERS for f in files):
+    files = [f for f in found if _ending(f) in READERS]
+    if not files:
         raise UsageError(f"{path} holds no {KINDS} file; other formats cannot be read as a corpus")
-    return FileSources(files, path if path.is_dir() else path.parent, column)
+    return FileSources(files, root, column, _left_out(found, root))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """All files under a folder in name order, and the links to folders, which are not followed.
+
+    Raises:
+        UsageError: a folder cannot be listed, or what is called like a text is no file.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"cannot read the corpus folder {error.filename}: {error.strerror}") from None
+
+    found: list[Path] = []
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        found += [Path(at, name) for name in names]
+        found += [Path(at, name) for name in folders if Path(at, name).is_symlink()]
+    for file in found:
+        if _ending(file) in READERS and not file.is_file():
+            raise UsageError(f"the corpus file {file} is no file, or a link to nothing; mend or remove it")
+    return sorted(found)
+
+
+def _left_out(found: list[Path], root: Path) -> tuple[str, ...]:
+    """A sentence on the files of a folder that are not read, where there are any."""
+    others = [encodable(f.relative_to(root).as_posix()) for f in found if _ending(f) not in READERS]
+    if not others:
+        return ()
+    more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+    named = ", ".join(others[:NAMED]) + more
+    return (
+        f"of {len(found):,} files in the corpus folder: {len(others):,} of no kind that is read, left out ({named})",
+    )
 
 
 def _ending(file: Path) -> str:
-    """What a file's name says it holds, without a packing."""
-    inner = Path(file.stem).suffix if file.suffix in PACKED else file.suffix
-    return "" if inner == ".parquet" and file.suffix in PACKED else inner
+    """What a file's name says it holds, in lower case and without a packing."""
+    suffix = file.suffix.lower()
+    inner = Path(file.stem).suffix.lower() if suffix in PACKED else suffix
+    return "" if inner == ".parquet" and suffix in PACKED else inner
 
 
 class FileSources:
     """The sources of files, one file after the other."""
 
-    def __init__(self, files: list[Path], root: Path, column: str) -> None:
-        self._files, self._root, self._column = files, root, column
+    def __init__(self, files: list[Path], root: Path, column: str, notes: tuple[str, ...]) -> None:
+        self._files, self._root, self._column, self.notes = files, root, column, notes
         self._by_page = sum(_ending(f) == ".txt" for f in files) < FEW_FILES
         self._sizes = [f.stat().st_size for f in files]
         self._file, self._record, self._share = 0, 0, 0.0

@@ -31,6 +31,11 @@ class SourceStream(Protocol):
         """JSON values that say what is read; a position is of no use where they differ."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out of the corpus, in sentences."""
+        ...
+
     def read(self, position: Position | None) -> Iterator[Source]:
         """The sources from a position on; from the first where None."""
         ...
@@ -46,6 +51,8 @@ class SourceStream(Protocol):
 
 class ListedSources:
     """Sources that a function lists again in the same order each time it is called."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, listed: Callable[[], Iterable[Source]]) -> None:
         self.fingerprint: object = name

@@ -110,15 +110,15 @@ def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except OSError as error:
         if error.errno in LOST:
             raise RunError(f"the disk of {file} failed ({error.strerror}); run again when it is back") from None
-        if error.errno is None and file.suffix == ".zst":
+        if error.errno is None and file.suffix.lower() == ".zst":
             raise UsageError(f"{file} is no whole Zstandard file ({error}); get it again") from None
         raise UsageError(f"cannot read the corpus file {file}: {error.strerror or error}") from None
 
 
 def _unpack(file: Path, raw: BinaryIO) -> BinaryIO:
-    if file.suffix == ".gz":
+    if file.suffix.lower() == ".gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))
-    if file.suffix == ".zst":
+    if file.suffix.lower() == ".zst":
         arrow = import_extra("pyarrow", f"the packed corpus file {file}")
         return io.BufferedReader(arrow.CompressedInputStream(arrow.PythonFile(raw, mode="r"), "zstd"))
     return raw

@@ -1,5 +1,6 @@
 """A user's own files as sources."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -39,6 +40,32 @@ def test_json_lines(tmp_path: Path) -> None:
     (tmp_path / "sub" / "x.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "y.md").write_text("not read", encoding="utf-8")
     assert read(tmp_path) == {"5": "a", "sub/x.jsonl:3": "b"}
+
+
+def test_files_that_are_not_read_are_counted_and_named(tmp_path: Path) -> None:
+    """Half a corpus of another ending would be missing without a word. Endings count in either case."""
+    line = b'{"text": "a"}\n'
+    (tmp_path / "x.JSONL").write_bytes(line)
+    (tmp_path / "y.Jsonl.GZ").write_bytes(gzip.compress(line))
+    assert open_sources(str(tmp_path), tmp_path).notes == ()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "z.csv").write_text("a", encoding="utf-8")
+    for name in (".hidden", "README"):
+        (tmp_path / name).write_text("a", encoding="utf-8")
+    assert list(read(tmp_path)) == ["x.JSONL:1", "y.Jsonl.GZ:1"]
+    (said,) = open_sources(str(tmp_path), tmp_path).notes
+    assert said == "of 5 files in the corpus folder: 3 of no kind that is read, left out (.hidden, README, sub/z.csv)"
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    (said,) = open_sources(str(tmp_path), tmp_path).notes
+    assert said.endswith("4 of no kind that is read, left out (.hidden, README, linked and 1 more)")
+
+
+def test_a_link_to_nothing_is_no_text(tmp_path: Path) -> None:
+    """A disk that is not mounted would shorten the corpus."""
+    (tmp_path / "x.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "y.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"y\.jsonl is no file, or a link to nothing; mend or remove it"):
+        read(tmp_path)
 
 
 def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
