@@ -20,6 +20,7 @@ from autointerp.settings import (
     ENVIRONMENT_PREFIX,
     NEURON_PREFIXES,
     RANDOM_PREFIX,
+    encodes,
     from_environment,
     merge,
     nested_flags,
@@ -34,6 +35,7 @@ DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 KeepName = Literal["all", "sample"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
+NOT_UTF8 = "is not UTF-8, so that no run can keep it; rename it"
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
 
@@ -211,6 +213,9 @@ class RunConfig(_Section):
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
         for d in self.dictionary:
             self._check_like(d)
+        for path in (self.model, self.corpus, str(self.out)):
+            if not encodes(path):
+                raise ValueError(f"the name {path!r} {NOT_UTF8}")
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if self.explain.refine and self.explainer_name == "lookup":
@@ -350,6 +355,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {place!r}; did you mean one of: {near_matches(str(first['loc'][-1]), _keys(first['loc']))}"
     if first["type"] == "missing":
         return f"{place!r} is missing; give --{place.replace('_', '-')} or set it in the configuration file"
+    if first["type"] == "string_unicode":
+        return f"{place!r}: the name {first['input']!r} {NOT_UTF8}"
     if first["type"] == "value_error":
         return str(first["msg"]).removeprefix("Value error, ")
     return f"{place!r}: {first['msg']}"

@@ -60,6 +60,11 @@ def _beside(folder: Path, value: str) -> str:
     return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
 
 
+def encodes(text: str) -> bool:
+    """Whether UTF-8 can hold a text; it cannot hold the name of a file whose bytes are not UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     tables = values.get("dictionary", [])
     if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):

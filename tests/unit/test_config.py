@@ -222,6 +222,13 @@ def test_random_directions_are_on_the_model_of_their_dictionary() -> None:
     assert make_config(None, {**FLAGS, "dictionary": both}).dictionary[1].like == "redrawn"
 
 
+@pytest.mark.parametrize("key", ["model", "corpus", "out"])
+def test_a_path_that_is_not_utf8_is_refused(key: str) -> None:
+    """The run's folder keeps the configuration as UTF-8."""
+    assert "'\\udcff' is not UTF-8" in refusal(None, **{key: "\udcff"})
+    assert "'\\udcff' is not UTF-8" in refusal(dictionary=[{"id": "a", "path": "\udcff"}])
+
+
 def test_a_configuration_is_frozen() -> None:
     """What was checked must be what is run."""
     config = make_config(None, FLAGS)

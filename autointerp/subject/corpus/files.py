@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autointerp.config import parse_data_set
 from autointerp.errors import UsageError, near_matches
-from autointerp.settings import PYTHON_DOCS
+from autointerp.settings import PYTHON_DOCS, encodes
 from autointerp.subject.corpus.data_sets import is_saved, open_data_set
 from autointerp.subject.corpus.python_docs import read_python_docs
 from autointerp.subject.corpus.sources import ListedSources, Position, Source, SourceStream, encodable
@@ -69,6 +69,9 @@ def open_sources(spec: str, cache: Path, column: str = "text") -> SourceStream:
     files = [f for f in found if _ending(f) in READERS]
     if not files:
         raise UsageError(f"{path} holds no {KINDS} file; other formats cannot be read as a corpus")
+    for file in files:
+        if not encodes(str(file)):
+            raise UsageError(f"the name of the corpus file {str(file)!r} is not UTF-8; rename it")
     return FileSources(files, root, column, _left_out(found, root))
 
 

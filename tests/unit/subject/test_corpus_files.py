@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_link_to_nothing_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "y.jsonl").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"y\.jsonl is no file, or a link to nothing; mend or remove it"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "parquet"])
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path: Path, ending: str) -> None:
+    """It would name sources, and no record or report can hold such a name."""
+    file = tmp_path / os.fsdecode(b"\xff." + ending.encode())
+    file.write_text('{"text": "a"}', encoding="utf-8")
+    for path in (tmp_path, file):
+        with pytest.raises(UsageError, match=rf"udcff\.{ending}' is not UTF-8; rename it"):
+            read(path)
+    file.rename(tmp_path / os.fsdecode(b"\xff"))
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    assert open_sources(str(tmp_path), tmp_path).notes[0].endswith("left out (?)")
 
 
 def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
