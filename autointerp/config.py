@@ -23,6 +23,7 @@ from autointerp.settings import (
     encodes,
     from_environment,
     merge,
+    name_and_split,
     nested_flags,
     read_toml,
     with_ids,
@@ -304,17 +305,21 @@ def parse_data_set(corpus: str) -> DataSetName | None:
     """The data set that a corpus names; None where it is none.
 
     Raises:
-        UsageError: it has the prefix of a data set and no name.
+        UsageError: it has the prefix of a data set and no name, or names a folder that is not there.
     """
     if not corpus.startswith(DATA_SET_PREFIX):
         return None
-    name, _, split = corpus.removeprefix(DATA_SET_PREFIX).partition(":")
+    name, split = name_and_split(corpus.removeprefix(DATA_SET_PREFIX))
     parts = name.split("/")
-    if not name or (not all(parts) and not Path(name).exists()):
+    if name and os.path.exists(name):
+        return DataSetName(name, None, split or None)
+    if name.startswith(("/", "./", "../", "~")):
+        raise UsageError(f"there is no folder {name} to read as the data set {corpus}; check its path")
+    if not all(parts):
         raise UsageError(
             f"the corpus {corpus!r} is not of the form hf:OWNER/NAME[/CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]"
         )
-    if Path(name).exists() or len(parts) < 3:
+    if len(parts) < 3:
         return DataSetName(name, None, split or None)
     return DataSetName("/".join(parts[:2]), "/".join(parts[2:]), split or None)
 

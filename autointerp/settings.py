@@ -3,6 +3,7 @@
 Text flows in, nested dictionaries flow out (`config` makes a `RunConfig` of them). Opens no file but the TOML.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -56,8 +57,21 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _beside(folder: Path, value: str) -> str:
     """A path, or the path inside `hf:FOLDER:SPLIT`, made absolute where it exists in the folder."""
     prefix = DATA_SET_PREFIX if value.startswith(DATA_SET_PREFIX) else ""
-    name, colon, split = value.removeprefix(prefix).partition(":") if prefix else (value, "", "")
-    return prefix + str((folder / name).resolve()) + colon + split if name and (folder / name).exists() else value
+    name, split = name_and_split(value.removeprefix(prefix), folder) if prefix else (value, "")
+    if not name or not os.path.exists(folder / name):
+        return value
+    return prefix + str((folder / name).resolve()) + (f":{split}" if split else "")
+
+
+def name_and_split(text: str, folder: Path = Path()) -> tuple[str, str]:
+    """`NAME[:SPLIT]` of a data set in two; a colon is part of the name where such a file or folder exists."""
+    name, _, split = text.rpartition(":")
+    if os.path.exists(folder / text):
+        return text, ""
+    if name and os.path.exists(folder / name):
+        return name, split
+    name, _, split = text.partition(":")
+    return name, split
 
 
 def encodes(text: str) -> bool:

@@ -117,6 +117,17 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert [d.path for d in config.dictionary] == [str(tmp_path / "weights/sae"), "elsewhere/sae"]
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("texts:dev", "texts:dev"), ("a:b", "a:b"), ("a:b:dev", "a:b:dev"), ("owner/name:dev", None)]
+)
+def test_a_data_set_beside_the_file(tmp_path: Path, given: str, meant: str | None) -> None:
+    """A folder's name may hold a colon; what is no folder there is a name on the hub."""
+    for name in ("texts", "a:b"):
+        (tmp_path / name).mkdir()
+    config = make_config(write(tmp_path, f"corpus = 'hf:{given}'"), {k: v for k, v in FLAGS.items() if k != "corpus"})
+    assert config.corpus == ("hf:" + (f"{tmp_path}/{meant}" if meant else given))
+
+
 def test_ids_come_from_the_last_part_and_never_twice() -> None:
     """Two dictionaries with one id would write into one folder."""
     paths = [

@@ -219,7 +219,9 @@ def test_a_saved_split_without_rows_is_no_corpus(tmp_path: Path) -> None:
         ("hf:{}/set", "body", "no text column 'body' but text"),
         ("hf:{}/saved:train", "text", "was saved without splits"),
         ("{}/saved", "n", "holds int64, not text"),
-        ("hf:{}/nowhere", "text", "cannot be read|is not of the form"),
+        ("hf:{}/nowhere", "text", "there is no folder .*/nowhere to read as the data set hf:.*; check its path"),
+        ("hf:./no:where", "text", r"there is no folder \./no to read as the data set hf:\./no:where"),
+        ("hf:owner//name", "text", "is not of the form"),
         ("hf:", "text", "is not of the form"),
     ],
 )
@@ -256,6 +258,9 @@ def test_names_of_data_sets(tmp_path: Path) -> None:
     assert parse_data_set("hf:owner/name/config:split") == DataSetName("owner/name", "config", "split")
     assert parse_data_set("hf:owner/name") == DataSetName("owner/name", None, None)
     assert parse_data_set(f"hf:{tmp_path}:test") == DataSetName(str(tmp_path), None, "test")
+    (tmp_path / "a:b").mkdir()
+    assert parse_data_set(f"hf:{tmp_path}/a:b") == DataSetName(f"{tmp_path}/a:b", None, None)
+    assert parse_data_set(f"hf:{tmp_path}/a:b:test") == DataSetName(f"{tmp_path}/a:b", None, "test")
     assert parse_data_set("some/path") is None
     assert corpus_name("hf:owner/name:train") == "owner/name:train"
     assert corpus_name(f"hf:{tmp_path}:train") == tmp_path.name
