@@ -22,6 +22,7 @@ from autointerp.settings import (
     RANDOM_PREFIX,
     encodes,
     from_environment,
+    is_too_long,
     merge,
     name_and_split,
     nested_flags,
@@ -214,9 +215,11 @@ class RunConfig(_Section):
             raise ValueError(f"two dictionaries are called {', '.join(sorted(twice))}; give each an id of its own")
         for d in self.dictionary:
             self._check_like(d)
-        for path in (self.model, self.corpus, str(self.out)):
+        for path in (self.model, self.corpus, str(self.out), *(d.path for d in self.dictionary)):
             if not encodes(path):
                 raise ValueError(f"the name {path!r} {NOT_UTF8}")
+            if is_too_long(path):
+                raise ValueError(f"{path[:40]}… ({len(path):,} characters) is too long a name for a file; shorten it")
         if self.llm is None and {self.explainer, self.simulator} - {None, "lookup"}:
             raise ValueError("that explainer or simulator asks a language model; name one with --llm MODEL")
         if self.explain.refine and self.explainer_name == "lookup":
@@ -277,7 +280,7 @@ def check_config(values: Mapping[str, object], where: str) -> RunConfig:
 def parse_dictionary(spec: str) -> dict[str, object]:
     """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`."""
     name, equals, path = spec.partition("=")
-    if not equals or not DICTIONARY_ID.fullmatch(name) or Path(spec).exists():
+    if not equals or not DICTIONARY_ID.fullmatch(name) or os.path.exists(spec):
         name, path = "", spec
     values: dict[str, object] = {"path": path}
     if name:

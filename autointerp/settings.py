@@ -3,6 +3,7 @@
 Text flows in, nested dictionaries flow out (`config` makes a `RunConfig` of them). Opens no file but the TOML.
 """
 
+import errno
 import os
 import re
 import tomllib
@@ -77,6 +78,17 @@ def name_and_split(text: str, folder: Path = Path()) -> tuple[str, str]:
 def encodes(text: str) -> bool:
     """Whether UTF-8 can hold a text; it cannot hold the name of a file whose bytes are not UTF-8."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def is_too_long(path: str) -> bool:
+    """Whether the file system has no room for a name."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    except ValueError:
+        return False
+    return False
 
 
 def _tables(values: Mapping[str, Any]) -> list[dict[str, Any]]:

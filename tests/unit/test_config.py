@@ -1,6 +1,7 @@
 """TOML, environment and flags: what wins, what is refused, and in which words."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,14 @@ def test_a_path_that_is_not_utf8_is_refused(key: str) -> None:
     """The run's folder keeps the configuration as UTF-8."""
     assert "'\\udcff' is not UTF-8" in refusal(None, **{key: "\udcff"})
     assert "'\\udcff' is not UTF-8" in refusal(dictionary=[{"id": "a", "path": "\udcff"}])
+
+
+@pytest.mark.parametrize("key", ["model", "corpus", "out"])
+def test_a_name_too_long_for_a_file_is_refused(key: str) -> None:
+    """The first look whether there is such a file ended in a traceback."""
+    said = r"x{40}… \(300 characters\) is too long a name for a file; shorten it"
+    for changes in ({key: "x" * 300}, {"dictionary": [{"path": "x" * 300}]}):
+        assert re.search(said, refusal(**changes))
 
 
 def test_a_configuration_is_frozen() -> None:
