@@ -38,6 +38,7 @@ KeepName = Literal["all", "sample"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 NOT_UTF8 = "is not UTF-8, so that no run can keep it; rename it"
+ID_RULE = "an id has at most 64 characters, of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
 
@@ -278,14 +279,20 @@ def check_config(values: Mapping[str, object], where: str) -> RunConfig:
 
 
 def parse_dictionary(spec: str) -> dict[str, object]:
-    """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`."""
+    """`[ID=]SPEC` of the command line as the values of one `[[dictionary]]`.
+
+    What stands before the first `=` is part of the path where such a path exists, or where it can be that of a
+    repository (`ORG/NAME/K=32`) or an id of SAELens' registry (`RELEASE:K=32`).
+
+    Raises:
+        UsageError: it can be no path, and what stands before the first `=` can be no id.
+    """
     name, equals, path = spec.partition("=")
-    if not equals or not DICTIONARY_ID.fullmatch(name) or os.path.exists(spec):
-        name, path = "", spec
-    values: dict[str, object] = {"path": path}
-    if name:
-        values["id"] = name
-    return values
+    if not equals or os.path.exists(os.path.expanduser(spec)) or name.count("/") > 1 or ":" in name:
+        return {"path": spec}
+    if not DICTIONARY_ID.fullmatch(name):
+        raise UsageError(f"there is no file or folder {spec}, and {name!r} can be no dictionary's id: {ID_RULE}")
+    return {"path": path, "id": name}
 
 
 class DataSetName(NamedTuple):
@@ -363,6 +370,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {place!r}; did you mean one of: {near_matches(str(first['loc'][-1]), _keys(first['loc']))}"
     if first["type"] == "missing":
         return f"{place!r} is missing; give --{place.replace('_', '-')} or set it in the configuration file"
+    if first["type"] == "string_pattern_mismatch" and first["loc"][-1] == "id":
+        return f"{place!r}: {first['input']!r} can be no dictionary's id: {ID_RULE}"
     if first["type"] == "string_unicode":
         return f"{place!r}: the name {first['input']!r} {NOT_UTF8}"
     if first["type"] == "value_error":

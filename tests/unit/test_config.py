@@ -157,7 +157,8 @@ def test_an_id_that_is_given_is_kept_and_not_taken_by_another() -> None:
 @pytest.mark.parametrize("bad", ["", "Upper", "-x", "a b", "x" * 65, "ü", "a\n"])
 def test_bad_ids_are_refused(bad: str) -> None:
     """An id is a folder's name and part of a reference RUN:ID."""
-    assert "dictionary.0.id" in refusal(dictionary=[{"id": bad, "path": "a"}])
+    text = refusal(dictionary=[{"id": bad, "path": "a"}])
+    assert f"'dictionary.0.id': {bad!r} can be no dictionary's id: an id has at most 64 characters" in text
 
 
 def test_spec_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +168,19 @@ def test_spec_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert parse_dictionary("some/path") == {"path": "some/path"}
     assert parse_dictionary("neurons@blocks.0.mlp.hook_post") == {"path": "neurons@blocks.0.mlp.hook_post"}
     assert parse_dictionary("a=b=c") == {"id": "a", "path": "b=c"}
-    assert parse_dictionary("Not An Id=x") == {"path": "Not An Id=x"}
+    for path in ("hf://org/name/k=32", "org/name/k=32", "release:k=32"):
+        assert parse_dictionary(path) == {"path": path}
     (tmp_path / "k=32").mkdir()
     assert parse_dictionary("k=32") == {"path": "k=32"}
+
+
+@pytest.mark.parametrize("name", ["SAE", "a b", "Ünï", "a/b", "", "x" * 65, "x" * 300])
+def test_what_can_be_no_id_on_the_command_line(name: str) -> None:
+    """It was taken for a path, and 'does not exist' says nothing of ids."""
+    with pytest.raises(
+        UsageError, match=rf"'{name}' can be no dictionary's id: an id has at most 64 characters, of a-z"
+    ):
+        parse_dictionary(f"{name}=neurons@blocks.0.mlp.hook_post")
 
 
 @pytest.mark.parametrize("good", ["all", "0", "0-999,7", "3,1,2", "@list.txt", "sample:1", "sample:500"])
