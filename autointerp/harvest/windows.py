@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from autointerp.errors import UsageError
 from autointerp.harvest.shards import FeatureEvents
 from autointerp.records import ActivationRecord
 from autointerp.splits import CorpusIndex, Windows
@@ -19,13 +20,23 @@ ROUNDS, DRAWN_A_ROUND = 64, 512
 
 
 def strongest_windows(index: CorpusIndex, events: FeatureEvents, n: int, width: int) -> Windows:
-    """At most n windows around the strongest activations, one a document, the strongest first."""
+    """At most n windows around the strongest activations, one a document, the strongest first.
+
+    Raises:
+        UsageError: no windows can be of that number or width.
+    """
+    _check(n, width)
     best = strongest_of_each(events.value, index.document_of(events.slot))[:n]
     return index.place(events.slot[best], np.full(len(best), width // 2), width)
 
 
 def silent_windows(index: CorpusIndex, events: FeatureEvents, n: int, width: int, rng: np.random.Generator) -> Windows:
-    """At most n windows at random, none with an activation or a masked token in it, none over another."""
+    """At most n windows at random, none with an activation or a masked token in it, none over another.
+
+    Raises:
+        UsageError: no windows can be of that number or width.
+    """
+    _check(n, width)
     taken: list[tuple[int, int]] = []
     pieces: list[Windows] = []
     for _ in range(ROUNDS):
@@ -47,6 +58,11 @@ def silent_windows(index: CorpusIndex, events: FeatureEvents, n: int, width: int
         if len(taken) == n:
             break
     return Windows.joined(pieces)
+
+
+def _check(n: int, width: int) -> None:
+    if n < 0 or width < 1:
+        raise UsageError(f"windows are asked for with n at least 0 and width at least 1, not n={n} and width={width}")
 
 
 def read_windows(index: CorpusIndex, windows: Windows, events: FeatureEvents) -> list[ActivationRecord]:

@@ -79,6 +79,16 @@ def test_a_dead_feature_is_silent_everywhere_and_a_dense_one_nowhere(harvested: 
     assert harvest.silent_windows(DENSE, n=30, width=8) == []
 
 
+@pytest.mark.parametrize(("n", "width"), [(20, 0), (20, -5), (-1, 64)])
+def test_windows_that_cannot_be_are_refused(harvested: Path, n: int, width: int) -> None:
+    """They ended in errors of numpy and pydantic, and n=-1 gave all windows but one."""
+    harvest = Harvest(harvested, "topk")
+    for look in (harvest.windows, harvest.silent_windows):
+        with pytest.raises(UsageError, match=f"n at least 0 and width at least 1, not n={n} and width={width}"):
+            look(0, n=n, width=width)
+        assert look(0, n=0, width=1) == []
+
+
 def test_documents_of_packed_rows(packed: Harvest) -> None:
     """A row of several documents is not one of them."""
     corpus = packed.corpus
