@@ -189,6 +189,8 @@ class RunFolder:
     def _compare(self, earlier: RunConfig, asked: RunConfig) -> None:
         only_tokens = any(self.harvest.glob("*/corpus.json")) and not any(self.harvest.glob("*/plan.json"))
         for key in _FIXED_BY_TOKENS if only_tokens else _FIXED:
+            if key == "corpus" and _absolute(earlier.corpus) == _absolute(asked.corpus):
+                continue
             self._agree(key, getattr(earlier, key), getattr(asked, key))
         if only_tokens:
             for key in _TOKEN_SETTINGS:
@@ -255,8 +257,9 @@ class RunFolder:
             earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
         except (ValueError, TypeError):
             raise RunError(f"{path} is damaged; delete it if model, dictionaries and corpus are unchanged") from None
+        known = {_absolute(name): stamp for name, stamp in earlier.items()}
         for name, stamp in now.items():
-            if name in earlier and earlier[name] != stamp:
+            if earlier.get(name, known.get(_absolute(name), stamp)) != stamp:
                 raise UsageError(
                     f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
                 )
@@ -308,6 +311,11 @@ def parse_reference(text: str) -> tuple[Path, str | None]:
 
 def _say(value: object) -> str:
     return "nothing" if value is None else json.dumps(value, default=str)
+
+
+def _absolute(spec: str) -> str:
+    """A file's or folder's whole path, as it lies from here; anything else as it is."""
+    return str(Path(spec).resolve()) if Path(spec).exists() else spec
 
 
 def _input_paths(config: RunConfig) -> list[str]:

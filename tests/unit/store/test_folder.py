@@ -230,3 +230,27 @@ def test_the_manifest_keeps_its_start(folder: RunFolder) -> None:
     assert second is not None
     assert second.started == first.started
     assert second.closed is not None
+
+
+def test_a_corpus_is_the_same_by_its_relative_and_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell completes one, a script builds the other; another file of the same relative path is another corpus."""
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "c.txt").write_text(f"text of {place}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "here")
+    made = RunFolder(tmp_path / "run")
+    whole, other = str(tmp_path / "here" / "c.txt"), str(tmp_path / "there" / "c.txt")
+    with made.lock():
+        made.store.touch()
+        for corpus in (whole, "../here/c.txt", "c.txt"):
+            made.begin(config(made.path, corpus=corpus))
+            made.check_inputs(config(made.path, corpus=corpus))
+        with refused("holds a run with corpus = "):
+            made.begin(config(made.path, corpus=other))
+        monkeypatch.chdir(tmp_path / "there")
+        for corpus in ("c.txt", other):
+            made.begin(config(made.path, corpus=corpus))
+            with refused("changed since"):
+                made.check_inputs(config(made.path, corpus=corpus))
