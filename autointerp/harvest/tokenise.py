@@ -85,6 +85,8 @@ def write_corpus(
     folder = harvest / CORPUS_FOLDER
     if not (folder / "corpus.json").is_file():
         sources = open_stream()
+        for remark in sources.notes:
+            note(remark)
         values = [sources.fingerprint, digest(encoding.vocabulary), *encoding[2:], n_tokens]
         writer = _Writer(folder, encoding, digest(values))
         with writer.files:

@@ -147,6 +147,24 @@ def test_what_is_odd_about_a_corpus_is_counted_and_said(tmp_path: Path) -> None:
     assert counts == {"sources": 5, "empty": 2, "mended": 1, "documents": 5, "rows": 5, "n_tokens": 6, "repeated": 2}
 
 
+def test_what_of_a_folder_is_not_read_is_said(tmp_path: Path) -> None:
+    """Text of another ending would be missing without a word."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in ("a.txt", "b.csv"):
+        (folder / name).write_text("xy", encoding="utf-8")
+    said: list[str] = []
+    write_corpus(
+        tmp_path,
+        "n",
+        lambda: open_sources(str(folder), tmp_path),
+        LETTERS,
+        lambda stage, done, total: None,
+        said.append,
+    )
+    assert said == ["of 2 files in the corpus folder: 1 of no kind that is read, left out (b.csv)"]
+
+
 def test_progress_tells_tokens_and_how_many_there_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The forecast behind the time left: exact at the end, near before."""
     monkeypatch.setattr(tokenise, "SOURCES_A_BATCH", 10)
