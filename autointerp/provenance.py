@@ -18,6 +18,7 @@ import numpy as np
 PACKAGES = ("autointerp", "numpy", "scipy", "torch", "transformer_lens", "transformers", "tokenizers", "openai")
 
 
+_SEAL = ',"seal":"'
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -27,20 +28,22 @@ def canonical_json(value: object) -> str:
 
 
 def seal(values: Mapping[str, object]) -> str:
-    """Canonical JSON of an object that also holds a digest of the rest of itself, as `seal`."""
-    return canonical_json({**values, "seal": digest(values)})
+    """Canonical JSON of an object, with a digest of itself as one more value, `seal`, at its end."""
+    text = canonical_json(values)
+    return f'{text[:-1]}{_SEAL}{digest_bytes([text.encode()])}"}}'
 
 
-def unseal(values: dict[str, Any]) -> dict[str, Any]:
+def unseal(text: str) -> dict[str, Any]:
     """What `seal` was given.
 
     Raises:
         ValueError: it is something else now.
     """
-    rest = {key: value for key, value in values.items() if key != "seal"}
-    if values.get("seal") != digest(rest):
+    rest, _, told = text.rpartition(_SEAL)
+    rest += "}"
+    if told != digest_bytes([rest.encode()]) + '"}':
         raise ValueError("its seal does not fit")
-    return rest
+    return dict(json.loads(rest))
 
 
 def digest(value: object) -> str:

@@ -10,7 +10,6 @@ An event is one token on which one feature is active. Where a sample of the corp
 kept documents alone, each a row, on which all activations are known. Arrays flow out; nothing here knows a model.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,10 +24,10 @@ from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import REPAIR, map_arrays
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.shards import FeatureEvents, Shard
-from autointerp.harvest.tokens import KEPT, Corpus, check_version
+from autointerp.harvest.tokens import KEPT, Corpus, read_sealed
 from autointerp.harvest.windows import read_windows, silent_windows, strongest_windows
 from autointerp.metrics import DictionaryMetrics
-from autointerp.provenance import generator, unseal
+from autointerp.provenance import generator
 from autointerp.records import ActivationRecord, DictionarySpec, FeatureFacts, FeatureStats
 from autointerp.splits import CorpusIndex
 
@@ -114,13 +113,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         RunError: it is damaged.
     """
     try:
-        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        check_version(values, folder)
-        values = unseal(values)
+        return read_sealed(folder / "manifest.json")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RunError(_damaged_manifest(folder)) from None
-    manifest: dict[str, Any] = values
-    return manifest
 
 
 def _damaged_manifest(folder: Path) -> str:

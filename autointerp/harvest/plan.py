@@ -3,7 +3,6 @@
 Settings, readers and a corpus flow in; `plan.json` files and the settings in force flow out. Knows no model.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -101,8 +100,8 @@ def read_plan(path: Path) -> dict[str, Any]:
         RunError: it is damaged.
     """
     try:
-        plan = unseal(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError):
+        plan = unseal(path.read_text(encoding="utf-8"))
+    except ValueError:
         raise RunError(f"{path} is damaged; {REPAIR}") from None
     return plan
 

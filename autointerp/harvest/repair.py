@@ -4,7 +4,6 @@ A harvest's folder flows in; damaged files are deleted, with what was computed f
 just these. Knows no model and no torch.
 """
 
-import json
 from pathlib import Path
 
 from autointerp.errors import RunError, UsageError
@@ -67,10 +66,10 @@ def _mend_plan(folder: Path) -> list[str]:
     """Take a damaged plan from the manifest; where there is none, the next start makes one of its own settings."""
     path = folder / "plan.json"
     try:
-        unseal(json.loads(path.read_text(encoding="utf-8")))
+        unseal(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         path.unlink()
         if (folder / "manifest.json").is_file():
             write_atomically(path, seal(read_manifest(folder)["plan"]))

@@ -84,9 +84,7 @@ class Corpus:
         """As `open`, with all documents."""
         path = harvest / CORPUS_FOLDER / "corpus.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            check_version(values, path.parent)
-            values = unseal(values)
+            values = read_sealed(path)
             names = ("name", "digest", "file_digests", "n_row", "context", "first", "n_tokens", "packed")
             kept = path.parent / KEPT
             return cls(
@@ -183,7 +181,24 @@ def has_tokens(harvest: Path, *, sampled: bool) -> bool:
     return (folder / "corpus.json").is_file() and (not sampled or (folder / KEPT).is_file())
 
 
-def check_version(values: dict[str, Any], folder: Path) -> None:
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The values of a sealed file of a harvest.
+
+    Raises:
+        UsageError: they are of another format.
+        ValueError, KeyError, TypeError, AttributeError: they changed, or are none.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = unseal(text)
+    except ValueError:
+        _check_version(json.loads(text), path.parent)  # formats before this one had no seal
+        raise
+    _check_version(values, path.parent)
+    return values
+
+
+def _check_version(values: dict[str, Any], folder: Path) -> None:
     """Refuse what another version wrote; `values` are a file's in `folder`.
 
     Raises:

@@ -69,9 +69,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_a_seal_is_of_all_the_rest() -> None:
     """A count changed in a manifest changed every density, and nothing said so."""
     values = {"n_tokens": 3263, "share": 0.1, "word": "é"}
-    sealed = json.loads(seal(values))
+    sealed = seal(values)
     assert unseal(sealed) == values
-    for changed in ({**sealed, "n_tokens": 9263}, {**sealed, "more": 1}, values):
+    assert json.loads(sealed).keys() == {*values, "seal"}
+    for place in range(len(sealed)):
+        with pytest.raises(ValueError, match="seal"):
+            unseal(sealed[:place] + chr(ord(sealed[place]) ^ 1) + sealed[place + 1 :])
+    for changed in (sealed + "\n", sealed[:-1], canonical_json(values), "", "{}"):
         with pytest.raises(ValueError, match="seal"):
             unseal(changed)
 
