@@ -27,23 +27,27 @@ def canonical_json(value: object) -> str:
     return _CANONICAL.encode(value)
 
 
-def seal(values: Mapping[str, object]) -> str:
-    """Canonical JSON of an object, with a digest of itself as one more value, `seal`, at its end."""
+def seal(values: Mapping[str, object], beside: Mapping[str, object] | None = None) -> str:
+    """JSON of an object with a digest of its canonical text as one more value, `seal`.
+
+    Values `beside` come after it and are not sealed, so that the seal of equal work at another time is the same.
+    """
     text = canonical_json(values)
-    return f'{text[:-1]}{_SEAL}{digest_bytes([text.encode()])}"}}'
+    tail = "," + canonical_json(beside)[1:] if beside else "}"
+    return f'{text[:-1]}{_SEAL}{digest_bytes([text.encode()])}"{tail}'
 
 
 def unseal(text: str) -> dict[str, Any]:
-    """What `seal` was given.
+    """What `seal` was given, values beside it included.
 
     Raises:
-        ValueError: it is something else now.
+        ValueError: what was sealed is something else now.
     """
-    rest, _, told = text.rpartition(_SEAL)
-    rest += "}"
-    if told != digest_bytes([rest.encode()]) + '"}':
+    sealed, _, told = text.rpartition(_SEAL)
+    told, _, tail = told.partition('"')
+    if told != digest_bytes([sealed.encode() + b"}"]) or tail[:1] not in ("}", ","):
         raise ValueError("its seal does not fit")
-    return dict(json.loads(rest))
+    return dict(json.loads(sealed + tail))
 
 
 def digest(value: object) -> str:

@@ -97,9 +97,11 @@ def _close(
         "n_tokens": n_tokens,
         "masked": {**masked, "norm": sum(shard.n_outlier for shard in shards)},
         "metrics": metrics.model_dump(),
+    }
+    when = {
         "started": began,
         "closed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 3),
         "host": platform.node(),
     }
-    write_atomically(reader.folder / "manifest.json", seal(manifest))
+    write_atomically(reader.folder / "manifest.json", seal(manifest, when))

@@ -75,7 +75,10 @@ def test_a_seal_is_of_all_the_rest() -> None:
     for place in range(len(sealed)):
         with pytest.raises(ValueError, match="seal"):
             unseal(sealed[:place] + chr(ord(sealed[place]) ^ 1) + sealed[place + 1 :])
-    for changed in (sealed + "\n", sealed[:-1], canonical_json(values), "", "{}"):
+    later = [seal(values, {"closed": day}) for day in ("today", "tomorrow")]
+    assert unseal(later[1]) == {**values, "closed": "tomorrow"}
+    assert len({json.loads(text)["seal"] for text in [sealed, *later]}) == 1
+    for changed in (later[0].replace("3263", "9263"), sealed[:-1], canonical_json(values), "", "{}"):
         with pytest.raises(ValueError, match="seal"):
             unseal(changed)
 
