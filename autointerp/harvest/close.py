@@ -54,19 +54,19 @@ def _open_shard(reader: Reader, index: int, corpus: Corpus, settings: PassSettin
 
 def _losses(
     subject: Subject, readers: Sequence[Reader], shards: dict[str, list[Shard]], text: TextMask, n_tokens: int
-) -> dict[str, LossMetrics]:
+) -> dict[str, LossMetrics | None]:
     """Losses of the readers that decode; those at one hook point share the forward passes."""
     groups: dict[tuple[str, str], list[Reader]] = {}
     for reader in readers:
         if n_tokens and len(shards[reader.spec.id][0].more["sum_in"]):
             groups.setdefault((reader.spec.hook_point, reader.dictionary.hook_out), []).append(reader)
-    found: dict[str, LossMetrics] = {}
+    found: dict[str, LossMetrics | None] = {}
     for group in groups.values():
         first = shards[group[0].spec.id]
         n = sum(float(shard.more["sums"][0]) for shard in first)
         mean = np.sum([shard.more["sum_in"] for shard in first], axis=0) / max(n, 1.0)
         measured = measure_losses(subject, group, text, mean, n_tokens)
-        found |= {reader.spec.id: one for reader, one in zip(group, measured, strict=False)}
+        found |= {reader.spec.id: one for reader, one in zip(group, measured, strict=True)}
     return found
 
 

@@ -119,7 +119,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _damaged_manifest(folder: Path) -> str:
-    return f"{folder / 'manifest.json'} is damaged; delete it and run the harvest again, which keeps finished shards"
+    return f"{folder / 'manifest.json'} is damaged; {REPAIR}"
 
 
 class DocumentEvents(NamedTuple):
@@ -150,7 +150,7 @@ class Harvest:
             raise RunError(_damaged_manifest(self.folder)) from None
         self.corpus = Corpus.open(harvest)
         self._check_corpus()
-        names = sorted(name for name in digests(self.folder) if name.startswith("shard-"))
+        names = sorted(name for name in self.manifest["files"] if name.startswith("shard-"))
         self._shards = [Shard(self.folder / name, self.corpus.context) for name in names]
 
     def _check_corpus(self) -> None:

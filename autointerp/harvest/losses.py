@@ -30,11 +30,11 @@ class _Document(NamedTuple):
 @torch.inference_mode()
 def measure_losses(
     subject: Subject, readers: Sequence[Reader], text: TextMask, mean: Float[np.ndarray, " d_out"], n_tokens: int
-) -> list[LossMetrics]:
+) -> list[LossMetrics | None]:
     """Losses of each reader, all at one hook point, on documents spread over the corpus with about `n_tokens` tokens.
 
     Cross-entropy and KL are means over tokens whose next token is text. Replaced is every token that the harvest looks
-    at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean. Empty
+    at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean. None
     where no token that is looked at follows another.
     """
     hook = readers[0].dictionary.hook_out
@@ -58,7 +58,7 @@ def measure_losses(
             kl[i] += float((own.exp() * (own - said)).sum(dim=1).sum())
         n += len(wanted)
     if not n:
-        return []
+        return [None] * len(readers)
     ce, kl = ce / n, kl / n
     shared = {"n_tokens": n, "ce": ce[0], "ce_zero": ce[1], "ce_mean": ce[2], "kl_zero": kl[1], "kl_mean": kl[2]}
     return [

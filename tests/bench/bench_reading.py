@@ -23,7 +23,7 @@ from autointerp.examples import Chooser
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.events import FactsArrays, Harvest
 from autointerp.harvest.metrics import SUMS, dictionary_metrics
-from autointerp.harvest.shards import Shard, ShardArrays, ShardWriter, shard_name
+from autointerp.harvest.shards import Shard, ShardArrays, shard_name
 from autointerp.harvest.stats import compute_stats
 from autointerp.harvest.tokenise import Encoding, write_corpus
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
@@ -32,6 +32,7 @@ from autointerp.provenance import digest_file, seal, write_atomically
 from autointerp.records import DictionarySpec
 from autointerp.splits import CorpusIndex
 from autointerp.subject.corpus.sources import ListedSources, Source
+from tests.shard_files import write_shard
 
 CONTEXT = 512
 TOKENS = 500_000
@@ -140,14 +141,8 @@ def _thin_shard(folder: Path, d_sae: int) -> float:
         "sums": np.zeros(len(SUMS)),
         "sum_in": np.zeros(512),
     }
-    _write(folder / "thin.safetensors", events, meta, more)
+    write_shard(folder / "thin.safetensors", events, meta, more)
     return (folder / "thin.safetensors").stat().st_size / n
-
-
-def _write(path: Path, events: ShardArrays, meta: dict[str, object], more: dict[str, np.ndarray]) -> None:
-    writer = ShardWriter(path, float(events.value.max()), len(events.value))
-    writer.add(events)
-    writer.commit(meta, more)
 
 
 def write_store(folder: Path, n_event: int, d_sae: int) -> None:
@@ -173,7 +168,7 @@ def write_store(folder: Path, n_event: int, d_sae: int) -> None:
         meta: dict[str, object] = {"dictionary": "bench", "first_row": first, "first_kept": first, "n_token": n_slot}
         meta["n_outlier"] = 0
         more = {"masked": np.zeros(0, np.uint32)}
-        _write(bench / shard_name(index), ShardArrays(indptr, np.concatenate(position), value), meta, more)
+        write_shard(bench / shard_name(index), ShardArrays(indptr, np.concatenate(position), value), meta, more)
     _close(bench, corpus, d_sae)
 
 

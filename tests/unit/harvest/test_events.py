@@ -15,7 +15,7 @@ from autointerp.harvest.events import Harvest, free_bytes, is_finished
 from autointerp.harvest.shards import FeatureEvents, Shard, ShardArrays
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import digest_file, seal
-from tests.unit.harvest.shard_files import write_shard
+from tests.shard_files import write_shard
 
 
 def shard(values: list[float], d_sae: int = 3) -> ShardArrays:
