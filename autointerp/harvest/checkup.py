@@ -16,6 +16,7 @@ from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
 from autointerp.subject.corpus.sources import SourceStream
+from autointerp.subject.devices import choose_device, describe_device, on_device
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.random_directions import random_directions
@@ -28,10 +29,18 @@ N_SOURCES = 200
 
 def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
     """Device, model, corpus, and each dictionary's fit with a forecast of its events on disk."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    findings = [Finding("ok", "device", gpu)]
     try:
-        subject = load_model(config.model, dtype=config.harvest.dtype, device="auto")
+        device = choose_device(config.harvest.device)
+    except UsageError as error:
+        return [Finding("fail", "device", str(error), "name one that is there")]
+    with on_device(device):
+        return [Finding("ok", "device", describe_device(device)), *_check_on(device, config, cache)]
+
+
+def _check_on(device: str, config: RunConfig, cache: Path) -> list[Finding]:
+    findings = []
+    try:
+        subject = load_model(config.model, device=device, dtype=config.harvest.dtype)
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
         stream = open_sources(config.corpus, cache, config.harvest.text_column)
         sample, n_tokens = _sample(config, subject, stream)

@@ -53,7 +53,8 @@ class Encoded:
         self._arrays = [_start_copy(array) for array in arrays]
         self._arrived = torch.cuda.Event() if arrays[0].device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self._arrived is not None:
-            self._arrived.record()
+            # Of the arrays' device: without a stream it would be the current device's, which may be another.
+            self._arrived.record(torch.cuda.current_stream(arrays[0].device))
 
     def collect(self) -> "Events":
         """The events, once they are there."""

@@ -28,6 +28,7 @@ from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
 from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
+from autointerp.subject.devices import choose_device, on_device
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
@@ -66,10 +67,10 @@ def harvest_dictionaries(
         UsageError: model, dictionary, corpus or hook point cannot be used together, or the disk is too small.
         RunError: an activation is NaN or infinite.
     """
-    device = _device(config.harvest.device)
+    device = choose_device(config.harvest.device)
     for seed in dict.fromkeys(d.rerandomise_seed for d in missing):
         progress(f"load {Path(config.model).name}", 0, 0)
-        with _threads(config.harvest.threads):
+        with _threads(config.harvest.threads), on_device(device):
             subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
             loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
@@ -101,17 +102,6 @@ def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> 
     hook_point = asked.hook_point or config.hook_point
     dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
     return BothTails(dictionary) if dictionary.signed else dictionary
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    there = torch.backends.mps.is_available() if name == "mps" else True
-    if name.startswith("cuda"):
-        there = int(name.partition(":")[2] or 0) < torch.cuda.device_count()
-    if not there:
-        raise UsageError(f"device {name} was asked for, but torch sees none; set [harvest] device to cpu or auto")
-    return name
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from autointerp.errors import UsageError
+from autointerp.subject.devices import choose_device
 from autointerp.subject.model_files import check_model_folder, find_weights, is_lens_config, read_json
 from autointerp.subject.rerandomise import rerandomise
 from autointerp.subject.sae import digest_tensors
@@ -51,7 +52,7 @@ def open_model(name: str, device: str, dtype: str, rerandomise_seed: int | None)
     """The model in a folder or of a name; raises UsageError as `subject.model.load_model` says."""
     folder = Path(name).expanduser()
     local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    target, number = _pick_device(device), _pick_dtype(dtype)
+    target, number = choose_device(device), _pick_dtype(dtype)
     if local:
         check_model_folder(folder)
     with _quiet(), _offline(local):
@@ -168,14 +169,6 @@ def _check_tokenizer(name: str, n_embedding: int, tokenizer: HFTokenizer) -> Non
             f"the tokenizer of {name} has token ids up to {highest}, the model only {n_embedding} embeddings; they do "
             "not belong together, so save the model's own tokenizer in its folder"
         )
-
-
-def _pick_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"the device {device} is not there; torch sees no CUDA device, so use cpu")
-    return device
 
 
 def _pick_dtype(dtype: str) -> torch.dtype:

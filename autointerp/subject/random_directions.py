@@ -29,6 +29,7 @@ def random_directions(like: Dictionary, activations: Float[Tensor, "n d_in"], se
     Features are taken by chunks, so memory holds the activations and at most 256 MB more.
     """
     x = activations.float()
+    like = like.to(x.device)
     drawn = torch.randn(like.d_sae, like.d_in, generator=torch.Generator().manual_seed(seed))
     directions = drawn / drawn.norm(dim=1, keepdim=True)
     mean = x.mean(dim=0)
