@@ -28,6 +28,8 @@ class ChatRequest(Record):
     """Ask for an answer that fits this schema."""
     sample: int = 0
     """Number among repeated askings of the same question (candidates, asked again)."""
+    stop: tuple[str, ...] = ()
+    """Texts before which an answer may end: what follows them is of no use. Endpoints take four at most, or none."""
 
 
 class PromptRequest(ChatRequest):

@@ -20,6 +20,7 @@ _REFUSED = re.compile(
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("max_tokens", re.compile(r"\bmax_tokens\b", re.I)),
     ("temperature", re.compile(r"\btemperature\b", re.I)),
+    ("stop", re.compile(r"['\"`]stop['\"`]|\bstop\b.{0,20}not (supported|allowed)|\bstop sequence", re.I)),
     (
         "top_logprobs>5",
         re.compile(r"\btop_logprobs\b|logprobs of \d|logprobs.{0,40}(greater|maximum|at most|between|less than)", re.I),
@@ -75,6 +76,8 @@ class Negotiation:
         }
         if request.temperature is not None and "temperature" not in self.rejected:
             body["temperature"] = request.temperature
+        if request.stop and "stop" not in self.rejected:
+            body["stop"] = list(request.stop)
         if request.top_logprobs is not None and "logprobs" not in self.rejected:
             few = "top_logprobs>5" in self.rejected
             body["logprobs"] = True

@@ -243,4 +243,7 @@ class _Flight:
 
 def request_key(endpoint: Endpoint, request: ChatRequest) -> str:
     """The digest under which a reply is kept: who is asked and the whole request, no transport field and no key."""
-    return digest({"endpoint": endpoint.model_dump(mode="json"), "request": request.model_dump(mode="json")})
+    asked = request.model_dump(mode="json")
+    if not request.stop:
+        del asked["stop"]  # requests had no such field once, and their replies are still to be found
+    return digest({"endpoint": endpoint.model_dump(mode="json"), "request": asked})

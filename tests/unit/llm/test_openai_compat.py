@@ -217,20 +217,21 @@ def test_refused_parameters_are_dropped_once_and_remembered() -> None:
 
     async def handler(body: dict[str, object]) -> web.Response:
         seen.append(body)
-        for name in ("max_tokens", "temperature", "logprobs", "response_format"):
+        for name in ("max_tokens", "temperature", "stop", "logprobs", "response_format"):
             if name in body:
                 return refusal(400, f"Unsupported parameter: '{name}' is not supported with this model.", param=name)
         return completion()
 
     async def use(client: OpenAICompatible) -> tuple[str, ...]:
-        full = question(temperature=0.0, top_logprobs=20, json_schema={"type": "object"})
+        full = question(temperature=0.0, top_logprobs=20, json_schema={"type": "object"}, stop=("\n11:",))
         await client.complete(full)
-        assert len(seen) == 5
+        assert seen[0]["stop"] == ["\n11:"]
+        assert len(seen) == 6
         await client.complete(full)
         return client.rejected
 
-    assert against(handler, use) == ("max_tokens", "temperature", "logprobs", "response_format")
-    assert len(seen) == 6
+    assert against(handler, use) == ("max_tokens", "temperature", "stop", "logprobs", "response_format")
+    assert len(seen) == 7
     assert set(seen[-1]) == {"model", "messages", "max_completion_tokens"}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from autointerp.llm.base import ChatReply, ChatRequest, Endpoint
+from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
 from autointerp.llm.errors import (
     BadKeyError,
     ConnectionLostError,
@@ -198,11 +198,20 @@ def test_the_key_of_a_request_depends_on_all_of_it() -> None:
         question("a", top_logprobs=5),
         question("a", json_schema={"type": "object"}),
         question("a", max_tokens=21),
+        question("a", stop=("\n",)),
     ]
     keys = {request_key(ENDPOINT, request) for request in requests}
     keys.add(request_key(ENDPOINT.model_copy(update={"model": "n"}), requests[0]))
     assert len(keys) == len(requests) + 1
     assert request_key(ENDPOINT, requests[0]) == request_key(ENDPOINT, question("a"))
+
+
+def test_a_question_without_stops_keeps_the_digest_of_before_there_were_any() -> None:
+    """A new field of requests would make every kept reply unfindable, and each would be paid for again."""
+    endpoint = Endpoint(provider="openai", base_url="http://127.0.0.1:8000/v1", model="m")
+    assert request_key(endpoint, question(temperature=0.0)) == "blake2b:5765b2d66bb52cfd806143005e3522522e9a1d3f"
+    read = PromptRequest(prompt="a", read=" b", top_logprobs=5)
+    assert request_key(endpoint, read) == "blake2b:c385d23f898704eeae874909a4393cf1a2218f58"
 
 
 def test_a_script_that_ends_says_so() -> None:
