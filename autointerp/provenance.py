@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from autointerp.files import make_temporary
+
 PACKAGES = ("autointerp", "numpy", "scipy", "torch", "transformer_lens", "transformers", "tokenizers", "openai")
 
 
@@ -90,16 +92,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends; a kill or an error leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary, file = make_temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+        commit_file(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)  # a full disk has no room for half of it
         raise
-    commit_file(temporary, path)
 
 
 def commit_file(temporary: Path, path: Path) -> None:

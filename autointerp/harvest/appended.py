@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from autointerp.files import open_in_place
 from autointerp.provenance import canonical_json, write_atomically
 
 
@@ -35,7 +36,7 @@ class AppendedFiles:
         """As given to the last commit; empty before the first."""
         self._files: dict[str, BinaryIO] = {}
         for name, path in paths.items():
-            file = path.open("ab")
+            file = os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
             file.truncate(sizes[name])
             self._files[name] = file
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from autointerp.errors import UsageError
+from autointerp.files import make_temporary
 from autointerp.llm.base import ChatReply
 from autointerp.llm.decode import ErrorFacts, decode_chat, decode_echo, embedded_error
 from autointerp.llm.errors import TransientError
@@ -141,9 +142,8 @@ class RequestFiles:
     def _next(self, url: str) -> _Part:
         if url in self._open:
             _close(self._parts[self._open[url]])
-        path = self.path.with_name(f"{self.path.name}.{len(self._parts) + 1}.tmp")
         self._open[url] = len(self._parts)
-        self._parts.append(_Part(url, path, path.open("wb")))
+        self._parts.append(_Part(url, *make_temporary(self.path)))
         return self._parts[-1]
 
 

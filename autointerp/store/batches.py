@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from autointerp.errors import RunError
+from autointerp.files import refuse_odd_database
 from autointerp.llm.base import Endpoint, Purpose
 
 MOST_TRIES = 3
@@ -93,6 +94,7 @@ class BatchBook:
         Raises:
             RunError: the file holds something else.
         """
+        refuse_odd_database(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("pragma journal_mode=wal")

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from autointerp.errors import RunError
+from autointerp.files import open_in_place
 from autointerp.llm.base import ChatReply, Endpoint
 from autointerp.llm.purpose import purpose
 from autointerp.records import Usage
@@ -52,11 +53,16 @@ class CallLog:
 
         Raises:
             RunError: the file holds something else.
+            UsageError: the name is a link.
         """
         self.path = path
-        self._sums, whole = _read_sums(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.truncate(self._file, whole)
+        self._file = open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            self._sums, whole = _read_sums(path)
+            os.truncate(self._file, whole)
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def __enter__(self) -> Self:
         return self

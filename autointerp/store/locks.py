@@ -18,6 +18,7 @@ from typing import TextIO
 
 from autointerp.config import HarvestPart
 from autointerp.errors import UsageError
+from autointerp.files import open_in_place, refuse_links, sweep_temporaries
 
 
 @contextmanager
@@ -25,13 +26,15 @@ def hold_alone(folder: Path) -> Iterator[None]:
     """Be the only writer.
 
     Raises:
-        UsageError: another process writes here, or the folder cannot be written.
+        UsageError: another process writes here, the folder cannot be written, or holds a link.
     """
     with _open(folder / "lock") as file:
         _take(file, fcntl.LOCK_EX, str(folder))
+        refuse_links(folder)
         _sign(file, _me())
         for old in folder.glob("lock.*"):
             old.unlink()
+        sweep_temporaries(folder)
         yield
 
 
@@ -44,6 +47,7 @@ def hold_part(folder: Path, part: HarvestPart) -> Iterator[None]:
     """
     with _open(folder / "lock") as shared:
         _take(shared, fcntl.LOCK_SH, str(folder))
+        refuse_links(folder)
         _sign(shared, "processes that harvest parts of it")
         with _open(_part_lock(folder, part)) as own:
             with _open(folder / "lock.parts") as door:
@@ -84,7 +88,7 @@ def _part_lock(folder: Path, part: HarvestPart) -> Path:
 def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+", encoding="utf-8")
+        return os.fdopen(open_in_place(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from None
 
@@ -105,7 +109,7 @@ def _try(file: TextIO, kind: int) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    with path.open(encoding="utf-8") as file:
+    with os.fdopen(open_in_place(path, os.O_RDONLY), encoding="utf-8") as file:
         return not _try(file, fcntl.LOCK_SH)
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from autointerp.errors import UsageError
 from autointerp.llm.base import Capabilities, ChatReply
-from autointerp.provenance import commit_file, digest
+from autointerp.provenance import digest, replace_file
 
 FORMAT = "autointerp replies"
 VERSION = 1
@@ -39,11 +39,9 @@ def write_replies(path: Path, seen: Sequence[Capabilities], replies: Iterable[Mo
     Returns:
         How many replies are in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     n = 0
     # No time and no name inside, so that equal content gives equal bytes.
-    with temporary.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+    with replace_file(path) as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         capabilities = [one.model_dump(mode="json") for one in seen]
         _write(file, {"format": FORMAT, "version": VERSION, "capabilities": capabilities})
         for moved in replies:
@@ -51,7 +49,6 @@ def write_replies(path: Path, seen: Sequence[Capabilities], replies: Iterable[Mo
             _write(file, {"key": moved.key, "reply": value, "digest": digest([moved.key, value])})
             n += 1
         _write(file, {"replies": n})
-    commit_file(temporary, path)
     return n
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from autointerp.errors import RunError
+from autointerp.files import refuse_odd_database
 from autointerp.provenance import digest
 from autointerp.records import (
     Done,
@@ -56,6 +57,7 @@ class RunStore:
     """One run's database; a single writer, guarded by the run's lock."""
 
     def __init__(self, path: Path) -> None:
+        refuse_odd_database(path)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)

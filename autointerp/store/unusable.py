@@ -5,9 +5,11 @@ as a kill leaves it, is left out.
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from autointerp.files import open_in_place
 from autointerp.provenance import write_atomically
 
 
@@ -19,7 +21,8 @@ class UnusableReplies:
 
     def note(self, reason: str, digests: Sequence[str]) -> None:
         """An item failed for this reason after these replies."""
-        with self.path.open("a", encoding="utf-8") as file:
+        handle = open_in_place(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(handle, "a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": reason, "digests": list(digests)}) + "\n")
 
     def take(self, wanted: Callable[[str], bool]) -> list[str]:
