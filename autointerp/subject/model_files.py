@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from autointerp.errors import UsageError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 INDEX = "model.safetensors.index.json"
 
 
@@ -28,9 +29,9 @@ def check_model_folder(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise UsageError(f"the model folder {folder} has no config.json; save the model there with save_pretrained")
-    read_json(config)
-    for file in find_weights(folder):
-        _check_safetensors(file)
+    values = read_json(config)
+    n_tensors = sum(_count_tensors(file) for file in find_weights(folder))
+    _check_depth(config, values, n_tensors)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UsageError(
             f"the model folder {folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:3])}, ...), so text would become "
@@ -53,8 +54,9 @@ def find_weights(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
         mapped = read_json(index).get("weight_map")
-        names = sorted(set(mapped.values())) if isinstance(mapped, dict) else []
-        files = [folder / str(name) for name in names]
+        if not isinstance(mapped, dict) or not all(isinstance(name, str) for name in mapped.values()):
+            raise UsageError(f"{index} does not map tensors to files (weight_map); copy or download it again")
+        files = [folder / name for name in sorted(set(mapped.values()))]
     else:
         files = sorted(folder.glob("*.safetensors"))
     missing = [file.name for file in files if not file.is_file()]
@@ -68,10 +70,22 @@ def find_weights(folder: Path) -> list[Path]:
     return files
 
 
-def _check_safetensors(file: Path) -> None:
+def _check_depth(file: Path, config: dict[str, object], n_tensors: int) -> None:
+    """A config with more layers than the weights have tensors takes hours to build and then lacks most of them."""
+    for key in DEPTH_KEYS:
+        depth = config.get(key)
+        if isinstance(depth, int) and not 0 < depth <= n_tensors:
+            raise UsageError(
+                f"{file} says {key} = {depth:,}, but the weights beside it hold {n_tensors:,} tensors; they do not "
+                "belong together, so get the model's files again"
+            )
+
+
+def _count_tensors(file: Path) -> int:
+    """Tensors in one safetensors file."""
     try:
-        with safe_open(file, framework="pt"):
-            pass
+        with safe_open(file, framework="pt") as opened:
+            return len(opened.keys())
     except (SafetensorError, OSError) as error:
         raise UsageError(
             f"{file} cannot be read ({error}); it is truncated or no safetensors file, so copy or download it again"
@@ -86,7 +100,7 @@ def read_json(file: Path) -> dict[str, object]:
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read as JSON ({error}); copy or download it again") from error
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no JSON object; copy or download it again")

@@ -94,13 +94,17 @@ def _bridge(name: str, model: torch.nn.Module, tokenizer: HFTokenizer) -> Transf
 
 
 def _load_hf(source: str, local: bool, dtype: torch.dtype) -> tuple[torch.nn.Module, HFTokenizer]:
-    try:
+    with _loading(f"the model {source}"):
         model, info = AutoModelForCausalLM.from_pretrained(
-            source, local_files_only=local, use_safetensors=True, dtype=dtype, output_loading_info=True
+            source,
+            local_files_only=local,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UsageError(f"the model {source} cannot be loaded: {_first_line(error)}") from error
+    with _loading(f"the tokenizer of {source}"):
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise UsageError(f"the model {source} lacks the weights {missing}; get its files again")
@@ -111,15 +115,16 @@ def _open_lens_folder(folder: Path, device: str, dtype: torch.dtype, rerandomise
     """A folder with a TransformerLens config: weights are those of a native bridge, or of a HookedTransformer."""
     files = find_weights(folder)
     state = {key: tensor for file in files for key, tensor in load_file(file).items()}
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, config=PretrainedConfig())
-    try:
+    with _loading(f"the tokenizer of {folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, config=PretrainedConfig(), trust_remote_code=False
+        )
+    with _loading(f"the model {folder}"):
         config = _lens_config(read_json(folder / "config.json"))
         bridge = TransformerBridge.boot_native(config, device="cpu")
         if "embed.W_E" in state:
             state = _from_hooked_transformer(folder, state, config)
         bridge.load_state_dict(state)
-    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise UsageError(f"the model {folder} cannot be loaded: {_first_line(error)}") from error
     model = bridge.original_model
     digest = _check_weights(str(folder), model)
     _check_tokenizer(str(folder), config.d_vocab, tokenizer)
@@ -127,6 +132,25 @@ def _open_lens_folder(folder: Path, device: str, dtype: torch.dtype, rerandomise
         rerandomise(model, rerandomise_seed)
         digest = _check_weights(str(folder), model)
     return Opened(bridge.to(device=device, dtype=dtype).eval(), tokenizer, digest)
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Turns whatever a library says of files that it cannot load into one sentence."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # a foreign folder can make these libraries raise anything
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"{what} wants to run Python code of its own (auto_map in its config), which is never done here; take "
+                "a version whose architecture and tokenizer transformers itself knows"
+            ) from error
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json says; get both again"
+        raise UsageError(f"{what} cannot be loaded: {reason}") from error
 
 
 def _lens_config(values: Mapping[str, Any]) -> TransformerBridgeConfig:

@@ -1,9 +1,11 @@
 """The model host against Hugging Face's own forward pass, and every way in which a folder can be wrong."""
 
+import io
 import json
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,65 @@ def test_missing_shard_of_split_weights(copied: Path) -> None:
 def test_unknown_architecture(copied: Path) -> None:
     (copied / "config.json").write_text(json.dumps({"model_type": "none-such"}))
     with pytest.raises(UsageError, match="cannot be loaded"):
+        load_model(copied)
+
+
+EVIL = "import pathlib; pathlib.Path(__file__).with_name('EXECUTED').touch()\n"
+
+
+def write_evil(folder: Path, config: Mapping[str, object], tokenizer: Mapping[str, object]) -> None:
+    """A folder whose configs name code in the folder; it leaves a mark where it is imported."""
+    names = "from transformers import GPT2Config as C, GPT2LMHeadModel as M, GPT2TokenizerFast as T\n"
+    (folder / "evil.py").write_text(EVIL.replace("__file__", repr(str(folder / "evil.py"))) + names)
+    for name, values in (("config.json", config), ("tokenizer_config.json", tokenizer)):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | dict(values)))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_folders_own_code_is_never_run(copied: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """With the question left to transformers, a `yes` on standard input ran it."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n" * 10))
+    auto_map = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
+    tokens = {"auto_map": {"AutoTokenizer": [None, "evil.T"]}, "tokenizer_class": "T"}
+    write_evil(copied, {"auto_map": auto_map} | ({} if known else {"model_type": "evil"}), tokens)
+    if known:
+        load_model(copied, "cpu")
+    else:
+        with pytest.raises(UsageError, match="wants to run Python code of its own"):
+            load_model(copied, "cpu")
+    assert not (copied / "EXECUTED").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("config.json", '{"a":' * 10**5 + "1" + "}" * 10**5, "cannot be read as JSON"),
+        ("tokenizer.json", "garbage", "the tokenizer of .* cannot be loaded"),
+        ("tokenizer.json", '{"a":' * 10**5 + "1" + "}" * 10**5, "the tokenizer of .* cannot be loaded"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["x"]}}', "does not map tensors to files"),
+        ("model.safetensors.index.json", '{"weight_map": ["x"]}', "does not map tensors to files"),
+    ],
+)
+def test_files_of_the_wrong_kind(copied: Path, file: str, text: str, words: str) -> None:
+    """Each was a traceback."""
+    (copied / file).write_text(text)
+    with pytest.raises(UsageError, match=words):
+        load_model(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("n_layer", 10**7, "n_layer = 10,000,000, but the weights beside it hold 28 tensors"),
+        ("n_layer", 0, "n_layer = 0, but"),
+        ("n_embd", 32, "its weights have other shapes than its config.json says"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have(copied: Path, key: str, value: int, words: str) -> None:
+    """Ten million layers were built, one by one, before the first weight was looked at."""
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(UsageError, match=words):
         load_model(copied)
 
 

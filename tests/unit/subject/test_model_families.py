@@ -1,5 +1,6 @@
 """Four architectures against Hugging Face's own forward pass, and models that come otherwise than as a folder."""
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Callable
@@ -247,6 +248,20 @@ def test_transformer_lens_folder_with_other_sizes(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"d_mlp": 32}))
     with pytest.raises(UsageError, match="cannot be loaded"):
+        load_model(folder, "cpu")
+
+
+def test_transformer_lens_folder_with_a_foreign_tokenizer(tmp_path: Path) -> None:
+    """Its tokenizer was loaded outside of all guards: a traceback, or the folder's own code."""
+    folder, _ = write_lens_folder(tmp_path, as_hooked_transformer=False)
+    auto_map = {"auto_map": {"AutoTokenizer": ["evil.T", None]}, "tokenizer_class": "T"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(auto_map))
+    (folder / "evil.py").write_text(f"open({str(folder / 'EXECUTED')!r}, 'w').close()\nclass T: pass\n")
+    with contextlib.suppress(UsageError):
+        load_model(folder, "cpu")
+    assert not (folder / "EXECUTED").exists()
+    (folder / "tokenizer.json").write_text("garbage")
+    with pytest.raises(UsageError, match=r"the tokenizer of .* cannot be loaded"):
         load_model(folder, "cpu")
 
 
