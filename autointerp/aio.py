@@ -298,8 +298,9 @@ async def export_replies(path: Path, out: Path, cache: Path | None = None) -> mo
     Raises:
         UsageError: there is no run, it used no reply, or the file cannot be written.
     """
-    with SqliteReplyCache(cache) as replies:
-        return moving.export_replies(RunFolder.existing(path), out, replies)
+    folder = RunFolder.existing(path)
+    with SqliteReplyCache(cache, folder.replies) as replies:
+        return moving.export_replies(folder, out, replies)
 
 
 async def import_replies(path: Path, cache: Path | None = None) -> moving.ImportedReplies:

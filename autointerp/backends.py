@@ -23,7 +23,7 @@ from autointerp.interpret.simulate_llm import (
     TopLogprobsSimulator,
     make_llm_simulator,
 )
-from autointerp.listener import Spending
+from autointerp.listener import SILENT, Listener, Spending
 from autointerp.llm.answers import AnswerFunction
 from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.budget import Budget
@@ -80,7 +80,11 @@ class _Endpoint:
 
 @asynccontextmanager
 async def open_backends(
-    config: RunConfig, folder: RunFolder | None, gate: Gate | None = None, missing: Missing | None = None
+    config: RunConfig,
+    folder: RunFolder | None,
+    gate: Gate | None = None,
+    missing: Missing | None = None,
+    listener: Listener = SILENT,
 ) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
@@ -89,16 +93,20 @@ async def open_backends(
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
-        StoppedError: the endpoint refuses the key or does not know the model.
+        StoppedError: the endpoint refuses the key or does not know the model, or the reply cache cannot be written.
         RunError: the endpoint cannot be reached.
     """
     if config.llm is None:
         yield Backends(LookupExplainer(), None, "lookup", LookupSimulator(), "lookup", 1, {})
         return
     gate = gate or Gate()
-    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) if folder else nullcontext() as calls:
+    spare = folder.replies if folder else None
+    with (
+        SqliteReplyCache(config.cache, spare, listener.note) as cache,
+        CallLog(folder.calls) if folder else nullcontext() as calls,
+    ):
         async with (
-            _connected(config, folder, gate, cache, calls)
+            _connected(config, folder, gate, cache, calls, listener)
             if missing is None
             else _unasked(config, folder, missing, cache, calls)
         ) as endpoint:
@@ -107,6 +115,8 @@ async def open_backends(
                 heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
                 endpoint = replace(endpoint, model=heard)
             yield _choose(config, endpoint)
+        if cache.failure:
+            raise cache.failure
 
 
 @asynccontextmanager
@@ -122,7 +132,12 @@ async def _unasked(
 
 @asynccontextmanager
 async def _connected(
-    config: RunConfig, folder: RunFolder | None, gate: Gate, cache: SqliteReplyCache, calls: CallLog | None
+    config: RunConfig,
+    folder: RunFolder | None,
+    gate: Gate,
+    cache: SqliteReplyCache,
+    calls: CallLog | None,
+    listener: Listener,
 ) -> AsyncIterator[_Endpoint]:
     """The endpoint behind the cache, probed where nothing is known of it."""
     assert config.llm is not None
@@ -136,6 +151,7 @@ async def _connected(
         gate=gate,
         budget=budget,
         notes=calls,
+        say=listener.note,
     )
     try:
         seen = await _capabilities(connected, folder, config.simulator)
@@ -158,7 +174,7 @@ def foreseen_backends(
     """
     assert config.llm is not None
     name = name_endpoint(config.llm, config.base_url)
-    with SqliteReplyCache(config.cache) as cache:
+    with SqliteReplyCache(config.cache, folder.replies) as cache:
         known = known_capabilities(config, folder, cache)
         model = Foreseen(name, cache.get, answer, known.seen.rejected)
         yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
@@ -187,7 +203,7 @@ def budget_for(
     return Budget(gate, config.budget_tokens, config.budget_usd, price, spent)
 
 
-async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
+async def probe_endpoint(config: RunConfig, folder: RunFolder, listener: Listener) -> None:
     """Ask the configured endpoint what it does, unless that is known.
 
     Raises:
@@ -195,14 +211,14 @@ async def probe_endpoint(config: RunConfig, folder: RunFolder) -> None:
         LlmError: it could not be asked.
     """
     with SqliteReplyCache(config.cache) as cache:
-        async with _connected(config, folder, Gate(), cache, None):
+        async with _connected(config, folder, Gate(), cache, None, listener):
             return
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
     """Make the cache forget the replies that failed items could not use, so that they are asked for again."""
     unusable, wanted = UnusableReplies(folder.unusable), partial(asks_again, retries)
-    with SqliteReplyCache(config.cache) as cache:
+    with SqliteReplyCache(config.cache, folder.replies) as cache:
         cache.forget(unusable.take(wanted))
     unusable.drop(wanted)
 

@@ -139,7 +139,7 @@ async def import_answers(folder: RunFolder, config: RunConfig, book: BatchBook, 
     Raises:
         UsageError: a file cannot be read.
     """
-    with SqliteReplyCache(config.cache) as cache, CallLog(folder.calls) as log:
+    with SqliteReplyCache(config.cache, folder.replies) as cache, CallLog(folder.calls) as log:
         work = AnswerImport(cache, log, book, secret_key())
         for path in paths:
             try:

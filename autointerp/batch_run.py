@@ -40,14 +40,14 @@ async def run_batches(folder: RunFolder, config: RunConfig, listener: Listener, 
     """
     if config.llm is None:
         raise UsageError("a batch asks a language model; name one with --llm MODEL")
-    await probe_endpoint(config, folder)
+    await probe_endpoint(config, folder, listener)
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
         loop.call_soon_threadsafe(stopped.set)
 
     listener.stoppable(stop)
-    connected = connect_model(config.llm, base_url=config.base_url)
+    connected = connect_model(config.llm, base_url=config.base_url, say=listener.note)
     try:
         with BatchBook(folder.batch_book) as book:
             rounds = _Rounds(

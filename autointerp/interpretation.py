@@ -86,7 +86,7 @@ async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, miss
     """Explain and score as far as the cache has the answers; `missing` is told each question that it has none for."""
     store = RunStore(folder.store)
     try:
-        async with open_backends(config, folder, missing=missing) as backends:
+        async with open_backends(config, folder, missing=missing, listener=listener) as backends:
             plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             _note_keys(folder, backends)
             await pipeline.interpret(plans)
@@ -114,7 +114,7 @@ async def _asking(
     if config.llm is not None:
         listener.stoppable(lambda: gate.close(DrainedError()))
     try:
-        async with open_backends(config, folder, gate, unasked.missing if unasked else None) as backends:
+        async with open_backends(config, folder, gate, unasked.missing if unasked else None, listener) as backends:
             if backends.taken:
                 listener.note(backends.taken)
             yield backends

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from autointerp.errors import RunError, StoppedError
+from autointerp.errors import StoppedError
 from autointerp.interpret.parse import LASTING, Unparsed
 from autointerp.llm.base import ChatModel, ChatReply, ChatRequest, Settling
 from autointerp.llm.errors import LlmError
@@ -50,8 +50,8 @@ async def ask(
             reply = await model.complete(asked[-1])
         except StoppedError:
             raise
-        except RunError as error:
-            value = Unparsed(error.reason if isinstance(error, LlmError) else "lost", str(error))
+        except LlmError as error:
+            value = Unparsed(error.reason, str(error))
             break
         usage += reply.usage
         value = read(reply)

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autointerp.listener import Spending
-from autointerp.llm.base import ChatRequest, PromptRequest
+from autointerp.llm.base import ChatReply, ChatRequest, PromptRequest
 from autointerp.llm.errors import BudgetError
 from autointerp.llm.gate import Gate
 from autointerp.records import Usage
 
 ROLE_TOKENS = 16
 """More than a chat template adds around one message, in tokens."""
+ROOM_BEYOND = Usage(input_tokens=10_000, output_tokens=200_000)
+"""More than a server adds to a prompt by itself, and more than a model thinks beyond what it was allowed."""
+FEWEST_SHARE = 100
+"""A prompt has at least one token in so many bytes."""
 Price = Callable[[Usage], float]
 """US dollars for a usage."""
 
@@ -26,6 +30,20 @@ def most_tokens(request: ChatRequest) -> Usage:
     if isinstance(request, PromptRequest):
         given += len((request.prompt + request.read).encode()) + ROLE_TOKENS
     return Usage(calls=1, input_tokens=given, output_tokens=request.max_tokens)
+
+
+def cost_of(request: ChatRequest, reply: ChatReply) -> Usage:
+    """What a reply says that it took; the most that it can have taken where it says nothing, or what cannot be."""
+    said, most = reply.usage, most_tokens(request)
+    if reply.refused and not reply.text:  # a filter stood in front of the model
+        return said
+    fewest = most.input_tokens // FEWEST_SHARE
+    if not max(1, fewest) <= said.input_tokens <= 2 * most.input_tokens + ROOM_BEYOND.input_tokens:
+        said = said.model_copy(update={"input_tokens": most.input_tokens, "cached_input_tokens": 0})
+    if not bool(reply.text) <= said.output_tokens <= 2 * most.output_tokens + ROOM_BEYOND.output_tokens:
+        said = said.model_copy(update={"output_tokens": most.output_tokens})
+    cached = min(said.cached_input_tokens, said.input_tokens)
+    return said.model_copy(update={"cached_input_tokens": cached})
 
 
 @dataclass

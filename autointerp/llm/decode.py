@@ -29,6 +29,8 @@ from autointerp.records import Usage
 MESSAGE_LENGTH = 400
 """At most so many characters of a server's own words go into an error."""
 SHORTEST_SECRET = 8
+MOST_TOKENS = 10**9
+"""A larger count of tokens is none, and would not fit where counts are added up."""
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing|payment required", re.I)
 _CONTEXT = re.compile(r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens", re.I)
 _FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation|flagged", re.I)
@@ -180,7 +182,7 @@ def _usage(value: object) -> Usage:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
 
 
 class ErrorFacts:

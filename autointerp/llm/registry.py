@@ -6,6 +6,7 @@ provider is `openai`. With `AUTOINTERP_LOOPBACK_ONLY` set, as in the tests, any 
 
 import ipaddress
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -77,6 +78,7 @@ def connect_model(
     gate: Gate | None = None,
     budget: Budget | None = None,
     notes: CallNotes | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> ConnectedModel:
     """A model behind cache, meter, retry and pace; opens no connection yet.
 
@@ -84,6 +86,7 @@ def connect_model(
         in_flight: requests at the same time, at most; how many there are is found out.
         gate: closed where something stops the run, and then heeded by all of its models.
         notes: told of every reply that is used, where there is a cache.
+        say: told what a person who waits should know, a line at a time.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
@@ -94,8 +97,8 @@ def connect_model(
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
     provider.heed = pace.pause
-    meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget)
-    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes)
+    meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget, say=say)
+    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes, gate)
     return ConnectedModel(wrapped, provider, meter, pace)
 
 

@@ -8,14 +8,15 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import tenacity
 
 from autointerp.errors import StoppedError
 from autointerp.llm.base import CallNotes, ChatModel, ChatReply, ChatRequest, Endpoint, ReplyCache
-from autointerp.llm.budget import Budget
+from autointerp.llm.budget import Budget, cost_of
 from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.provenance import digest
@@ -117,6 +118,9 @@ class Metered:
     gate: Gate = field(default_factory=Gate)
     budget: Budget | None = None
     usage: Usage = field(default_factory=Usage)
+    say: Callable[[str], None] = lambda text: None
+    """Told once that the endpoint does not say what its answers take."""
+    _said: bool = False
 
     @property
     def name(self) -> str:
@@ -124,7 +128,7 @@ class Metered:
         return self.inner.name
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """Ask and count.
+        """Ask and count; a reply whose usage is missing or cannot be has the most that it can have taken as its usage.
 
         Raises:
             LlmError: what the inner model says; a StoppedError where nothing more may be sent.
@@ -134,7 +138,7 @@ class Metered:
         cost = Usage()
         try:
             reply = await self.inner.complete(request)
-            cost = reply.usage
+            cost = cost_of(request, reply)
         except StoppedError as error:
             self.gate.close(error)
             raise
@@ -142,7 +146,15 @@ class Metered:
             if self.budget and held:
                 self.budget.settle(held, cost)
         self.usage += cost
-        return reply
+        if cost == reply.usage:
+            return reply
+        if not self._said:
+            self._said = True
+            self.say(
+                f"{self.name} does not say, or says wrongly, how many tokens an answer took; such an answer counts as "
+                f"the most that it can have taken"
+            )
+        return reply.model_copy(update={"usage": cost})
 
 
 @dataclass
@@ -157,6 +169,8 @@ class Cached:
     endpoint: Endpoint
     notes: CallNotes | None = None
     """Told of every reply that is used."""
+    gate: Gate = field(default_factory=Gate)
+    """Closed where a reply cannot be kept: that one is used, and no further one is paid for."""
     hits: int = 0
     """Requests answered without asking, those that joined one in flight included."""
     _flights: dict[str, "_Flight"] = field(default_factory=dict, repr=False)
@@ -172,7 +186,7 @@ class Cached:
         flight = self._flights.get(key)
         joins = flight is not None
         if flight is None:
-            kept = self.cache.get(key)
+            kept = self._kept(key)
             if kept is not None:
                 return self._free(key, kept)
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
@@ -192,9 +206,26 @@ class Cached:
 
     async def _fetch(self, key: str, request: ChatRequest) -> ChatReply:
         reply = await self.inner.complete(request)
-        self._note(key, reply, paid=True)
-        await self.cache.put(key, reply)
+        with self._stopping():
+            self._note(key, reply, paid=True)
+        with self._stopping():
+            await self.cache.put(key, reply)
         return reply
+
+    def _kept(self, key: str) -> ChatReply | None:
+        try:
+            return self.cache.get(key)
+        except StoppedError as error:
+            self.gate.close(error)
+            raise
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """What stops the run here costs the reply at hand nothing: it is paid for."""
+        try:
+            yield
+        except StoppedError as error:
+            self.gate.close(error)
 
     def _note(self, key: str, reply: ChatReply, *, paid: bool) -> None:
         if self.notes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-from autointerp.errors import RunError
+from autointerp.errors import RunError, StoppedError
 from autointerp.files import open_in_place
 from autointerp.llm.base import ChatReply, Endpoint
 from autointerp.llm.purpose import purpose
@@ -81,13 +81,21 @@ class CallLog:
         self.note(Call(key, *purpose(), endpoint, "live" if paid else "cache", reply.usage))
 
     def note(self, call: Call) -> None:
-        """Write a line; it is with the system when this returns."""
+        """Write a line; it is with the system when this returns.
+
+        Raises:
+            StoppedError: the file cannot be written.
+        """
         counts = _counts(call.usage)
         key = _Key(call.stage, call.endpoint.provider, call.endpoint.base_url, call.endpoint.model, call.via)
         values = {"digest": call.digest, "feature": call.feature, **key._asdict(), "usage": counts}
         line = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        while line:
-            line = line[os.write(self._file, line) :]
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError as error:
+            advice = "make room or make it writable, then run the same command again"
+            raise StoppedError(f"cannot write {self.path}: {error.strerror}; {advice}") from None
         _add(self._sums, key, counts)
 
     def accounts(self) -> Mapping[Account, Usage]:

@@ -47,6 +47,8 @@ class RunFolder:
         """Every reply that was used."""
         self.unusable = path / "unusable.jsonl"
         """Replies that failed items could not use."""
+        self.replies = path / "replies.jsonl"
+        """Replies that the reply cache could not take."""
         self.batches = path / "batches"
         """Files of requests on their way through a batch endpoint, and the answers that came back."""
         self.batch_book = path / "batch.sqlite"

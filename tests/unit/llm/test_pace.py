@@ -9,7 +9,7 @@ import pytest
 
 from autointerp.errors import StoppedError
 from autointerp.llm.base import ChatMessage, ChatReply, ChatRequest
-from autointerp.llm.budget import Budget, most_tokens
+from autointerp.llm.budget import Budget, cost_of, most_tokens
 from autointerp.llm.errors import (
     BadKeyError,
     BudgetError,
@@ -234,6 +234,43 @@ def test_a_budget_is_used_up_and_never_exceeded(cost: Usage) -> None:
     assert stopped
     assert {type(e) for e in stopped} == {BudgetError}
     assert "1,000 tokens" in str(gate.error)
+
+
+@pytest.mark.parametrize("said", [Usage(calls=1), Usage(calls=1, input_tokens=10**8, output_tokens=10**8)])
+@pytest.mark.parametrize("bound", ["tokens", "dollars"])
+def test_an_endpoint_that_does_not_say_what_it_took_is_held_to_the_most(said: Usage, bound: str) -> None:
+    """A budget of 20,000 tokens let 48,575 through, and one of dollars all: nothing was ever settled but zero."""
+    gate, told = Gate(), list[str]()
+    most = most_tokens(request())
+    each = most.input_tokens + most.output_tokens
+    budget = Budget(gate, tokens=5 * each)
+    if bound == "dollars":
+        budget = Budget(gate, usd=5.0, price=lambda usage: (usage.input_tokens + usage.output_tokens) / each)
+    server = Server(cost=said)
+    metered = Metered(server, gate, budget, say=told.append)
+
+    async def run() -> list[ChatReply | BaseException]:
+        return [await metered.complete(request(f"{i}" * 100)) for i in range(5)]
+
+    replies = asyncio.run(run())
+    assert [reply.usage for reply in replies if isinstance(reply, ChatReply)] == [most] * 5
+    with pytest.raises(BudgetError):
+        asyncio.run(metered.complete(request()))
+    assert len(server.times) == 5
+    assert len(told) == 1
+    assert "counts as the most" in told[0]
+
+
+def test_a_usage_that_can_be_is_believed() -> None:
+    """What a server says is what it bills: a template's tokens and long thoughts are no absurdity."""
+    asked = request("x" * 100)
+    for said in (
+        Usage(calls=1, input_tokens=2, output_tokens=1),
+        Usage(calls=1, input_tokens=9_000, output_tokens=9_000),
+    ):
+        assert cost_of(asked, text_reply("yes").model_copy(update={"usage": said})) == said
+    filtered = ChatReply(text="", finish_reason="content_filter", refused=True, model="m", usage=Usage(calls=1))
+    assert cost_of(asked, filtered) == Usage(calls=1)
 
 
 def test_a_budget_in_dollars_counts_what_was_spent_before() -> None:
