@@ -28,6 +28,17 @@ from autointerp.llm.answers import (
 )
 from autointerp.llm.base import TokenLogprob
 from autointerp.llm.testserver.faults import Problem, problem_of
+from autointerp.llm.testserver.habits import (
+    chat_logprobs,
+    error_of,
+    message,
+    prompt_tokens,
+    read_part,
+    refused_field,
+    unknown_name,
+    without,
+    written,
+)
 from autointerp.llm.testserver.profiles import Profile
 
 MODEL = "test-model"
@@ -42,7 +53,7 @@ class Said(NamedTuple):
     """An answer before it becomes HTTP or a line of a file."""
 
     status: int
-    body: dict[str, object]
+    body: object
 
 
 @dataclass
@@ -57,31 +68,30 @@ class Speaker:
         problem = problem_of(fault, body) if fault else None
         if problem is None:
             try:
-                return Said(200, _ROUTES[path](self, body, fault))
+                return Said(200, without(self.profile, _ROUTES[path](self, body, fault)))
             except _RefusedError as refused:
                 problem = refused.problem
-        return Said(problem.status, problem.body)
+        return Said(*error_of(self.profile, problem))
 
     def chat(self, body: RequestBody, fault: str | None) -> dict[str, object]:
         """A chat completion."""
         if not isinstance(body.get("messages"), list):
             raise _RefusedError(Problem(400, "the body must be an object with messages", "invalid_request"))
-        for name in self.profile.rejects:
-            if name in body:
-                raise _RefusedError(
-                    Problem(400, f"Unsupported parameter: '{name}' is not supported with this model.", name, name)
-                )
-        answer = _faulty(self._answer(body), fault)
+        problem = unknown_name(self.profile, body) or refused_field(self.profile, body)
+        read = problem or read_part(self.profile.window, body)
+        if isinstance(read, Problem):
+            raise _RefusedError(read)
+        answer = written(self.profile, body, _faulty(self._answer(read), fault))
         choice: dict[str, object] = {
             "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": answer.refusal},
+            "message": message(self.profile, answer),
             "finish_reason": answer.finish_reason,
         }
-        if body.get("logprobs") and not self.profile.omits_logprobs:
+        if body.get("logprobs") and self.profile.logprobs != "absent":
             n = _number(body.get("top_logprobs"))
-            choice["logprobs"] = {"content": [_position(entry, n) for entry in self._tokens(answer)]}
-        usage = _usage(len(json.dumps(body.get("messages"))) // 4, len(answer.text) // 4)
-        return _reply("chat.completion", body, [choice], usage)
+            choice["logprobs"] = chat_logprobs(self.profile, [_position(entry, n) for entry in self._tokens(answer)])
+        n_written = len(answer.tokens or ()) + self.profile.n_thoughts
+        return _reply("chat.completion", body, [choice], _usage(prompt_tokens(read), n_written))
 
     def completion(self, body: RequestBody, fault: str | None) -> dict[str, object]:
         """A text completion, with the prompt and its log probabilities where `echo` asks for them, as vLLM does it."""
@@ -118,11 +128,11 @@ class Speaker:
             "stop_reason": None,
             "prompt_logprobs": None,
         }
-        if body.get("logprobs") is not None and not self.profile.omits_logprobs:
+        if body.get("logprobs") is not None and self.profile.logprobs != "absent":
             shown = [*read, *kept] if echo else list(kept)
             choice["logprobs"] = _columns(shown, _number(body["logprobs"]), starts=echo)
         of_prompt = body.get("prompt_logprobs", body.get("logprobs") if echo else None)
-        if of_prompt is not None and not (self.profile.omits_logprobs or self.profile.ignores_echo):
+        if of_prompt is not None and not (self.profile.logprobs == "absent" or self.profile.ignores_echo):
             choice["prompt_logprobs"] = [None, *(_ranked(entry, _number(of_prompt)) for entry in read[1:])]
         return choice, len(read), len(kept)
 

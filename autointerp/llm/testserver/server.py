@@ -21,12 +21,15 @@ from autointerp.llm.answers import AnswerFunction, RequestBody
 from autointerp.llm.testserver.batches import MOST_BYTES, Batches
 from autointerp.llm.testserver.bodies import MODEL, SPOKEN, Said, Speaker
 from autointerp.llm.testserver.faults import Faults, Problem
+from autointerp.llm.testserver.habits import error_of, no_room_beside_others, prompt_tokens
 from autointerp.llm.testserver.journal import Entry, Journal
 from autointerp.llm.testserver.limits import Limits, retry_headers
 from autointerp.llm.testserver.profiles import Profile
 from autointerp.provenance import digest
 
 HOST = "127.0.0.1"
+DEPLOYMENT = "/openai/deployments/{deployment}/chat/completions"
+"""Where Azure's older URLs lead."""
 FAULT_RETRY_S = 0.05
 """What a rate limit that is a fault says to wait."""
 STALL_S = 3600.0
@@ -69,7 +72,9 @@ class TestServer:
         self._speaker = Speaker(self.answer, self.profile)
         self._faults = Faults(self.faults, self.seed)
         self._limits = Limits(self.rate_limit, self.tokens_per_minute, time.monotonic())
-        self._slots = asyncio.Semaphore(self.parallel) if self.parallel else contextlib.nullcontext()
+        parallel = self.parallel or self.profile.slots
+        self._slots = asyncio.Semaphore(parallel) if parallel else contextlib.nullcontext()
+        self._tokens_read = 0
         self.batches = Batches(
             self._batch_line, self.batch_delay_s, Faults(self.batch_faults, self.seed), self.batches_fail
         )
@@ -79,7 +84,9 @@ class TestServer:
         app = web.Application(client_max_size=MOST_BYTES + (1 << 20), middlewares=[self._others])
         for path in SPOKEN:
             app.router.add_post(path, self._ask)
+        app.router.add_post(DEPLOYMENT, self._ask)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/props", self._props)
         app.router.add_post("/v1/files", self._upload)
         app.router.add_get("/v1/files", self._list_files)
         app.router.add_get("/v1/files/{id}", self._file)
@@ -113,18 +120,33 @@ class TestServer:
             headers = self._limits.headers()
             entry = entry._replace(fault=self._faults.drawn(key, entry.asking))
             async with self._slots:
-                await asyncio.sleep(self.latency_s)
+                crowded = await self._worked_on(prompt_tokens(body))
                 broken = await self._broken(entry.fault, request)
             if broken is not None:
                 entry = entry._replace(status=200 if entry.fault == "malformed" else None)
                 return broken
-            said = self._speaker.say(request.path, body, entry.fault)
+            said = crowded or self._speaker.say(_route(request.path), body, entry.fault)
             entry = entry._replace(status=said.status)
             if entry.fault == "rate-limit":
                 headers |= retry_headers(FAULT_RETRY_S)
             return web.json_response(said.body, status=said.status, headers=headers)
         finally:
             self._note(entry._replace(seconds=time.time() - received))
+
+    async def _worked_on(self, n_tokens: int) -> Said | None:
+        """Let the latency pass; an error where the requests under way share a window that has no room for this one."""
+        window = self.profile.window
+        if window is None or not window.shared or n_tokens > window.tokens:
+            await asyncio.sleep(self.latency_s)
+            return None
+        if self._tokens_read + n_tokens > window.tokens:
+            return Said(*error_of(self.profile, no_room_beside_others(n_tokens, window)))
+        self._tokens_read += n_tokens
+        try:
+            await asyncio.sleep(self.latency_s)
+        finally:
+            self._tokens_read -= n_tokens
+        return None
 
     async def _broken(self, fault: str | None, request: web.Request) -> web.StreamResponse | None:
         """What comes instead of an answer, where a fault keeps it from being one."""
@@ -153,7 +175,10 @@ class TestServer:
     @web.middleware
     async def _others(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Notes what is no question, and answers bodies that are no JSON."""
-        if request.path in SPOKEN:
+        needed = self.profile.needs_query
+        if needed and needed not in request.query:
+            return _problem(Problem(404, "Resource not found", "404"))
+        if _route(request.path) in SPOKEN:
             return await handler(request)
         received = time.time()
         try:
@@ -168,7 +193,13 @@ class TestServer:
             self.journal.note(entry)
 
     async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+        names = (self.profile.model,) if self.profile.model else self.profile.serves or (MODEL,)
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+    async def _props(self, _: web.Request) -> web.Response:
+        if self.profile.slots is None:
+            return _problem(Problem(404, "Not Found", "404"))
+        return web.json_response({"total_slots": self.profile.slots})
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -228,6 +259,11 @@ class TestServer:
             return _problem(Problem(404, "No such Batch object", "batch_not_found"))
         await self.batches.cancel(job)
         return web.json_response(job)
+
+
+def _route(path: str) -> str:
+    """The path that a deployment's stands for."""
+    return "/v1/chat/completions" if path.startswith("/openai/deployments/") else path
 
 
 def _size(body: RequestBody) -> float:
