@@ -3,16 +3,16 @@
 Replies flow in; texts, levels and distributions flow out, aligned by our own indices. Asks nothing again itself.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from autointerp.format import MAX_LEVEL
+from autointerp.interpret.said import NO_PATTERN, find_explanation, finds_nothing, is_echo, listed_tokens, says_no
+from autointerp.interpret.wrapping import Pairs, objects, outside, spoken
 from autointerp.llm.base import ChatReply, TokenLogprob
 
-NO_PATTERN = "no clear pattern"
 MOST_WORDS = 80
 """One or two sentences; a longer answer has not understood the question."""
 MOST_LISTED = 5
@@ -21,12 +21,12 @@ NUMBERS: Mapping[str, int] = {str(level): level for level in range(MAX_LEVEL + 1
 LETTERS: Mapping[str, int] = {letter: level for level, letter in enumerate("abcdefghijk")}
 LASTING = frozenset({"refused", "cut_off", "no_logprobs", "split_level"})
 """Reasons that asking again would only meet again."""
-_ANSWER = re.compile(r"^\W*explanation\W*?:[ \t*_]*(.*)$", re.IGNORECASE | re.MULTILINE)
-_QUOTED = r"[\"“'‘`][^\"“”'‘’`\n]{1,40}[\"”'’`]"
-_LIST = re.compile(rf"{_QUOTED}(?:\s*(?:[,;/&]|\bor\b|\band\b)+\s*(?:(?:or|and)\s+)?{_QUOTED})+")
-_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-_LISTED = re.compile(r"^\s*(\d+)[ \t]*:[ \t]*(\S+)[ \t]*$")
-_FENCE = re.compile(r"^\s*```(?:json|text)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+_LISTED = re.compile(r"^[ \t]*(?:[-*•>][ \t]+)?[*_`]*(\d{1,6})[*_`]*[ \t]*[:：][ \t*_`]*(\S+?)[*_`]*[,;.]?[ \t]*$")
+_NUMBERED = re.compile(r"^[ \t]*(?:[-*•>][ \t]+)?[*_`]*\d+[*_`]*[ \t]*[:：]")
+"""Begins a line that is a level or means to be one."""
+_KEY = re.compile(r"([^\d-]*)(\d{1,9})([^\d]*)")
+_BEGUN = re.compile(r"\{\s*[\"']?[^\d\"'{}]{0,20}1[\"']?\s*:")
+"""A list of levels begins."""
 
 
 class Unparsed(NamedTuple):
@@ -36,13 +36,6 @@ class Unparsed(NamedTuple):
     """One word, as stored with a failure."""
     message: str
     """A sentence in our words, which a model that is asked again is shown."""
-
-
-class ParsedExplanation(NamedTuple):
-    """An explanation's text, or the finding that there is none."""
-
-    text: str
-    no_pattern: bool
 
 
 class Distributions(NamedTuple):
@@ -56,106 +49,160 @@ class Distributions(NamedTuple):
     """Mean probability on legal answers, before renormalising."""
 
 
+class ParsedExplanation(NamedTuple):
+    """An explanation's text, or the finding that there is none."""
+
+    text: str
+    no_pattern: bool
+
+
 def ended_badly(reply: ChatReply) -> Unparsed | None:
     """A refusal, a cut answer or an empty one."""
     if reply.refused:
         return Unparsed("refused", "The answer was refused.")
     if reply.finish_reason in ("length", "max_tokens", "model_length"):
         return Unparsed("cut_off", "The answer was cut off before its end.")
-    if not spoken(reply):
+    if not spoken(reply.text):
         return Unparsed("empty", "The answer was empty.")
     return None
 
 
-def spoken(reply: ChatReply) -> str:
-    """The answer without the thoughts that some servers leave before it."""
-    return _THOUGHTS.sub("", reply.text, count=1).strip()
-
-
 def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
-    """The last line that starts with `Explanation:`; a model may think aloud before it."""
+    """What stands behind the last `Explanation:`, on its line or the one below, or in an object under that name.
+
+    A model may think aloud before it. What only repeats our instructions, and what refuses in words, is none.
+    """
     bad = ended_badly(reply)
     if bad:
         return bad
-    found = _ANSWER.findall(spoken(reply))
-    text = " ".join(found[-1].split()).strip("*_ ") if found else ""
-    if not re.search(r"\w\w", text):
+    text = find_explanation(spoken(reply.text))
+    if text is None:
+        return Unparsed("ambiguous", "It had more than one explanation.")
+    if not re.search(r"\w\w", text) or is_echo(text):
         return Unparsed("no_explanation", 'It had no line that starts with "Explanation:".')
-    if text.casefold().strip(" .!\"'") == NO_PATTERN:
+    if finds_nothing(text):
         return ParsedExplanation(NO_PATTERN, True)
+    if says_no(text):
+        return Unparsed("declined", "It declined to answer.")
     if len(text.split()) > MOST_WORDS:
         return Unparsed("too_long", f"It was longer than {MOST_WORDS} words.")
-    if any(len(re.findall(_QUOTED, listed)) > MOST_LISTED for listed in _LIST.findall(text)):
+    if listed_tokens(text) > MOST_LISTED:
         return Unparsed("list_too_long", f"It had a list of more than {MOST_LISTED} quoted tokens.")
     return ParsedExplanation(text, False)
 
 
 def parse_structured(reply: ChatReply, n: int) -> tuple[int, ...] | Unparsed:
-    """Levels from a JSON object whose keys are our numbers 1..n, of tokens or of passages, in order."""
+    """Levels from the one JSON object whose keys are our numbers 1..n, of tokens or of passages, each once.
+
+    What stands around it, its order and how a whole number is written do not matter: the keys say what is meant.
+    """
     bad = ended_badly(reply)
-    if bad:
+    if bad and bad.reason != "cut_off":
         return bad
-    answer = spoken(reply)
-    fence = _FENCE.match(answer)
-    try:
-        pairs = json.loads(fence[1] if fence else answer, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError):
+    levels = _read_object(spoken(reply.text), n)
+    return bad if bad and isinstance(levels, Unparsed) else levels
+
+
+def _read_object(answer: str, n: int) -> tuple[int, ...] | Unparsed:
+    found: list[Pairs] = []
+    for pairs in map(_unwrapped, objects(answer)):
+        if pairs not in found:
+            found.append(pairs)
+    if not found:
         return Unparsed("malformed", "It was no JSON.")
-    if not isinstance(pairs, _Pairs):
-        return Unparsed("malformed", "It was no JSON object.")
-    misaligned = _misaligned([key for key, _ in pairs], n)
-    if misaligned:
-        return misaligned
-    levels = [value for _, value in pairs if isinstance(value, int) and not isinstance(value, bool)]
-    if len(levels) != n or not all(0 <= level <= MAX_LEVEL for level in levels):
+    if len(found) > 1 or _BEGUN.search(outside(answer)):
+        return Unparsed("ambiguous", "It had more than one JSON object.")
+    (pairs,) = found
+    numbers = _numbers([key for key, _ in pairs])
+    by_number = dict(zip(numbers, (value for _, value in pairs), strict=True)) if numbers else {}
+    if len(pairs) != n or sorted(by_number) != list(range(1, n + 1)):
+        return _misaligned(len(pairs), n)
+    levels = [_level(by_number[i]) for i in range(1, n + 1)]
+    whole = [level for level in levels if level is not None]
+    if len(whole) < n:
         return Unparsed("out_of_range", f"A level was no whole number from 0 to {MAX_LEVEL}.")
-    return tuple(levels)
+    return tuple(whole)
 
 
-class _Pairs(list[tuple[str, object]]):
-    """A JSON object with its keys in order, repeated ones included."""
+def _unwrapped(pairs: Pairs) -> Pairs:
+    """The one object inside an object that numbers nothing itself."""
+    inner = [value for _, value in pairs if isinstance(value, Pairs)]
+    if len(inner) != 1 or any(re.search(r"\d", key) for key, _ in pairs):
+        return pairs
+    return _unwrapped(inner[0])
 
 
-def _misaligned(indices: Sequence[str], n: int) -> Unparsed | None:
-    """None where the indices are 1..n in order."""
-    if list(indices) == [str(i) for i in range(1, n + 1)]:
+def _numbers(keys: Sequence[str]) -> list[int] | None:
+    """The numbers in keys that differ in nothing else."""
+    matches = [_KEY.fullmatch(key) for key in keys]
+    found = [match for match in matches if match]
+    if len(found) < len(keys) or len({(match[1], match[3]) for match in found}) != 1:
         return None
-    if len(indices) < n:
-        return Unparsed("too_few_levels", f"It had {len(indices)} levels; {n} are asked for.")
-    if len(indices) > n:
-        return Unparsed("too_many_levels", f"It had {len(indices)} levels; {n} are asked for.")
-    return Unparsed("misaligned", f"The numbers were not 1 to {n} in order.")
+    return [int(match[2]) for match in found]
+
+
+def _level(value: object) -> int | None:
+    """A whole number from 0 to 10, as a number or in words of digits."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,2}(?:\.0+)?\s*", value, re.ASCII):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_LEVEL:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _misaligned(found: int, n: int) -> Unparsed:
+    """Why levels cannot be told apart; `found` is how many there are."""
+    if found < n:
+        return Unparsed("too_few_levels", f"It had {found} levels; {n} are asked for.")
+    if found > n:
+        return Unparsed("too_many_levels", f"It had {found} levels; {n} are asked for.")
+    return Unparsed("misaligned", f"The numbers were not 1 to {n}, each once.")
 
 
 def parse_listed(text: str, n: int, form: Mapping[str, int]) -> tuple[tuple[int, int], ...] | Unparsed:
-    """Character spans of the levels in `number: level` lines for the numbers 1..n in order."""
-    indices: list[str] = []
+    """Character spans of the levels in `number: level` lines for the numbers 1..n in order.
+
+    Words may stand before and after the list, and a list that goes on with n + 1 is read up to n.
+    """
+    indices: list[int] = []
     spans: list[tuple[int, int]] = []
-    legal = True
-    start = 0
+    start, between = 0, False
     for line in text.splitlines(keepends=True):
         match = _LISTED.match(line.rstrip("\r\n"))
         if match:
-            indices.append(match[1])
+            if between:
+                return Unparsed("malformed", "Something stood between the lines with levels.")
+            indices.append(int(match[1]))
             spans.append((start + match.start(2), start + match.end(2)))
-            legal = legal and match[2] in form
-        elif line.strip() not in ("", "```"):
+            if indices == list(range(1, n + 2)):
+                break
+        elif _NUMBERED.match(line):
             return Unparsed("malformed", "A line was not a number, a colon and a level.")
+        elif indices and line.strip() and not line.strip().startswith("```"):
+            between = True
         start += len(line)
-    misaligned = _misaligned(indices, n)
-    if misaligned:
-        return misaligned
-    return tuple(spans) if legal else Unparsed("out_of_range", "A level was none of those allowed.")
+    if indices[:n] != list(range(1, n + 1)) or indices[n:] not in ([], [n + 1]):
+        return _misaligned(len(indices), n) if indices else Unparsed("malformed", "It had no lines with levels.")
+    if any(text[low:high] not in form for low, high in spans[:n]):
+        return Unparsed("out_of_range", "A level was none of those allowed.")
+    return tuple(spans[:n])
 
 
 def parse_distributions(reply: ChatReply, n: int, form: Mapping[str, int]) -> Distributions | Unparsed:
     """Expected levels from the log probabilities at the positions where a level was generated."""
     bad = ended_badly(reply)
-    if bad:
+    answer = spoken(reply.text)
+    if bad and not (bad.reason == "cut_off" and _runs_on(answer, n, form)):
         return bad
     if not reply.logprobs or not any(entry.top for entry in reply.logprobs):
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities.")
-    return _read_distributions(reply.logprobs, spoken(reply), n, form, form)
+    return _read_distributions(reply.logprobs, answer, n, form, form)
+
+
+def _runs_on(answer: str, n: int, form: Mapping[str, int]) -> bool:
+    """Whether all that was asked for stands before the end of an answer that was cut off."""
+    spans = parse_listed(answer, n, form)
+    return not isinstance(spans, Unparsed) and "\n" in answer[spans[-1][1] :]
 
 
 def parse_echoed(reply: ChatReply, n: int, form: Mapping[str, int], place: str) -> Distributions | Unparsed:

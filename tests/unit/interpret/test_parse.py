@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -15,8 +17,10 @@ from autointerp.interpret.parse import (
     Unparsed,
     parse_distributions,
     parse_explanation,
+    parse_listed,
     parse_structured,
 )
+from autointerp.interpret.wrapping import spoken
 from autointerp.llm.base import ChatReply, TokenLogprob
 from autointerp.records import Usage
 
@@ -43,6 +47,7 @@ def reason(value: object) -> str:
         ("explanation: a\nExplanation: names of\trivers", ParsedExplanation("names of rivers", False)),
         ("Explanation: No clear pattern.", ParsedExplanation("no clear pattern", True)),
         ("- Explanation: it's the dog's bark", ParsedExplanation("it's the dog's bark", False)),
+        ("Explanation: names of rivers\nExplanation:", ParsedExplanation("names of rivers", False)),
     ],
 )
 def test_an_explanation_is_the_last_line_that_says_so(text: str, expected: ParsedExplanation) -> None:
@@ -92,12 +97,26 @@ def test_a_list_of_more_than_five_tokens_is_no_explanation(text: str, listed: bo
         ('{"1": 0, "2": 1}', "too_few_levels"),
         ('{"1": 0, "2": 1, "3": 2, "4": 3}', "too_many_levels"),
         ('{"1": 0, "2": 1, "2": 2}', "misaligned"),
-        ('{"1": 0, "3": 1, "2": 2}', "misaligned"),
+        ('{"1": 0, "3": 1, "4": 2}', "misaligned"),
         ('{"0": 0, "1": 1, "2": 2}', "misaligned"),
         ('{"1": 0, "2": 1, "3": 11}', "out_of_range"),
         ('{"1": 0, "2": 1, "3": -1}', "out_of_range"),
         ('{"1": 0, "2": 1, "3": 2.5}', "out_of_range"),
-        ('{"1": 0, "2": 1, "3": "2"}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": "2.5"}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": "three"}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": "2/10"}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": ""}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": [2]}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": NaN}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": 1e400}', "out_of_range"),
+        ('{"1": 0, "2": 1, "3": 2}\n{"1": 0, "2": 1, "3": 3}', "ambiguous"),
+        ('{"1": 0, "2": 1}\n{"3": 3}', "ambiguous"),
+        ('{"1": 9, "2": 9, so no:\n{"1": 0, "2": 1, "3": 3}', "ambiguous"),
+        ('{"first": {"1": 0, "2": 1, "3": 3}, "second": {"1": 1, "2": 1, "3": 1}}', "too_few_levels"),
+        ('{"1": 0, "2": 1, "levels": {"1": 0, "2": 1, "3": 3}}', "misaligned"),
+        ('{"a1": 0, "b2": 1, "3": 3}', "misaligned"),
+        ('[0, 1, {"1": 0}]', "too_few_levels"),
+        ('{"levels": [0, 1, 2]}', "too_few_levels"),
         ('{"1": 0, "2": 1, "3": null}', "out_of_range"),
         ('{"1": 0, "2": 1, "3": true}', "out_of_range"),
         ("[" * 100_000, "malformed"),
@@ -108,9 +127,104 @@ def test_a_garbled_object_is_never_a_level(text: str, expected: str) -> None:
     assert reason(parse_structured(reply(text), 3)) == expected
 
 
-def test_an_object_in_order_is_read() -> None:
-    assert parse_structured(reply('{"1": 0, "2": 10, "3": 4}'), 3) == (0, 10, 4)
-    assert parse_structured(reply('```json\n{"1": 0, "2": 10, "3": 4}\n```'), 3) == (0, 10, 4)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"1": 0, "2": 10, "3": 4}',
+        '```json\n{"1": 0, "2": 10, "3": 4}\n```',
+        'Here are the levels.\n```JSON\n{"1": 0, "2": 10, "3": 4}\n```\nPassage 2 fits best {by far}.',
+        '{"3": 4, "1": 0, "2": 10}',
+        '{"1": 0.0, "2": 10.0, "3": 4.00}',
+        '{"1": "0", "2": "10", "3": " 4.0 "}',
+        '{"levels": {"1": 0, "2": 10, "3": 4}}',
+        '{"answer": {"note": "one fits", "levels": {"1": 0, "2": 10, "3": 4}}}',
+        '[{"1": 0, "2": 10, "3": 4}]',
+        '{"passage 1": 0, "passage 2": 10, "passage 3": 4}',
+        '{"1": 0, "2": 10, "3": 4}<|im_end|>',
+        '{"1": 0, "2": 10, "3": 4}</s></s>',
+        '{"1": 0, "2": 10, "3": 4}<|im_end|>\n<|im_start|>user\n{"1": 1, "2": 1, "3": 1}',
+        '<|im_start|>assistant\n{"1": 0, "2": 10, "3": 4}',
+        '{"1": 0, "2": 10, "3": 4}\n\n{"1": 0, "2": 10, "3": 4}',
+        'Perhaps {"1": 1, "2": 1, "3": 1}?</think>{"1": 0, "2": 10, "3": 4}',
+        '<thinking>{"1": 1, "2": 1, "3": 1}</thinking>\n{"1": 0, "2": 10, "3": 4}',
+        '[THINK]{"1": 1, "2": 1, "3": 1}[/THINK]{"1": 0, "2": 10, "3": 4}',
+        '<|channel|>analysis<|message|>{"1": 1}<|end|><|start|>assistant<|channel|>final<|message|>'
+        '{"1": 0, "2": 10, "3": 4}<|return|>',
+        '<|start|>assistant<|channel|>final <|constrain|>json<|message|>{"1": 0, "2": 10, "3": 4}',
+        'analysisWe need {"1": 1}.assistantfinal{"1": 0, "2": 10, "3": 4}',
+    ],
+)
+def test_what_stands_around_an_object_changes_nothing(text: str) -> None:
+    """Each is a habit of some server or small model; refused three times over, it lost the whole run."""
+    assert parse_structured(reply(text), 3) == (0, 10, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>{"1": 0, "2": 10, "3": 4}',
+        '<|channel|>analysis<|message|>{"1": 0, "2": 10, "3": 4}<|end|>',
+        'analysisPerhaps {"1": 0, "2": 10, "3": 4}',
+    ],
+)
+def test_what_is_only_thought_is_no_answer(text: str) -> None:
+    """A draft among thoughts that never end is not what the model would have said."""
+    assert reason(parse_structured(reply(text), 3)) == "empty"
+
+
+def test_a_whole_object_is_read_whatever_is_generated_after_it() -> None:
+    """A small model goes on until it is cut off; one that begins again has not made up its mind."""
+    whole = '{"1": 0, "2": 10}\n\nThe next passages'
+    assert parse_structured(reply(whole, finish_reason="length"), 2) == (0, 10)
+    assert reason(parse_structured(reply(whole + ' are {"1": 3, "2"', finish_reason="length"), 2)) == "cut_off"
+    assert reason(parse_structured(reply('{"1": 0, "2": 1', finish_reason="length"), 2)) == "cut_off"
+
+
+LEVELS = st.lists(st.integers(0, 10), min_size=1, max_size=20)
+PROSE = st.text(alphabet=st.characters(blacklist_characters="{}<>|[◁"), max_size=30).filter(
+    lambda text: not text.lstrip().startswith(("analysis", "commentary"))
+)
+WRITTEN = st.sampled_from([int, float, str, lambda level: f"{level}.0"])
+
+
+@given(LEVELS, PROSE, PROSE, st.sampled_from(["", "```", "```json", "```JSON"]), WRITTEN, st.booleans(), st.randoms())
+def test_no_wrapping_changes_levels(
+    levels: list[int],
+    before: str,
+    after: str,
+    fence: str,
+    written: Callable[[int], object],
+    nested: bool,
+    random: Random,
+) -> None:
+    pairs = [(str(i), written(level)) for i, level in enumerate(levels, start=1)]
+    random.shuffle(pairs)
+    body = json.dumps({"levels": dict(pairs)} if nested else dict(pairs))
+    text = f"{before}\n{fence}\n{body}\n{fence[:3]}\n{after}"
+    assert parse_structured(reply(text), len(levels)) == tuple(levels)
+
+
+@given(LEVELS, PROSE, st.data())
+def test_no_fault_of_alignment_becomes_a_number(levels: list[int], prose: str, data: st.DataObject) -> None:
+    """One passage left out, twice or too many, or a second list beside the first: whose level is whose is unknown."""
+    n = len(levels)
+    pairs = [f'"{i}": {level}' for i, level in enumerate(levels, start=1)]
+    place = data.draw(st.integers(0, n - 1))
+    fault = data.draw(st.sampled_from(["missing", "double", "extra", "renamed", "second"]))
+    second = ""
+    if fault == "missing":
+        del pairs[place]
+    elif fault == "double":
+        pairs.insert(data.draw(st.integers(0, n)), f'"{place + 1}": {data.draw(st.integers(0, 10))}')
+    elif fault == "extra":
+        pairs.append(f'"{data.draw(st.sampled_from([0, n + 1, n + 5]))}": 3')
+    elif fault == "renamed":
+        pairs[place] = f'"{n + 1 + place}": 3'
+    else:
+        other = [*levels[:place], (levels[place] + 1) % 11, *levels[place + 1 :]]
+        second = json.dumps({str(i): level for i, level in enumerate(other, start=1)})
+    text = f"{prose}\n{{{', '.join(pairs)}}}\n{second}"
+    assert isinstance(parse_structured(reply(text), n), Unparsed)
 
 
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=40))
@@ -184,12 +298,17 @@ def test_missing_logprobs_are_a_failure() -> None:
     ("text", "n", "expected"),
     [
         ("1: 2", 2, "too_few_levels"),
-        ("1: 2\n2: 3\n3: 4", 2, "too_many_levels"),
+        ("1: 2\n2: 3\n2: 4", 2, "too_many_levels"),
+        ("1: 2\n2: 3\n1: 4\n2: 4", 2, "too_many_levels"),
+        ("1: 2\n2: 3\n4: 4", 2, "too_many_levels"),
+        ("1: 2\n1: 2\n2: 3\n3: 3", 2, "too_many_levels"),
         ("1: 2\n3: 3", 2, "misaligned"),
         ("1: 2\n2: eleven", 2, "out_of_range"),
         ("1: 2\n2: 11", 2, "out_of_range"),
         ("1: 2\n2: k", 2, "out_of_range"),
-        ("levels\n1: 2\n2: 2", 2, "malformed"),
+        ("levels", 2, "malformed"),
+        ("1: 2\n2: as above", 2, "malformed"),
+        ("1: 2\nand then\n2: 2", 2, "malformed"),
     ],
 )
 def test_misaligned_lines_have_a_reason(text: str, n: int, expected: str) -> None:
@@ -221,3 +340,35 @@ def test_thoughts_before_the_answer_are_passed_over() -> None:
     value = parse_distributions(with_logprobs(*sure(thought, "1", ": ", "9")), 1, NUMBERS)
     assert isinstance(value, Distributions)
     assert value.levels == (9,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1: 2\n2: 10\n3: 4\n4: 4\n1: 0\nand so on",
+        "Levels:\n\n1: 2\n2: 10\n\nPassage 2 fits best.",
+        "```text\n1: 2\n2: 10\n```",
+        "- 1: 2\n- 2: 10",
+        "**1:** 2\n**2:** 10",
+        "1: `2`\n2: `10`",
+        "1: 2\n2: 10<|im_end|>",
+        "perhaps\n1: 9\n2: 9\n</think>\n1: 2\n2: 10",
+    ],
+)
+def test_lines_are_read_whatever_stands_around_them(text: str) -> None:
+    """Prose, fences and a list that runs on past what was asked for lost questions whose levels were all there."""
+    spans = parse_listed(spoken(text), 2, NUMBERS)
+    assert not isinstance(spans, Unparsed)
+    assert [spoken(text)[low:high] for low, high in spans] == ["2", "10"]
+
+
+def test_a_list_that_ran_on_until_it_was_cut_off_is_read() -> None:
+    """SmolLM2 wrote ten perfect lines and went on to 1,500 tokens: each question was lost after nine minutes."""
+    text = "1: a\n2: k\n3: a\n4: a\n5"
+    ran_on = with_logprobs(*sure(*text)).model_copy(update={"finish_reason": "length"})
+    value = parse_distributions(ran_on, 2, LETTERS)
+    assert isinstance(value, Distributions)
+    assert value.levels == (0, 10)
+    assert reason(parse_distributions(ran_on, 6, LETTERS)) == "cut_off"
+    last = with_logprobs(*sure(*"1: a\n2: a")).model_copy(update={"finish_reason": "length"})
+    assert reason(parse_distributions(last, 2, LETTERS)) == "cut_off"
