@@ -35,6 +35,7 @@ from autointerp.records import Explanation, Usage
 from autointerp.scores import FeatureScore
 from autointerp.sources import bare_records_of
 from autointerp.status import RunStatus, read_status
+from autointerp.store.chosen import LEADS_OUT
 from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.runs import RunStore
@@ -103,7 +104,7 @@ async def run_explain(
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await interpretation.explain(folder, _changed(folder, changes), listener, offline=offline)
+        return await interpretation.explain(folder, _changed(folder, changes, listener), listener, offline=offline)
 
 
 async def run_score(
@@ -115,19 +116,21 @@ async def run_score(
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await interpretation.interpret(folder, _changed(folder, changes), listener, offline=offline)
+        return await interpretation.interpret(folder, _changed(folder, changes, listener), listener, offline=offline)
 
 
-def _changed(folder: RunFolder, changes: Mapping[str, object]) -> RunConfig:
-    config = change_config(folder.config(), changes)
-    folder.begin(config)
+def _changed(folder: RunFolder, changes: Mapping[str, object], listener: Listener) -> RunConfig:
+    for line in folder.left_out(named=changes):
+        listener.note(line)
+    config = change_config(folder.config(named=changes), changes)
+    folder.begin(config, named=changes)
     return config
 
 
 def _harvest(folder: RunFolder, config: RunConfig, listener: Listener, *, repair: bool = False) -> None:
     """Finish the harvest of every dictionary; torch is not touched where all are finished."""
     selection.read_ranges(config.features)
-    folder.begin(config)
+    folder.begin(config, named=LEADS_OUT)
     folder.check_inputs(config)
     if repair:
         _discard_damaged(folder, config, listener)
@@ -157,6 +160,8 @@ async def retry(path: Path, listener: Listener = SILENT, *, refused: bool = Fals
     folder = RunFolder.existing(path)
     with folder.lock():
         config = folder.config()
+        for line in folder.left_out():
+            listener.note(line)
         retries: Retries = "refused" if refused else "failed"
         if config.llm is not None:
             forget_unusable(config, folder, retries)
@@ -242,7 +247,7 @@ async def estimate_run(config: RunConfig) -> estimate.Estimate:
 async def estimate_changes(path: Path, changes: Mapping[str, object], *, scoring: bool = True) -> estimate.Estimate:
     """The same of `run_score`; of `run_explain` where there is no scoring."""
     folder = RunFolder.existing(path)
-    return await estimate.estimate_run(folder, change_config(folder.config(), changes), scoring=scoring)
+    return await estimate.estimate_run(folder, change_config(folder.config(named=changes), changes), scoring=scoring)
 
 
 async def export_requests(
@@ -257,7 +262,7 @@ async def export_requests(
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await batch.export_requests(folder, _changed(folder, changes), out, listener)
+        return await batch.export_requests(folder, _changed(folder, changes, listener), out, listener)
 
 
 async def import_answers(path: Path, files: Sequence[Path], cache: Path | None = None) -> Imported:
@@ -286,7 +291,7 @@ async def run_batches(
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await batch_run.run_batches(folder, _changed(folder, changes), listener, poll_s)
+        return await batch_run.run_batches(folder, _changed(folder, changes, listener), listener, poll_s)
 
 
 async def export_replies(path: Path, out: Path, cache: Path | None = None) -> moving.ExportedReplies:

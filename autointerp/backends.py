@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from autointerp.asking import may_send_key
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer, Refiner
@@ -152,6 +153,7 @@ async def _connected(
         budget=budget,
         notes=calls,
         say=listener.note,
+        with_key=may_send_key(config, folder.named() if folder else {}),
     )
     try:
         seen = await _capabilities(connected, folder, config.simulator)

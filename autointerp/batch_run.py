@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass
 
 from autointerp import interpretation
+from autointerp.asking import may_send_key, say_asked
 from autointerp.backends import budget_for, probe_endpoint
 from autointerp.batch import collect, import_answers
 from autointerp.config import RunConfig
@@ -40,6 +41,8 @@ async def run_batches(folder: RunFolder, config: RunConfig, listener: Listener, 
     """
     if config.llm is None:
         raise UsageError("a batch asks a language model; name one with --llm MODEL")
+    for line in say_asked(config, folder.named()):
+        listener.note(line)
     await probe_endpoint(config, folder, listener)
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -47,7 +50,9 @@ async def run_batches(folder: RunFolder, config: RunConfig, listener: Listener, 
         loop.call_soon_threadsafe(stopped.set)
 
     listener.stoppable(stop)
-    connected = connect_model(config.llm, base_url=config.base_url, say=listener.note)
+    connected = connect_model(
+        config.llm, base_url=config.base_url, say=listener.note, with_key=may_send_key(config, folder.named())
+    )
     try:
         with BatchBook(folder.batch_book) as book:
             rounds = _Rounds(

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from autointerp.addresses import check_base_url
 from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
 from autointerp.settings import (
@@ -193,6 +194,11 @@ class RunConfig(_Section):
     endpoint: EndpointConfig = EndpointConfig()
     explain: ExplainConfig = ExplainConfig()
     score: ScoreConfig = ScoreConfig()
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, url: str | None) -> str | None:
+        return url if url is None else check_base_url(url)
 
     @property
     def explainer_name(self) -> ExplainerName:

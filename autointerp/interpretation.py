@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from autointerp import pipeline
+from autointerp.asking import say_asked
 from autointerp.backends import Backends, open_backends
 from autointerp.config import RunConfig
 from autointerp.errors import StoppedError, UsageError
@@ -113,6 +114,8 @@ async def _asking(
     unasked = Offline(folder.batch_book) if offline else None
     if config.llm is not None:
         listener.stoppable(lambda: gate.close(DrainedError()))
+    for line in () if offline else say_asked(config, folder.named()):
+        listener.note(line)
     try:
         async with open_backends(config, folder, gate, unasked.missing if unasked else None, listener) as backends:
             if backends.taken:

@@ -67,9 +67,13 @@ def _card(
 ) -> tuple[dict[str, object], bool]:
     """The text bench with a language model as the judge."""
     from autointerp.aio import cache_folder
+    from autointerp.asking import say_asked_at
     from autointerp.cli.show_selftest import show_card
     from autointerp.selftest.card import JudgeCard, make_card, open_judge
     from autointerp.selftest.textbench import Bench
+
+    for line in say_asked_at(llm, base_url):
+        listener.note(line)
 
     async def ask() -> JudgeCard:
         async with open_judge(llm, base_url, simulator) as judge:

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, Self
 from autointerp.errors import UsageError
 from autointerp.files import make_temporary
 from autointerp.llm.base import ChatReply
-from autointerp.llm.decode import ErrorFacts, decode_chat, decode_echo, embedded_error
+from autointerp.llm.decode import ErrorFacts, decode_chat, decode_echo, embedded_error, without_secret
 from autointerp.llm.errors import TransientError
 from autointerp.provenance import commit_file
 
@@ -192,7 +192,8 @@ def read_answer(line: bytes, secret: str = "") -> AnswerLine:
 def decode_answer(answered: Answered, read: str | None, secret: str = "") -> ChatReply | NotAnswered:
     """The reply in an answer, decoded as a live one; `read` is the text that a `PromptRequest` asked to be read."""
     try:
-        return decode_chat(answered.body) if read is None else decode_echo(answered.body, read)
+        reply = decode_chat(answered.body) if read is None else decode_echo(answered.body, read)
+        return without_secret(reply, secret)
     except TransientError as error:
         embedded = embedded_error(answered.body)
         if embedded is None:

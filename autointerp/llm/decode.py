@@ -227,6 +227,21 @@ def blot_out(text: str, secret: str) -> str:
     return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
 
 
+def without_secret(reply: ChatReply, secret: str) -> ChatReply:
+    """A reply without the secret, which a server or a proxy may write into an answer like any other text.
+
+    Log probabilities that spell it go as a whole: their tokens hold it in pieces.
+    """
+    if len(secret) < SHORTEST_SECRET:
+        return reply
+    tokens = [token for entry in reply.logprobs or () for token in (entry.token, *(name for name, _ in entry.top))]
+    said = "\n".join([reply.text, reply.model, reply.finish_reason, *tokens])
+    if secret not in said:
+        return reply
+    blotted = {key: blot_out(getattr(reply, key), secret) for key in ("text", "model", "finish_reason")}
+    return reply.model_copy(update={**blotted, "logprobs": None})
+
+
 def classify(facts: ErrorFacts) -> LlmError:
     """The error class of an HTTP error that no negotiation has settled."""
     status, message = facts.status, facts.message

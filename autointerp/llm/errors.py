@@ -7,6 +7,7 @@
     │   ├── EndpointTimeoutError     no answer in time
     │   ├── ConnectionLostError      refused, cut, or never opened
     │   └── MalformedReplyError      a body that is no chat completion
+    ├── AnswerTooLargeError          a body larger than any answer
     ├── ContextTooLongError          the request does not fit the model
     ├── UnsupportedParameterError    a field that the endpoint refuses and that cannot be left out
     ├── BadRequestError              any other refusal of the request itself
@@ -15,6 +16,7 @@
         ├── QuotaExhaustedError      the account is empty
         ├── BadKeyError              401, 403
         ├── WrongUrlError            nothing answers chat completions there
+        ├── SentElsewhereError       a redirect, which is not followed
         ├── UnknownModelError        lists near names
         ├── TooManyFailuresError     too many of the last items ended Failed
         ├── BudgetError              the next call could exceed the budget
@@ -90,6 +92,15 @@ class MalformedReplyError(TransientError):
         super().__init__(f"the endpoint sent a body that is no chat completion: {what}")
 
 
+class AnswerTooLargeError(LlmError):
+    """A body larger than any answer; it was not read to its end."""
+
+    reason = "malformed_reply"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the endpoint sent more than {most // 2**20:,} MB for one answer, which was not read further")
+
+
 class ContextTooLongError(LlmError):
     """The request does not fit the model's context."""
 
@@ -153,6 +164,18 @@ class WrongUrlError(EndpointStoppedError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"the server has no chat completions at this base URL (it often ends in /v1): {message}")
+
+
+class SentElsewhereError(EndpointStoppedError):
+    """The endpoint answers with the address of another one, which nobody named."""
+
+    reason = "wrong_url"
+
+    def __init__(self, status: int, where: str) -> None:
+        super().__init__(
+            f"the endpoint sends on to {where} (status {status}), where nothing is sent that you did not name; where "
+            f"you trust it, give its URL as --base-url"
+        )
 
 
 class UnknownModelError(EndpointStoppedError):

@@ -9,28 +9,41 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
 import openai
 
+from autointerp.addresses import check_base_url, host_of
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
 from autointerp.llm.budget import most_tokens
-from autointerp.llm.decode import ErrorFacts, classify, decode_models, decode_reply, embedded_error, filtered_reply
+from autointerp.llm.decode import (
+    ErrorFacts,
+    blot_out,
+    classify,
+    decode_models,
+    decode_reply,
+    embedded_error,
+    filtered_reply,
+    without_secret,
+)
 from autointerp.llm.errors import (
+    AnswerTooLargeError,
     ConnectionLostError,
     EndpointTimeoutError,
     LlmError,
     MalformedReplyError,
+    SentElsewhereError,
     UnknownModelError,
 )
 from autointerp.llm.hints import pause_s
 from autointerp.llm.negotiate import Negotiation, route
+from autointerp.llm.transport import CONNECT_TIMEOUT_S, make_client
+from autointerp.llm.wire import clean
 
 OPENAI_URL = "https://api.openai.com/v1"
-CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 120.0
 UPLOAD_TIMEOUT_S = 1800.0
 """Of a file of up to 200 MB."""
@@ -45,14 +58,22 @@ class OpenAICompatible:
     """A `ChatModel` behind an OpenAI-compatible URL. `complete` asks once; wrappers add patience."""
 
     def __init__(
-        self, model: str, base_url: str | None = None, *, timeout_s: float = TIMEOUT_S, connections: int = 64
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        connections: int = 64,
+        with_key: bool = True,
     ) -> None:
         """`base_url` defaults to `OPENAI_BASE_URL`, then to OpenAI; `timeout_s` covers one whole answer, in seconds.
 
+        Without `with_key` the key stays here.
+
         Raises:
-            UsageError: no URL, or OpenAI without `OPENAI_API_KEY`.
+            UsageError: no URL, OpenAI without `OPENAI_API_KEY`, or a key that is none.
         """
-        self._key = secret_key()
+        self._key = checked_key() if with_key else ""
         self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
@@ -114,12 +135,12 @@ class OpenAICompatible:
             sent = self._connected().post(route(request), cast_to=httpx2.Response, body=body)
             response = await self._timed(sent, self._timeout_s)
         except openai.APIStatusError as error:
-            return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
+            return self._facts(error)
         if "x-ratelimit-limit-requests" in response.headers or "x-ratelimit-limit-tokens" in response.headers:
             self.heed(pause_s(response.headers, most_tokens(request).input_tokens // BYTES_A_TOKEN))
         received = response.content
         try:
-            return decode_reply(request, received)
+            return without_secret(decode_reply(request, received), self._key)
         except MalformedReplyError:
             embedded = embedded_error(received)
             if embedded is None:
@@ -136,7 +157,7 @@ class OpenAICompatible:
         Raises:
             LlmError: it could not be reached, or refuses to say.
         """
-        return decode_models(await self.exchange("GET", "/models"))
+        return tuple(blot_out(name, self._key) for name in decode_models(await self.exchange("GET", "/models")))
 
     async def exchange(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
         """One request of any other kind.
@@ -164,7 +185,18 @@ class OpenAICompatible:
         try:
             return await sent
         except openai.APIStatusError as error:
-            raise classify(ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)) from None
+            raise classify(self._facts(error)) from None
+
+    def _facts(self, error: openai.APIStatusError) -> ErrorFacts:
+        """What a status that says no says.
+
+        Raises:
+            SentElsewhereError: it names another address; what stands in it beside the host may be secret.
+        """
+        if 300 <= error.status_code < 400:
+            where = urljoin(self.endpoint.base_url, error.response.headers.get("location", ""))
+            raise SentElsewhereError(error.status_code, clean(host_of(where)) or "another address") from None
+        return ErrorFacts(error.status_code, error.response.headers, error.body, blot=self._key)
 
     async def _served(self) -> tuple[str, ...]:
         try:
@@ -197,6 +229,9 @@ class OpenAICompatible:
         while cause is not None and cause not in causes:
             causes.append(cause)
             cause = cause.__cause__
+        large = [c for c in causes if isinstance(c, AnswerTooLargeError)]
+        if large:
+            return large[0]
         lost = [c for c in causes if isinstance(c, (aiohttp.ClientError, ConnectionError))]
         late = [c for c in causes if isinstance(c, (asyncio.TimeoutError, httpx2.TimeoutException))]
         if late and not [c for c in lost if not isinstance(c, asyncio.TimeoutError)]:
@@ -206,14 +241,12 @@ class OpenAICompatible:
     def _connected(self) -> openai.AsyncOpenAI:
         """The client, made on first use so that it belongs to the running event loop."""
         if self._client is None:
-            limits = httpx2.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
-            timeout = httpx2.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S)
             self._client = openai.AsyncOpenAI(
                 api_key=self._key or NO_KEY,
                 base_url=self._url,
                 max_retries=0,
-                timeout=timeout,
-                http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+                timeout=httpx2.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
+                http_client=make_client(self._url, self._timeout_s, self._connections),
             )
         return self._client
 
@@ -229,8 +262,28 @@ def secret_key() -> str:
     return os.environ.get("OPENAI_API_KEY", "").strip()
 
 
+def checked_key() -> str:
+    """The key from the environment, fit to be sent; empty where there is none.
+
+    Raises:
+        UsageError: it holds what no key can, as one does that was pasted from a shortened or formatted text.
+    """
+    key = secret_key()
+    odd = next((i for i, c in enumerate(key, start=1) if not "!" <= c <= "~"), None)
+    if odd is not None:
+        raise UsageError(
+            f"OPENAI_API_KEY holds a blank, a line end or a character outside ASCII (character {odd} of {len(key)}), "
+            f"which no key does; copy it again"
+        )
+    return key
+
+
 def _full_url(base_url: str | None) -> str:
-    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    try:
+        return check_base_url(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def bare_url(url: str) -> str:

@@ -4,12 +4,11 @@
 provider is `openai`. With `AUTOINTERP_LOOPBACK_ONLY` set, as in the tests, any endpoint off this machine is refused.
 """
 
-import ipaddress
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from autointerp.addresses import host_of, is_loopback
 from autointerp.errors import UsageError
 from autointerp.llm.base import CallNotes, ChatModel, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
@@ -79,6 +78,7 @@ def connect_model(
     budget: Budget | None = None,
     notes: CallNotes | None = None,
     say: Callable[[str], None] = lambda text: None,
+    with_key: bool = True,
 ) -> ConnectedModel:
     """A model behind cache, meter, retry and pace; opens no connection yet.
 
@@ -87,12 +87,13 @@ def connect_model(
         gate: closed where something stops the run, and then heeded by all of its models.
         notes: told of every reply that is used, where there is a cache.
         say: told what a person who waits should know, a line at a time.
+        with_key: whether the user's key may be sent there.
 
     Raises:
         UsageError: no model name, no usable URL, no key where one is needed, or a refused endpoint.
     """
     provider_name, model = split_model_name(name)
-    provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight)
+    provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight, with_key=with_key)
     _refuse_outside(provider.endpoint)
     gate = gate or Gate()
     pace = Paced(provider, in_flight, gate)
@@ -105,12 +106,8 @@ def connect_model(
 def _refuse_outside(endpoint: Endpoint) -> None:
     if not os.environ.get(LOOPBACK_ONLY):
         return
-    host = urlsplit(endpoint.base_url).hostname or ""
-    try:
-        inside = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        inside = host == "localhost"
-    if not inside:
+    if not is_loopback(endpoint.base_url):
+        host = host_of(endpoint.base_url)
         raise UsageError(
             f"{LOOPBACK_ONLY} is set, so the endpoint at {host} is refused; unset it to leave this machine"
         )

@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
 from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS
+from autointerp.store.chosen import LEADS_OUT, leading_out, mark_of, marked, new_mark, recall, remember
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 FORMAT_VERSION = 1
@@ -128,7 +129,7 @@ class RunFolder:
         """
         waits = f"waiting for another part of {self.path}, which prepares what all need"
         with take_turn(self.path, lambda: note(waits)), self._undoing():
-            self.begin(config)
+            self.begin(config, named=LEADS_OUT)
             self.check_inputs(config)
             yield
 
@@ -161,27 +162,76 @@ class RunFolder:
         for plan in self.harvest.glob("*/plan.json"):
             shutil.rmtree(plan.parent)
 
-    def config(self) -> RunConfig:
-        """The run's configuration as last asked for."""
+    def config(self, named: Collection[str] = ()) -> RunConfig:
+        """The run's configuration as last asked for.
+
+        Files outside are left out where this user did not name them for this run; keys in `named` are not looked at.
+
+        Raises:
+            RunError: it is damaged.
+            UsageError: its features are listed in a file outside that this user did not name.
+        """
         try:
             values = tomllib.loads(self._config.read_text(encoding="utf-8"))
-            return check_config({**values, "out": str(self.path)}, str(self._config))
+            outside = {key: value for key, value in self._unnamed(values).items() if key not in named}
+            kept = {key: value for key, value in values.items() if key not in outside}
+            config = check_config({**kept, "out": str(self.path)}, str(self._config))
         except (OSError, ValueError, UsageError) as error:
             raise RunError(
                 f"{self._config} is damaged ({error}); delete it and run again with the same settings"
             ) from None
+        if "features" in outside:
+            raise UsageError(
+                f"{self._config} lists its features in {outside['features'][1:]}, which only the folder names; where "
+                f"you trust it, run `autointerp score {self.path} --features {outside['features']}`"
+            )
+        return config
 
-    def begin(self, config: RunConfig) -> None:
+    def named(self) -> dict[str, str]:
+        """What this user named for this run that leads out of its folder."""
+        return recall(self._mark(), self.path)
+
+    def _mark(self) -> str | None:
+        if not self._config.is_file():
+            return None
+        return mark_of(self._config.read_text(encoding="utf-8", errors="replace"))
+
+    def left_out(self, named: Collection[str] = ()) -> list[str]:
+        """Which settings of the folder are not heeded since only it names them; `named` as in `config`."""
+        try:
+            outside = self._unnamed(tomllib.loads(self._config.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return []
+        return [
+            f"{key} = {value} in {self._config} is not read: it leads out of the folder, and you did not name it for "
+            f"this run; where you trust it, set AUTOINTERP_{key.upper()}"
+            for key, value in outside.items()
+            if key not in (*named, "features")
+        ]
+
+    def _unnamed(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Of a configuration, the files outside that this user did not name for this run."""
+        named = self.named()
+        found = leading_out(values)
+        return {key: value for key, value in found.items() if key != "base_url" and named.get(key) != value}
+
+    def begin(self, config: RunConfig, named: Collection[str] = ()) -> None:
         """Keep the configuration; an earlier one must agree in all that the harvest depends on.
+
+        `named` are the keys that this user gave just now, by whatever way.
 
         Raises:
             UsageError: the folder holds a run of another model, corpus, seed or dictionary; where it holds only tokens,
                 ones of another model, corpus or kind.
         """
         if self._config.is_file() and self._holds_work():
-            self._compare(self.config(), config)
+            self._compare(self.config(named=LEADS_OUT), config)
         values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
-        write_atomically(self._config, tomli_w.dumps(values))
+        outside = leading_out({key: getattr(config, key) for key in LEADS_OUT if key in named})
+        mark = self._mark() or (new_mark() if outside else None)
+        write_atomically(self._config, marked(mark, tomli_w.dumps(values)))
+        if mark is not None and outside:
+            remember(mark, self.path, outside)
 
     def _holds_work(self) -> bool:
         """Whether a start got further than to say what it was asked for."""
