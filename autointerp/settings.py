@@ -140,3 +140,8 @@ def with_ids(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
         taken.add(name)
         named.append({"id": name, **table})
     return named
+
+
+def device_type(name: str) -> str:
+    """`cuda` of `cuda:1`: what a shard's bytes depend on, whichever of several alike devices makes it."""
+    return name.partition(":")[0]

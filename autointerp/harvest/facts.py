@@ -4,7 +4,7 @@ A subject and a dictionary flow in, `FactsArrays` flow out; everything later rea
 written into arrays made beforehand: one small array kept of every chunk would hold the chunk's own memory apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autointerp.harvest.events import FactsArrays
 from autointerp.subject.codes import rows_a_chunk
+from autointerp.subject.devices import in_chunks, room_for
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
 
@@ -20,6 +21,8 @@ N_NEIGHBOUR = 20
 N_OUTPUT = 20
 CHUNK = 512
 """Features whose output tokens are looked for at once."""
+WHAT = "the facts of a dictionary's weights"
+ADVICE = "what is finished stays, so free some and start it again, or harvest fewer dictionaries at once"
 
 
 @torch.inference_mode()
@@ -40,8 +43,9 @@ def compute_facts(subject: Subject, dictionary: Dictionary) -> FactsArrays:
         return FactsArrays(
             np.zeros((0, 0), np.float16), empty, empty, table.astype(np.int32), table.astype(np.float32), *top, *bottom
         )
-    norm = decoder.norm(dim=1)
-    unit = decoder / norm.clamp_min(1e-12)[:, None]
+    with room_for(WHAT, ADVICE):
+        norm = decoder.norm(dim=1)
+        unit = decoder / norm.clamp_min(1e-12)[:, None]
     cosine = empty
     if encoder is not None and encoder.shape == decoder.shape:
         cosine = _cosine(encoder, decoder)
@@ -53,9 +57,12 @@ def compute_facts(subject: Subject, dictionary: Dictionary) -> FactsArrays:
 
 def _cosine(encoder: Float[Tensor, "d_sae d"], decoder: Float[Tensor, "d_sae d"]) -> Float[np.ndarray, " d_sae"]:
     cosine = np.empty(len(decoder), np.float32)
-    for part in _chunks(len(decoder), rows_a_chunk(decoder.shape[1], decoder.device)):
+
+    def compare(part: slice) -> None:
         one = torch.nn.functional.cosine_similarity(encoder[part], decoder[part], dim=1)
         cosine[part] = one.float().cpu().numpy()
+
+    _by_chunks(len(decoder), rows_a_chunk(decoder.shape[1], decoder.device), compare, decoder.device)
     return cosine
 
 
@@ -65,18 +72,21 @@ def _neighbours(unit: Float[Tensor, "d_sae d_out"]) -> tuple[np.ndarray, np.ndar
     k = min(N_NEIGHBOUR, n - 1)
     index = np.full((n, N_NEIGHBOUR), -1, np.int32)
     cosine = np.zeros((n, N_NEIGHBOUR), np.float32)
-    for part in _chunks(n, rows_a_chunk(n, unit.device)):
+
+    def look(part: slice) -> None:
         similar = unit[part] @ unit.T
         rows = torch.arange(len(similar), device=unit.device)
         similar[rows, rows + part.start] = -2.0
         best = similar.topk(k, dim=1)
         index[part, :k] = best.indices.cpu().numpy()
         cosine[part, :k] = best.values.float().cpu().numpy()
+
+    _by_chunks(n, rows_a_chunk(n, unit.device), look, unit.device)
     return index, cosine
 
 
-def _chunks(n: int, size: int) -> Iterator[slice]:
-    return (slice(low, min(low + size, n)) for low in range(0, n, size))
+def _by_chunks(n: int, size: int, work: Callable[[slice], None], device: torch.device) -> None:
+    in_chunks(n, size, work, device, WHAT, ADVICE)
 
 
 Extremes = tuple[np.ndarray, np.ndarray]
@@ -84,18 +94,25 @@ Extremes = tuple[np.ndarray, np.ndarray]
 
 def _outputs(subject: Subject, dictionary: Dictionary, decoder: Tensor | None) -> tuple[Extremes, Extremes]:
     """(ids, weights) of the output tokens raised and lowered most, one row a feature."""
-    top, bottom = _no_extremes(0, N_OUTPUT), _no_extremes(0, N_OUTPUT)
-    for part in _chunks(dictionary.d_sae, CHUNK):
+
+    def outputs(part: slice) -> Tensor | None:
         directions = _one_hot(part, dictionary.d_sae) if decoder is None else decoder[part]
-        logits = subject.output_tokens(directions, dictionary.hook_out)
-        if logits is None:
-            break
-        k = min(N_OUTPUT, logits.shape[1])
-        if not part.start:
-            top, bottom = _no_extremes(dictionary.d_sae, k), _no_extremes(dictionary.d_sae, k)
+        return subject.output_tokens(directions, dictionary.hook_out)
+
+    with room_for(WHAT, ADVICE):
+        if outputs(slice(0, 1)) is None:
+            return _no_extremes(0, N_OUTPUT), _no_extremes(0, N_OUTPUT)
+    k = min(N_OUTPUT, subject.d_vocab)
+    top, bottom = _no_extremes(dictionary.d_sae, k), _no_extremes(dictionary.d_sae, k)
+
+    def look(part: slice) -> None:
+        logits = outputs(part)
+        assert logits is not None
         for (ids, weights), largest in ((top, True), (bottom, False)):
             best = logits.topk(k, dim=1, largest=largest)
             ids[part], weights[part] = best.indices.cpu().numpy(), best.values.float().cpu().numpy()
+
+    _by_chunks(dictionary.d_sae, CHUNK, look, subject.device)
     return top, bottom
 
 

@@ -14,7 +14,12 @@ from torch import Tensor
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.masks import TextMask
 from autointerp.metrics import LossMetrics
+from autointerp.subject.devices import in_chunks, room_for
 from autointerp.subject.model import Subject
+
+LOGITS_AT_ONCE = 2**25
+"""A large vocabulary's logits of a whole document would take gigabytes, several times over."""
+ADVICE = "what is finished stays, so free some and start it again, or do so with [harvest] loss_tokens = 0"
 
 
 class _Document(NamedTuple):
@@ -37,25 +42,31 @@ def measure_losses(
     at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean. None
     where no token that is looked at follows another.
     """
-    hook = readers[0].dictionary.hook_out
     average = torch.from_numpy(mean).to(subject.device, subject.dtype)
     ce = np.zeros(3 + len(readers))
     kl = np.zeros(3 + len(readers))
     n = 0
+    size = max(1, LOGITS_AT_ONCE // subject.d_vocab)
     for document in _documents(subject, text, n_tokens):
         wanted = document.tokens[0, 1:][document.predicts[:-1], None]
         if not len(wanted):
             continue
-        at_hook = subject.capture(document.tokens, sorted({hook, readers[0].spec.hook_point}))
-        x = at_hook[readers[0].spec.hook_point][0, document.looked_at].float()
-        instead = [None, torch.zeros_like(at_hook[hook][0, document.looked_at]), average.expand(len(x), -1)]
-        instead += [reader.dictionary.decode_sparse(reader.dictionary.encode_sparse(x), x) for reader in readers]
-        own = None
-        for i, values in enumerate(instead):
-            said = _log_probs(subject, document, hook, at_hook[hook], values)
-            own = said if own is None else own
-            ce[i] -= float(said.gather(1, wanted).sum())
-            kl[i] += float((own.exp() * (own - said)).sum(dim=1).sum())
+        what = f"the losses on a document of {document.tokens.shape[1]} tokens"
+        with room_for(what, ADVICE):
+            states = _final_states(subject, document, readers, average)
+
+        def compare(places: slice, states: list[Tensor] = states, wanted: Tensor = wanted) -> None:
+            found = np.zeros((2, len(states)))
+            own = None
+            for i, one in enumerate(states):
+                said = _log_probs(subject, one[places])
+                own = said if own is None else own
+                found[0, i] = -float(said.gather(1, wanted[places]).sum())
+                found[1, i] = float((own.exp() * (own - said)).sum(dim=1).sum())
+            np.add(ce, found[0], out=ce)
+            np.add(kl, found[1], out=kl)
+
+        size = in_chunks(len(wanted), size, compare, subject.device, what, ADVICE)
         n += len(wanted)
     if not n:
         return [None] * len(readers)
@@ -68,7 +79,7 @@ def measure_losses(
 
 
 def _documents(subject: Subject, text: TextMask, n_tokens: int) -> list[_Document]:
-    """Single documents, so that a large vocabulary's logits fit, and none sees its neighbours in a packed row."""
+    """Single documents, so that none sees its neighbours in a packed row."""
     corpus = text.corpus
     slots = corpus.tokens.reshape(-1)
     documents = []
@@ -82,17 +93,32 @@ def _documents(subject: Subject, text: TextMask, n_tokens: int) -> list[_Documen
     return documents
 
 
-def _log_probs(
-    subject: Subject,
-    document: _Document,
-    hook: str,
-    at_hook: Float[Tensor, "1 pos d"],
-    values: Float[Tensor, "n d"] | None,
-) -> Float[Tensor, "n d_vocab"]:
-    """Log-probabilities of the next token at the predicting places, with some activations replaced."""
-    spliced = None
-    if values is not None:
-        spliced = at_hook.clone()
-        spliced[0, document.looked_at] = values.to(spliced.dtype)
-    logits = subject.logits(document.tokens, {} if spliced is None else {hook: spliced})
-    return logits[0, document.predicts].float().log_softmax(dim=-1)
+def _final_states(
+    subject: Subject, document: _Document, readers: Sequence[Reader], mean: Float[Tensor, " d_out"]
+) -> list[Float[Tensor, "n width"]]:
+    """What logits are made of at the predicting places: of the model itself, with zero, the mean, each reconstruction.
+
+    Of a model whose unembedding cannot be run alone it is the logits themselves, on the host.
+    """
+    read, written = readers[0].spec.hook_point, readers[0].dictionary.hook_out
+    at_hook = subject.capture(document.tokens, sorted({read, written}))
+    x = at_hook[read][0, document.looked_at].float()
+
+    def states(values: Float[Tensor, "n d"] | None) -> Tensor:
+        replaced = {}
+        if values is not None:
+            replaced[written] = at_hook[written].clone()
+            replaced[written][0, document.looked_at] = values.to(at_hook[written].dtype)
+        if subject.unembeds_alone:
+            return subject.final_states(document.tokens, replaced)[0, document.predicts]
+        return subject.logits(document.tokens, replaced)[0, document.predicts].cpu()
+
+    found = [states(None), states(torch.zeros_like(at_hook[written][0, document.looked_at]))]
+    found.append(states(mean.expand(len(x), -1)))
+    return found + [states(r.dictionary.decode_sparse(r.dictionary.encode_sparse(x), x)) for r in readers]
+
+
+def _log_probs(subject: Subject, states: Float[Tensor, "n width"]) -> Float[Tensor, "n d_vocab"]:
+    """Log-probabilities of the next token."""
+    logits = subject.unembed(states) if subject.unembeds_alone else states.to(subject.device)
+    return logits.float().log_softmax(dim=-1)

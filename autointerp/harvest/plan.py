@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest.arrays import REPAIR
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import seal, unseal, write_atomically
+from autointerp.settings import device_type
+from autointerp.subject.devices import no_room, release_memory
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class PassSettings:
     """What a shard's bytes depend on besides weights and tokens; a resume with others is refused."""
 
     batch_size: int
-    """Rows a forward pass."""
+    """Rows a forward pass; may change in an unfinished harvest, since each shard says what it was made with."""
     shard_rows: int
     device: str
     dtype: str
@@ -60,6 +60,9 @@ class PassSettings:
         return slice(index * self.shard_rows, min((index + 1) * self.shard_rows, corpus.n_row))
 
 
+_MAY_CHANGE = ("batch_size", "batch_size_asked")
+
+
 def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> tuple[list[Reader], PassSettings]:
     """Write each reader's plan, or hold an earlier one against this start; what an earlier one measured stays.
 
@@ -67,26 +70,35 @@ def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings
         UsageError: an earlier start was another one.
         RunError: a plan is damaged.
     """
+    paths = {reader.spec.id: reader.folder / "plan.json" for reader in readers}
+    plans = {name: read_plan(path) for name, path in paths.items() if path.is_file()}
+    asked = settings.batch_size
+    # Of all plans before any is written: the batch that one dictionary found room for is that of the whole pass.
+    found = [plan["batch_size"] for plan in plans.values() if plan.get("batch_size_asked") == asked]
+    settings = replace(settings, batch_size=min([asked, *found]))
     planned = []
     for reader in readers:
-        path = reader.folder / "plan.json"
-        if path.is_file():
-            earlier = read_plan(path)
-            asked = earlier.pop("batch_size_asked", earlier["batch_size"])
-            if asked == settings.batch_size:
-                settings = replace(settings, batch_size=earlier["batch_size"])
+        earlier = plans.get(reader.spec.id)
+        if earlier is not None:
             if earlier.get("max_norm") == settings.max_norm:
                 reader = replace(reader, norm_limit=earlier.get("norm_limit"))
             _compare(reader, earlier, make_plan(reader, corpus, settings))
-        else:
-            write_atomically(path, seal(make_plan(reader, corpus, settings)))
+        _write(reader, corpus, settings, asked)
         planned.append(reader)
     return planned, settings
 
 
+def _write(reader: Reader, corpus: Corpus, settings: PassSettings, asked: int) -> None:
+    plan = make_plan(reader, corpus, settings)
+    halved = {} if asked == settings.batch_size else {"batch_size_asked": asked}
+    write_atomically(reader.folder / "plan.json", seal({**plan, **halved}))
+
+
 def _compare(reader: Reader, earlier: dict[str, Any], plan: dict[str, object]) -> None:
     for key, value in plan.items():
-        if earlier.get(key) != value:
+        if key == "device":
+            earlier = {**earlier, key: device_type(str(earlier.get(key)))}
+        if key not in _MAY_CHANGE and earlier.get(key) != value:
             raise UsageError(
                 f"the harvest in {reader.folder} was started with {key} = {earlier.get(key)!r}, not {value!r}; "
                 f"start it with that again, or choose another --out"
@@ -112,6 +124,7 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
         **{key: value for key, value in asdict(settings).items() if key != "part"},
+        "device": device_type(settings.device),
         "corpus": corpus.digest,
         "context": corpus.context,
         "model": reader.spec.model,
@@ -123,26 +136,25 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
 
 
 def halve_batch(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings) -> PassSettings:
-    """Half the batch for a GPU out of memory, recorded in the plans; refused once a shard may have the whole one.
+    """Half the batch where a device is out of memory, recorded in the plans, so that a resume begins with it.
 
-    So it is in parts: another process may be making shards of whole batches.
+    A part of several records nothing: the others may have room for the whole one.
+
+    Raises:
+        UsageError: the batch is one row.
     """
-    smaller = max(settings.batch_size // 2, 1)
-    if (
-        settings.batch_size == 1
-        or settings.part is not None
-        or any(any(reader.folder.glob("shard-*.safetensors")) for reader in readers)
-    ):
-        everywhere = " for all parts, in another --out" if settings.part is not None else ""
-        raise UsageError(
-            f"the GPU has too little memory for batches of {settings.batch_size} rows; "
-            f"set [harvest] batch_size to {smaller} or context lower{everywhere}"
-        ) from None
-    log.warning("GPU out of memory: batches of %d rows instead of %d", smaller, settings.batch_size)
-    torch.cuda.empty_cache()
-    for reader in readers:
-        path = reader.folder / "plan.json"
-        asked = read_plan(path).get("batch_size_asked", settings.batch_size)
-        plan = {**make_plan(reader, corpus, replace(settings, batch_size=smaller)), "batch_size_asked": asked}
-        write_atomically(path, seal(plan))
-    return replace(settings, batch_size=smaller)
+    if settings.batch_size == 1:
+        fewer = ", harvest fewer dictionaries at once" if len(readers) > 1 else ""
+        raise no_room(
+            f"one row of {corpus.context} tokens",
+            f"what is finished stays, so free some and start it again{fewer}, or choose another --out with a lower "
+            f"[harvest] context",
+        )
+    smaller = replace(settings, batch_size=settings.batch_size // 2)
+    log.warning("%s is out of memory: batches of %d rows from here on", settings.device, smaller.batch_size)
+    release_memory(settings.device)
+    if settings.part is None:
+        for reader in readers:
+            earlier = read_plan(reader.folder / "plan.json")
+            _write(reader, corpus, smaller, earlier.get("batch_size_asked", earlier["batch_size"]))
+    return smaller

@@ -26,6 +26,7 @@ from autointerp.harvest.shards import ShardWriter
 from autointerp.harvest.sort import Sorter
 from autointerp.harvest.tokenise import Progress
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
+from autointerp.subject.devices import is_out_of_memory
 from autointerp.subject.model import Subject
 
 
@@ -120,8 +121,10 @@ def _probe(
             with PeakWatch(settings.device) as watch:
                 events = [encoded.collect() for encoded in encode_rows(subject, readers, text, rows, 0)]
             break
-        except torch.cuda.OutOfMemoryError:
-            settings = halve_batch(readers, corpus, settings)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        settings = halve_batch(readers, corpus, settings)
     if not any(e.n_token for e in events):
         _check_text(text)
     seconds = time.monotonic() - began
@@ -148,13 +151,15 @@ def _harvest_shard(
     index: int,
     tell: Callable[[int], None],
 ) -> PassSettings:
-    """One shard of every reader that lacks it; before any shard is finished a GPU out of memory halves the batch."""
+    """One shard of every reader that lacks it; a device out of memory halves the batch from here on."""
     while True:
         try:
             pieces = _collect_shard(subject, readers, corpus, settings, index, tell)
             break
-        except torch.cuda.OutOfMemoryError:
-            settings = halve_batch(readers, corpus, settings)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        settings = halve_batch(readers, corpus, settings)  # not while the error is at hand: its frames hold the batch
     for reader, piece in zip(readers, pieces, strict=True):
         _write(reader, piece, corpus, settings, index)
     return settings
@@ -244,6 +249,7 @@ def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings
         "first_row": rows.start,
         "first_kept": first_kept,
         "n_row": rows.stop - rows.start,
+        "batch_size": settings.batch_size,
         "n_token": piece.n_token,
         "n_outlier": int(piece.is_masked.sum()),
     }

@@ -23,7 +23,7 @@ from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_s
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
-from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS
+from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, device_type
 from autointerp.store.chosen import LEADS_OUT, leading_out, mark_of, marked, new_mark, recall, remember
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
@@ -31,6 +31,7 @@ FORMAT_VERSION = 1
 _FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
 """What a run's harvest depends on; a run folder keeps one value of each."""
 _FIXED_BY_TOKENS = ("model", "corpus", "records")
+_FREE_WHILE_UNFINISHED = ("batch_size", "loss_tokens")
 _TOKEN_SETTINGS = ("context", "prepend_bos", "text_column", "n_tokens", "pack")
 """Of `[harvest]`, what its tokens depend on."""
 
@@ -243,6 +244,8 @@ class RunFolder:
         for key in _FIXED_BY_TOKENS if only_tokens else _FIXED:
             if key == "corpus" and _absolute(earlier.corpus) == _absolute(asked.corpus):
                 continue
+            if key == "harvest":
+                earlier = self._but_for_what_may_change(earlier, asked)
             self._agree(key, getattr(earlier, key), getattr(asked, key))
         if only_tokens:
             for key in _TOKEN_SETTINGS:
@@ -252,6 +255,20 @@ class RunFolder:
         for dictionary in asked.dictionary:
             if dictionary.id in known:
                 self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
+
+    def _but_for_what_may_change(self, earlier: RunConfig, asked: RunConfig) -> RunConfig:
+        """The earlier settings, with this start's where another value takes nothing from what is finished.
+
+        Which of several devices of a type makes the rest is free, and what `auto` comes to is the plans' to hold. While
+        a dictionary is unfinished, what may have stopped it for want of memory can be set lower.
+        """
+        now: dict[str, object] = {}
+        devices = [device_type(config.harvest.device) for config in (earlier, asked)]
+        if "auto" in devices or devices[0] == devices[1]:
+            now["device"] = asked.harvest.device
+        if not all((self.harvest / d.id / "manifest.json").is_file() for d in asked.dictionary):
+            now |= {name: getattr(asked.harvest, name) for name in _FREE_WHILE_UNFINISHED}
+        return earlier.model_copy(update={"harvest": earlier.harvest.model_copy(update=now)})
 
     def _agree(self, key: str, earlier: object, asked: object) -> None:
         if isinstance(earlier, BaseModel) and isinstance(asked, BaseModel):

@@ -6,6 +6,7 @@ or feature.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,10 +16,14 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from autointerp.errors import UsageError, near_matches
+from autointerp.subject.devices import room_for
 from autointerp.subject.model_sources import open_model, open_ready
 from autointerp.subject.packing import packed_inputs
 from autointerp.subject.readout import output_weights
 from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_vocabulary
+
+UNEMBEDDING = "unembed.hook_in"
+"""The hook point of what the unembedding is given."""
 
 
 class _Captured(Exception):  # noqa: N818 - a signal, not an error
@@ -106,17 +111,38 @@ class Subject:
         Raises:
             UsageError: a hook point does not exist.
         """
-
-        def putter(new: Tensor) -> Callable[..., Tensor]:
-            return lambda activation, hook: new.reshape(activation.shape).to(activation.dtype)
-
         for name in replaced:
             self._names_of(name)
         with self._lock:
-            hooks = [(name, putter(new)) for name, new in replaced.items()]
+            hooks = [(name, _putter(new)) for name, new in replaced.items()]
             tokens = token_ids.to(self.device)
             logits: Tensor = self._bridge.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
         return logits
+
+    @torch.inference_mode()
+    def final_states(
+        self, token_ids: Int[Tensor, "batch pos"], replaced: Mapping[str, Float[Tensor, "batch pos width"]]
+    ) -> Float[Tensor, "batch pos width"]:
+        """What the unembedding is given, with activations replaced as in `logits`; `unembed` makes logits of it."""
+        hooks = [(name, _putter(new)) for name, new in replaced.items()]
+        return self._run(token_ids.to(self.device), [UNEMBEDDING], replaced=hooks)[UNEMBEDDING]
+
+    @torch.inference_mode()
+    def unembed(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n d_vocab"]:
+        """The next-token logits of some places' `final_states`, where `unembeds_alone`."""
+        logits: Tensor = self._bridge.unembed(states)
+        cap = float(getattr(self._bridge.cfg, "output_logits_soft_cap", 0.0) or 0.0)
+        return logits if cap <= 0 else cap * torch.tanh(logits / cap)
+
+    @cached_property
+    def unembeds_alone(self) -> bool:
+        """Whether `unembed` of `final_states` is what the model itself gives; tried on a few tokens."""
+        if UNEMBEDDING not in self._names:
+            return False
+        tokens = torch.arange(4, device=self.device)[None] % self.d_vocab
+        own = self.logits(tokens, {})[0].float()
+        alone = self.unembed(self.final_states(tokens, {})[0]).float()
+        return own.shape == alone.shape and torch.allclose(own, alone, rtol=1e-2, atol=1e-3 * float(own.abs().max()))
 
     @torch.inference_mode()
     def output_tokens(self, directions: Float[Tensor, "n width"], hook_point: str) -> Float[Tensor, "n d_vocab"] | None:
@@ -130,10 +156,14 @@ class Subject:
         return self._names[hook_point]
 
     def _run(
-        self, token_ids: Tensor, hook_points: Sequence[str], inputs: Mapping[str, Tensor] = MappingProxyType({})
+        self,
+        token_ids: Tensor,
+        hook_points: Sequence[str],
+        inputs: Mapping[str, Tensor] = MappingProxyType({}),
+        replaced: Sequence[tuple[str, Callable[..., Tensor]]] = (),
     ) -> dict[str, Tensor]:
         wanted = set(hook_points)
-        for name in wanted:
+        for name in (*wanted, *(name for name, _ in replaced)):
             self._names_of(name)
         captured: dict[str, Tensor] = {}
 
@@ -147,7 +177,7 @@ class Subject:
 
         with self._lock:
             try:
-                hooks = [(name, keeper(name)) for name in sorted(wanted)]
+                hooks = [*replaced, *((name, keeper(name)) for name in sorted(wanted))]
                 self._bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks, **inputs)
             except _Captured:
                 return captured
@@ -183,7 +213,8 @@ def load_model(
     Raises:
         UsageError: a file is missing or damaged, weights hold NaN, or the tokenizer does not fit the model.
     """
-    bridge, tokenizer, digest = open_model(str(path_or_name), device, dtype, rerandomise_seed)
+    with room_for(f"the model {path_or_name}", "take dtype bfloat16 for half of it, or device cpu"):
+        bridge, tokenizer, digest = open_model(str(path_or_name), device, dtype, rerandomise_seed)
     return Subject(str(path_or_name), bridge, tokenizer, digest)
 
 
@@ -198,6 +229,11 @@ def wrap_model(model: torch.nn.Module, tokenizer: HFTokenizer | None = None, nam
     """
     bridge, fitting, digest = open_ready(model, tokenizer, name)
     return Subject(name, bridge, fitting, digest)
+
+
+def _putter(new: Tensor) -> Callable[..., Tensor]:
+    """A hook that puts other activations in the place of the model's."""
+    return lambda activation, hook: new.reshape(activation.shape).to(activation.dtype)
 
 
 def _names_by_hook(bridge: TransformerBridge) -> dict[str, frozenset[str]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autointerp.errors import UsageError
+from autointerp.subject.devices import is_out_of_memory, no_room
 
 TRIAL_CONTEXT = 1024
 LEAKS_ABOVE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
@@ -68,6 +69,8 @@ def check_packing(subject: Captures, hook_points: Sequence[str], context: int) -
     try:
         together = subject.capture(tokens, hook_points, documents)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise no_room(f"two rows of {width} tokens", "free some, or set [harvest] context lower") from None
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"{refusal} ({reason})") from None
     for row, (first, second) in enumerate(lengths):

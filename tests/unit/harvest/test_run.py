@@ -17,6 +17,7 @@ from autointerp.config import HarvestPart
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest import run as harvest_run
 from autointerp.harvest import stats as harvest_stats
+from autointerp.harvest.arrays import map_arrays
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.forecast import Forecast, forecast
 from autointerp.harvest.session import PartWork, harvest_dictionaries
@@ -194,11 +195,11 @@ def test_two_dictionaries_in_one_pass_are_each_as_alone(small: SmallRun, harvest
     assert files(tmp_path / "harvest") == files(harvested)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("batch_size", 4), ("threads", 2), ("shard_tokens", 4096)])
+@pytest.mark.parametrize(("setting", "value"), [("threads", 2), ("shard_tokens", 4096)])
 def test_a_resume_with_other_settings_names_the_choice(
     small: SmallRun, harvested: Path, tmp_path: Path, setting: str, value: int
 ) -> None:
-    """Shards of two batch sizes in one harvest are no function of the configuration any more."""
+    """Shards of two such settings in one harvest are no function of the configuration any more."""
     shutil.copytree(harvested, tmp_path / "harvest")
     (tmp_path / "harvest/planted/manifest.json").unlink()
     named = "shard_rows" if setting == "shard_tokens" else setting
@@ -326,22 +327,73 @@ def test_out_of_memory_halves_the_batch_and_records_it(
     assert files(folder) == before
 
 
-def test_out_of_memory_later_says_what_to_set(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a finished shard another batch size would break the rule that a shard depends on its index alone."""
-    _SmallGpu(rows=7, spare=10).install(monkeypatch)
-    with pytest.raises(UsageError, match=r"batches of 8 rows; set .* batch_size to 4"):
+def test_out_of_memory_later_halves_the_batch_from_there_on(
+    small: SmallRun, harvested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of a night ended with advice that the run then refused; what was finished stays as it was made."""
+    gpu = _SmallGpu(rows=7, spare=10)
+    gpu.install(monkeypatch)
+    folder = run_harvest(small_config(small, tmp_path))
+    shards = sorted((folder / "planted").glob("shard-*.safetensors"))
+    sizes = [map_arrays(shard)[1]["batch_size"] for shard in shards]
+    assert sizes[0] == 8
+    assert sizes[-1] == 4
+    assert gpu.calls > gpu.spare
+    for feature in range(len(WORDS)):
+        one, other = (Harvest(root, "planted").read(feature) for root in (folder, harvested))
+        assert one.slot.tolist() == other.slot.tolist()
+
+
+def test_no_room_for_one_row_is_a_sentence(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be halved any more, and what is finished has to stay."""
+    _SmallGpu(rows=0, spare=10).install(monkeypatch)
+    with pytest.raises(UsageError, match=r"too little memory on the device for one row of 64 tokens; what is finished"):
         run_harvest(small_config(small, tmp_path))
+    assert list(tmp_path.glob("harvest/*/shard-*.safetensors"))
 
 
-def test_out_of_memory_in_a_part_is_refused(small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that halved its batch would make other shards than its neighbours, who have the whole one."""
+def test_another_batch_size_goes_on_with_an_unfinished_harvest(
+    small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set lower by hand it was refused: "holds a run with [harvest] batch_size = 8, not 4"."""
+    _SmallGpu(rows=0, spare=10).install(monkeypatch)
+    with pytest.raises(UsageError):
+        run_harvest(small_config(small, tmp_path))
+    monkeypatch.undo()
+    made = {shard: shard.stat().st_mtime_ns for shard in tmp_path.glob("harvest/*/shard-*.safetensors")}
+    folder = run_harvest(small_config(small, tmp_path, batch_size=4))
+    assert {shard: shard.stat().st_mtime_ns for shard in made} == made
+    plan = json.loads((folder / "planted" / "plan.json").read_text(encoding="utf-8"))
+    assert (plan["batch_size"], "batch_size_asked" in plan) == (4, False)
+
+
+def test_a_dictionary_that_joins_a_halved_one_has_its_batch(
+    small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan said 8 while its shards were made with 2; alone, it was then out of memory with no way on."""
+    _SmallGpu(rows=3).install(monkeypatch)
+    config = small_config(small, tmp_path)
+    monkeypatch.setattr(harvest_run, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for asked in (["topk"], ["planted", "topk"]):
+        with pytest.raises(KeyboardInterrupt):
+            run_harvest(config, asked)
+    for name in ("planted", "topk"):
+        plan = json.loads((tmp_path / "harvest" / name / "plan.json").read_text(encoding="utf-8"))
+        assert (plan["batch_size"], plan["batch_size_asked"]) == (2, 8)
+
+
+def test_out_of_memory_in_a_part_halves_its_own_batch(
+    small: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours may have room for the whole one, so the plan that all share stays."""
     _SmallGpu(rows=2).install(monkeypatch)
     config = small_config(small, tmp_path)
     work = PartWork(HarvestPart(0, 2), contextlib.nullcontext)
-    with pytest.raises(UsageError, match=r"batches of 8 rows; set .* batch_size to 4 .* for all parts"):
-        harvest_dictionaries(
-            tmp_path / "harvest", config, config.dictionary, tmp_path / "cache", lambda *_: None, print, work
-        )
+    harvest_dictionaries(
+        tmp_path / "harvest", config, config.dictionary, tmp_path / "cache", lambda *_: None, print, work
+    )
+    shards = sorted(tmp_path.glob("harvest/planted/shard-*.safetensors"))
+    assert [map_arrays(shard)[1]["batch_size"] for shard in shards] == [2] * len(shards)
     plan = json.loads((tmp_path / "harvest/planted/plan.json").read_text(encoding="utf-8"))
     assert plan["batch_size"] == 8
 

@@ -50,7 +50,7 @@ def test_a_configuration_comes_back_with_the_folder_it_lies_in(folder: RunFolder
         ({"corpus": "other"}, "corpus"),
         ({"seed": 5}, "seed"),
         ({"hook_point": "h"}, "hook_point"),
-        ({"harvest": {"batch_size": 4}}, "[harvest] batch_size"),
+        ({"harvest": {"skip_tokens": 4}}, "[harvest] skip_tokens"),
         ({"dictionary": [{"id": "a", "path": "q"}]}, "dictionary a path"),
     ],
 )
@@ -79,6 +79,25 @@ def test_what_comes_after_the_harvest_can_change(folder: RunFolder) -> None:
     with folder.lock():
         folder.begin(config(folder.path, features="all", dictionary=more))
     assert [d.id for d in folder.config().dictionary] == ["a", "b"]
+
+
+def test_what_ran_out_of_memory_can_be_set_lower(folder: RunFolder) -> None:
+    """The message advised a smaller batch, or no losses, and the run then refused both."""
+    lower = {"harvest": {"batch_size": 2, "loss_tokens": 0}}
+    with folder.lock():
+        folder.begin(config(folder.path, **lower))
+    (folder.harvest / "a" / "manifest.json").write_text("{}", encoding="utf-8")
+    with refused(re.escape("[harvest] batch_size = 2, not 4")), folder.lock():
+        folder.begin(config(folder.path, harvest={"batch_size": 4, "loss_tokens": 0}))
+
+
+def test_devices_of_one_type_are_alike(folder: RunFolder) -> None:
+    """Part 0 on cuda:0 and part 1 on cuda:1 were two runs, and so were `cuda` and `cuda:0`."""
+    for device in ("cuda", "cuda:0", "cuda:1"):
+        with folder.lock():
+            folder.begin(config(folder.path, harvest={"device": device}))
+    with refused(re.escape('[harvest] device = "cuda:1", not "cpu"')), folder.lock():
+        folder.begin(config(folder.path, harvest={"device": "cpu"}))
 
 
 def test_a_second_writer_is_told_who_writes(folder: RunFolder) -> None:
