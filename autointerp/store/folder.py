@@ -17,23 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel
 
 from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_set
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
-from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, device_type
+from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS
+from autointerp.store.agreement import check_agreement, whole_path
 from autointerp.store.chosen import LEADS_OUT, leading_out, mark_of, marked, new_mark, recall, remember
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 FORMAT_VERSION = 1
-_FIXED = ("model", "hook_point", "corpus", "records", "seed", "harvest")
-"""What a run's harvest depends on; a run folder keeps one value of each."""
-_FIXED_BY_TOKENS = ("model", "corpus", "records")
-_FREE_WHILE_UNFINISHED = ("batch_size", "loss_tokens")
-_TOKEN_SETTINGS = ("context", "prepend_bos", "text_column", "n_tokens", "pack")
-"""Of `[harvest]`, what its tokens depend on."""
 
 
 class RunFolder:
@@ -226,7 +220,7 @@ class RunFolder:
                 ones of another model, corpus or kind.
         """
         if self._config.is_file() and self._holds_work():
-            self._compare(self.config(named=LEADS_OUT), config)
+            check_agreement(self.path, self.harvest, self.config(named=LEADS_OUT), config)
         values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
         outside = leading_out({key: getattr(config, key) for key in LEADS_OUT if key in named})
         mark = self._mark() or (new_mark() if outside else None)
@@ -238,48 +232,6 @@ class RunFolder:
         """Whether a start got further than to say what it was asked for."""
         made = ("*/corpus.json", "*/partial/position.json", "*/plan.json", "*/shard-*.safetensors")
         return self.store.is_file() or self.records.is_file() or any(any(self.harvest.glob(name)) for name in made)
-
-    def _compare(self, earlier: RunConfig, asked: RunConfig) -> None:
-        only_tokens = any(self.harvest.glob("*/corpus.json")) and not any(self.harvest.glob("*/plan.json"))
-        for key in _FIXED_BY_TOKENS if only_tokens else _FIXED:
-            if key == "corpus" and _absolute(earlier.corpus) == _absolute(asked.corpus):
-                continue
-            if key == "harvest":
-                earlier = self._but_for_what_may_change(earlier, asked)
-            self._agree(key, getattr(earlier, key), getattr(asked, key))
-        if only_tokens:
-            for key in _TOKEN_SETTINGS:
-                self._agree(f"[harvest] {key}", getattr(earlier.harvest, key), getattr(asked.harvest, key))
-            return
-        known = {d.id: d for d in earlier.dictionary}
-        for dictionary in asked.dictionary:
-            if dictionary.id in known:
-                self._agree(f"dictionary {dictionary.id}", known[dictionary.id], dictionary)
-
-    def _but_for_what_may_change(self, earlier: RunConfig, asked: RunConfig) -> RunConfig:
-        """The earlier settings, with this start's where another value takes nothing from what is finished.
-
-        Which of several devices of a type makes the rest is free, and what `auto` comes to is the plans' to hold. While
-        a dictionary is unfinished, what may have stopped it for want of memory can be set lower.
-        """
-        now: dict[str, object] = {}
-        devices = [device_type(config.harvest.device) for config in (earlier, asked)]
-        if "auto" in devices or devices[0] == devices[1]:
-            now["device"] = asked.harvest.device
-        if not all((self.harvest / d.id / "manifest.json").is_file() for d in asked.dictionary):
-            now |= {name: getattr(asked.harvest, name) for name in _FREE_WHILE_UNFINISHED}
-        return earlier.model_copy(update={"harvest": earlier.harvest.model_copy(update=now)})
-
-    def _agree(self, key: str, earlier: object, asked: object) -> None:
-        if isinstance(earlier, BaseModel) and isinstance(asked, BaseModel):
-            table = "[harvest]" if key == "harvest" else key
-            for name in type(earlier).model_fields:
-                self._agree(f"{table} {name}", getattr(earlier, name), getattr(asked, name))
-        elif earlier != asked:
-            raise UsageError(
-                f"{self.path} holds a run with {key} = {_say(earlier)}, not {_say(asked)}; "
-                f"ask for that again or choose another --out"
-            )
 
     def manifest(self) -> RunManifest | None:
         """The manifest, where one was written."""
@@ -326,9 +278,9 @@ class RunFolder:
             earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
         except (ValueError, TypeError):
             raise RunError(f"{path} is damaged; delete it if model, dictionaries and corpus are unchanged") from None
-        known = {_absolute(name): stamp for name, stamp in earlier.items()}
+        known = {whole_path(name): stamp for name, stamp in earlier.items()}
         for name, stamp in now.items():
-            if earlier.get(name, known.get(_absolute(name), stamp)) != stamp:
+            if earlier.get(name, known.get(whole_path(name), stamp)) != stamp:
                 raise UsageError(
                     f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
                 )
@@ -376,15 +328,6 @@ def parse_reference(text: str) -> tuple[Path, str | None]:
     if not colon or Path(text).exists() or "/" in name:
         return Path(text), None
     return Path(path), name
-
-
-def _say(value: object) -> str:
-    return "nothing" if value is None else json.dumps(value, default=str)
-
-
-def _absolute(spec: str) -> str:
-    """A file's or folder's whole path, as it lies from here; anything else as it is."""
-    return str(Path(spec).resolve()) if Path(spec).exists() else spec
 
 
 def _input_paths(config: RunConfig) -> list[str]:
