@@ -96,6 +96,49 @@ def _join(escaped: str) -> bytes:
     return b"".join(pieces)
 
 
+class Joined(NamedTuple):
+    """A stretch of escaped text and what it was made of."""
+
+    text: str
+    parts: tuple[tuple[int, str], ...]
+    """(number of the piece, its share of the text); several where only together they are a character."""
+
+
+def join_pieces(pieces: Sequence[str]) -> list[Joined]:
+    """Escaped texts as if they had been escaped as one: bytes that are a whole character together become that."""
+    found: list[Joined] = []
+    run: list[tuple[int, str]] = []
+    for number, piece in enumerate(pieces):
+        end = 0
+        for match in _ESCAPE.finditer(piece) if "\\x" in piece else ():
+            if match[2] is None:
+                continue
+            if match.start() > end:
+                found += [
+                    *_characters(run),
+                    Joined(piece[end : match.start()], ((number, piece[end : match.start()]),)),
+                ]
+                run.clear()
+            run.append((number, match[0]))
+            end = match.end()
+        if end < len(piece):
+            found += [*_characters(run), Joined(piece[end:], ((number, piece[end:]),))]
+            run.clear()
+    return found + _characters(run)
+
+
+def _characters(run: Sequence[tuple[int, str]]) -> list[Joined]:
+    """Escaped bytes that stand one after another, as characters where they are whole."""
+    text = bytes(int(escaped[2:], 16) for _, escaped in run).decode("utf-8", errors="surrogateescape")
+    found: list[Joined] = []
+    start = 0
+    for c in text:
+        end = start + (1 if "\udc80" <= c <= "\udcff" else len(c.encode()))
+        found.append(Joined(run[start][1] if end == start + 1 else _escape_character(c), tuple(run[start:end])))
+        start = end
+    return found
+
+
 def level_edges(distinct: Float[np.ndarray, " n"], counts: Int[np.ndarray, " n"]) -> Float[np.ndarray, "9"]:
     """Nine edges such that a value's level is 1 + the number of edges strictly below it.
 

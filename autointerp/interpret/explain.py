@@ -12,6 +12,18 @@ ANSWER_TOKENS = 2000
 """Room for a model that thinks before it answers, in tokens."""
 
 
+def answer_schema(attempt: int) -> dict[str, object] | None:
+    """The shape of an answer: free at first, then an object, where an endpoint can be held to one."""
+    if attempt == 0:
+        return None
+    return {
+        "type": "object",
+        "properties": {"explanation": {"type": "string"}},
+        "required": ["explanation"],
+        "additionalProperties": False,
+    }
+
+
 class Explainer(Protocol):
     """Says in words what a feature responds to."""
 

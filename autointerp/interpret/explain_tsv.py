@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from autointerp.format import format_lines
-from autointerp.interpret.ask import PENDING, Asked, all_in_order, ask
-from autointerp.interpret.explain import ANSWER_TOKENS
+from autointerp.interpret.ask import PENDING, Asked, again, all_in_order, ask
+from autointerp.interpret.display import break_marks, token_lines
+from autointerp.interpret.explain import ANSWER_TOKENS, answer_schema
 from autointerp.interpret.parse import ParsedExplanation, Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt
 from autointerp.interpret.refine import refine_digest, revise
@@ -24,6 +25,8 @@ PROMPT = "explain-tsv.v1"
 TEMPERATURE = 0.7
 MOST_SAMPLES = 1000
 """Candidates of one feature at most; keeps the samples of repeated askings apart."""
+STOP = ("\nWindow 1\n",)
+"""Where a model that does not end begins a question of its own; never in an answer, whatever it is thought about."""
 SHOWN_OUTPUTS = 10
 """Output tokens shown of either end."""
 
@@ -99,24 +102,24 @@ class TsvExplainer:
         return await revise(self.model, record, explanation, simulated)
 
     async def _candidate(self, record: FeatureRecord, k: int) -> Asked[ParsedExplanation]:
-        def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
-            note = "" if unread is None else load_prompt(PROMPT).render("note", reason=unread.message)
-            feature = ChatMessage(role="user", content=self._feature(record, note))
-            sample = k + MOST_SAMPLES * attempt
+        def request(attempt: int, said: str | None) -> ChatRequest:
+            feature = ChatMessage(role="user", content=self._feature(record))
             return ChatRequest(
-                messages=(*_preface(self.show_outputs), feature),
+                messages=(*_preface(self.show_outputs), feature, *again(said, "explanation")),
                 max_tokens=ANSWER_TOKENS,
                 temperature=TEMPERATURE,
-                sample=sample,
+                json_schema=answer_schema(attempt),
+                sample=k + MOST_SAMPLES * attempt,
+                stop=STOP,
             )
 
         return await ask(self.model, request, parse_explanation)
 
-    def _feature(self, record: FeatureRecord, note: str) -> str:
+    def _feature(self, record: FeatureRecord) -> str:
         windows = _windows([(example.record.tokens, example.levels) for example in record.splits.explain])
         top, bottom = record.facts.top_outputs, record.facts.bottom_outputs
         evidence = _evidence([t for t, _ in top], [t for t, _ in bottom]) if self.show_outputs else ""
-        return load_prompt(PROMPT).render("user", windows=windows, evidence=evidence, note=note)
+        return load_prompt(PROMPT).render("user", windows=windows, evidence=evidence, note="")
 
 
 def _is_too_long(answer: Asked[ParsedExplanation]) -> bool:
@@ -147,14 +150,15 @@ def _evidence(top: Sequence[str], bottom: Sequence[str]) -> str:
     """The output tokens at both ends; nothing where they are not known."""
     if not top or not bottom:
         return ""
-    shown = [", ".join(f'"{token}"' for token in tokens[:SHOWN_OUTPUTS]) for tokens in (top, bottom)]
+    shown = [", ".join(f'"{break_marks(token)}"' for token in tokens[:SHOWN_OUTPUTS]) for tokens in (top, bottom)]
     return load_prompt(PROMPT).render("evidence", top=shown[0], bottom=shown[1])
 
 
 def _windows(windows: Sequence[tuple[Sequence[str], Sequence[int]]]) -> str:
     """Windows one under another, one `token<TAB>level` line per token."""
     return "\n\n".join(
-        f"Window {i}\n{format_lines(tokens, levels)}" for i, (tokens, levels) in enumerate(windows, start=1)
+        f"Window {i}\n{format_lines(token_lines(tokens), levels)}"
+        for i, (tokens, levels) in enumerate(windows, start=1)
     )
 
 

@@ -8,6 +8,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from autointerp.interpret.ask import AGAIN
+from autointerp.interpret.display import mend_marks
 from autointerp.interpret.explain_tsv import PROMPT as EXPLAIN_PROMPT
 from autointerp.interpret.lookup import choose_entries, count_tokens, format_entries, parse_entries, read_levels
 from autointerp.interpret.parse import LETTERS, MOST_LISTED
@@ -56,14 +58,15 @@ def oracle(
     def answer(body: RequestBody) -> Answer | None:
         if "prompt" in body:
             return _read(levels_of, of_target, str(body["prompt"]))
+        question = _question(body)
         for name, shown in ((EXPLAIN_PROMPT, "windows"), (REFINE_PROMPT, "cases")):
-            asked = load_prompt(name).read_back("user", last_message(body))
+            asked = load_prompt(name).read_back("user", question)
             if asked is not None:
                 rule = rule_of(_shown(asked[shown])) if rule_of else None
                 return Answer(f"Explanation: {rule or 'no clear pattern'}")
         for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values()):
             prompt = load_prompt(wording.prompt)
-            asked = prompt.read_back("user", last_message(body))
+            asked = prompt.read_back("user", question)
             if asked is None or not _instructions(body).startswith(prompt.render("system")):
                 continue
             levels = _levels(levels_of, of_target, asked)
@@ -110,21 +113,31 @@ def stage_of(body: RequestBody) -> str | None:
         return found[0].partition("-")[0] if found else None
     names = [EXPLAIN_PROMPT, REFINE_PROMPT]
     names += [wording.prompt for wording in (*TOKEN_WORDINGS.values(), *TARGET_WORDINGS.values())]
-    asked = last_message(body)
+    asked = _question(body)
     for name in names:
         if load_prompt(name).read_back("user", asked) is not None:
             return name.partition("-")[0]
     return None
 
 
+def _question(body: RequestBody) -> str:
+    """The last message, or the one before the answer that is asked for again in it."""
+    last, messages = last_message(body), body.get("messages")
+    again = load_prompt(AGAIN)
+    if isinstance(messages, list) and any(again.read_back(form, last) is not None for form in again.sections):
+        return last_message({"messages": messages[:-2]})
+    return last
+
+
 def _levels(levels_of: LevelsOf, of_target: TargetLevelOf, asked: Mapping[str, str]) -> Sequence[int] | None:
     """What a question asks for: the levels of its tokens, or of its passages' targets."""
+    explanation = mend_marks(asked["explanation"])
     if "tokens" in asked:
-        return levels_of(asked["explanation"], _numbered(asked["tokens"]))
+        return levels_of(explanation, tuple(map(mend_marks, _numbered(asked["tokens"]))))
     levels: list[int] = []
     for line in _numbered(asked["passages"]):
-        passage = parse_passage(line)
-        level = of_target(asked["explanation"], passage) if passage else None
+        passage = parse_passage(line.partition("\t")[0])
+        level = of_target(explanation, passage) if passage else None
         if level is None:
             return None
         levels.append(level)
@@ -193,7 +206,7 @@ def _shown(windows: str) -> list[ShownWindow]:
     for block in windows.split("\n\n"):
         columns = [line.split("\t") for line in block.split("\n")[1:]]
         if all(len(column) > 1 for column in columns):
-            shown.append((tuple(column[0] for column in columns), [int(column[1]) for column in columns]))
+            shown.append((tuple(mend_marks(column[0]) for column in columns), [int(column[1]) for column in columns]))
     return shown
 
 

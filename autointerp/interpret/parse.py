@@ -35,7 +35,7 @@ class Unparsed(NamedTuple):
     reason: str
     """One word, as stored with a failure."""
     message: str
-    """A sentence in our words, which a model that is asked again is shown."""
+    """A sentence in our words, for people; a model that is asked again is not shown it."""
 
 
 class Distributions(NamedTuple):

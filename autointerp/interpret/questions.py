@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple, TypeVar
 
-from autointerp.interpret.parse import LETTERS, NUMBERS, Unparsed
+from autointerp.interpret.ask import again
+from autointerp.interpret.display import break_marks, cut_characters, mend_marks, running_text, token_lines
+from autointerp.interpret.parse import LETTERS, NUMBERS
 from autointerp.interpret.prompts import load_few_shots, load_prompt, one_line
 from autointerp.interpret.simulate import WINDOWS_A_REQUEST
 from autointerp.llm.base import ChatMessage, ChatRequest, PromptRequest
@@ -110,21 +112,24 @@ class Question:
     def request(
         self,
         attempt: int,
-        unread: Unparsed | None,
+        said: str | None,
         top_logprobs: int | None = None,
         json_schema: dict[str, object] | None = None,
     ) -> ChatRequest:
-        """The request of one attempt, with the reason why the answer before it could not be used."""
-        prompt = load_prompt(self.wording.prompt)
-        note = "" if unread is None else prompt.render("note", reason=unread.message)
+        """The request of one attempt, with the answer before it, which could not be used."""
         per_level = TOKENS_PER_LEVEL if self.windows[0].target is None else TOKENS_PER_TARGET
         return ChatRequest(
-            messages=(*_preface(self.wording), _asked(self.wording, self.explanation, self.windows, note)),
+            messages=(
+                *_preface(self.wording),
+                _asked(self.wording, self.explanation, self.windows),
+                *again(said, self.wording.form, n=str(self.n_levels)),
+            ),
             max_tokens=ROOM_TOKENS + per_level * self.n_levels,
             temperature=0.0,
             top_logprobs=top_logprobs,
             json_schema=json_schema,
             sample=attempt,
+            stop=() if FORMS[self.wording.form] is None else (f"\n{self.n_levels + 1}:",),
         )
 
     def halves(self) -> "tuple[Question, Question]":
@@ -184,13 +189,13 @@ def parse_passage(text: str) -> Passage | None:
     target, closed, after = rest.partition(CLOSE)
     if not opened or not closed or {OPEN, CLOSE} & set(before + target + after):
         return None
-    return Passage(*(_unescape_marks(piece) for piece in (before, target, after)))
+    return Passage(*(mend_marks(_unescape_marks(piece)) for piece in (before, target, after)))
 
 
 def _around(window: Window) -> Passage:
     assert window.target is not None
     before, after = window.tokens[: window.target], window.tokens[window.target + 1 :]
-    return Passage("".join(before), window.tokens[window.target], "".join(after))
+    return Passage(*map(running_text, (before, (window.tokens[window.target],), after)))
 
 
 def _escape_marks(text: str) -> str:
@@ -207,7 +212,7 @@ def _preface(used: Wording) -> tuple[ChatMessage, ...]:
     prompt = load_prompt(used.prompt)
     messages = [ChatMessage(role="system", content=prompt.render("system"))]
     for explanation, windows, levels in _demonstrations(used):
-        messages.append(_asked(used, explanation, windows, ""))
+        messages.append(_asked(used, explanation, windows))
         answer = prompt.render("assistant", levels=format_levels(levels, FORMS[used.form]))
         messages.append(ChatMessage(role="assistant", content=answer))
     return tuple(messages)
@@ -245,17 +250,23 @@ def _demonstrations(used: Wording) -> list[tuple[str, list[Window], list[int]]]:
     return found
 
 
-def _asked(used: Wording, explanation: str, windows: Sequence[Window], note: str) -> ChatMessage:
-    return ChatMessage(role="user", content=_question(used, explanation, windows, note=note))
+def _asked(used: Wording, explanation: str, windows: Sequence[Window]) -> ChatMessage:
+    return ChatMessage(role="user", content=_question(used, explanation, windows, note=""))
 
 
 def _question(used: Wording, explanation: str, windows: Sequence[Window], **more: str) -> str:
     if windows[0].target is None:
         (window,) = windows
-        shown = {"tokens": _numbered(window.tokens), "n": str(len(window.tokens))}
+        shown = {"tokens": _numbered(token_lines(window.tokens)), "n": str(len(window.tokens))}
     else:
-        shown = {"passages": _numbered([format_passage(window) for window in windows]), "n": str(len(windows))}
-    return load_prompt(used.prompt).render("user", explanation=one_line(explanation), **shown, **more)
+        shown = {"passages": _numbered([_passage_line(window) for window in windows]), "n": str(len(windows))}
+    return load_prompt(used.prompt).render("user", explanation=break_marks(one_line(explanation)), **shown, **more)
+
+
+def _passage_line(window: Window) -> str:
+    """A passage; behind a tab what the target is a part of, where it is a part of a character."""
+    cut = cut_characters(*_around(window))
+    return f"{format_passage(window)}\t({cut})" if cut else format_passage(window)
 
 
 def _numbered(lines: Sequence[str]) -> str:

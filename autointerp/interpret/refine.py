@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from autointerp.interpret.ask import ask
-from autointerp.interpret.explain import ANSWER_TOKENS
+from autointerp.interpret.ask import again, ask
+from autointerp.interpret.display import break_marks, token_lines
+from autointerp.interpret.explain import ANSWER_TOKENS, answer_schema
 from autointerp.interpret.parse import Unparsed, parse_explanation
 from autointerp.interpret.prompts import load_few_shots, load_prompt, load_revisions, one_line
 from autointerp.llm.base import ChatMessage, ChatModel, ChatRequest
@@ -17,6 +18,8 @@ from autointerp.provenance import digest
 from autointerp.records import Example, Explanation, Failed, FeatureRecord, Simulation
 
 PROMPT = "refine-tsv.v1"
+STOP = ("\nCase 1, ",)
+"""Where a model that does not end begins a question of its own."""
 MOST_CASES = 8
 TEMPERATURE = 0.0
 
@@ -59,13 +62,14 @@ async def revise(
         return Failed(stage="refine", reason="no_error_to_show", message=message, attempts=0)
     shown = _format_cases(cases)
 
-    def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
-        note = "" if unread is None else load_prompt(PROMPT).render("note", reason=unread.message)
+    def request(attempt: int, said: str | None) -> ChatRequest:
         return ChatRequest(
-            messages=(*_preface(), _asked(explanation.text, shown, note)),
+            messages=(*_preface(), _asked(explanation.text, shown), *again(said, "explanation")),
             max_tokens=ANSWER_TOKENS,
             temperature=TEMPERATURE,
+            json_schema=answer_schema(attempt),
             sample=attempt,
+            stop=STOP,
         )
 
     answer = await ask(model, request, parse_explanation)
@@ -109,13 +113,14 @@ def _preface() -> tuple[ChatMessage, ...]:
             Case(shot.windows[case.window].tokens, shot.windows[case.window].levels, dict(case.predicted))
             for case in revision.cases
         ]
-        messages.append(_asked(revision.before, _format_cases(cases), ""))
+        messages.append(_asked(revision.before, _format_cases(cases)))
         messages.append(ChatMessage(role="assistant", content=prompt.render("assistant", explanation=shot.explanation)))
     return tuple(messages)
 
 
-def _asked(explanation: str, cases: str, note: str) -> ChatMessage:
-    content = load_prompt(PROMPT).render("user", explanation=one_line(explanation), cases=cases, note=note)
+def _asked(explanation: str, cases: str) -> ChatMessage:
+    described = break_marks(one_line(explanation))
+    content = load_prompt(PROMPT).render("user", explanation=described, cases=cases, note="")
     return ChatMessage(role="user", content=content)
 
 
@@ -130,7 +135,7 @@ def _format_cases(cases: Sequence[Case]) -> str:
 def _format_case(case: Case) -> str:
     """One `token<TAB>level` line per token, with the predicted level behind where either is above 0."""
     lines = []
-    for place, (token, level) in enumerate(zip(case.tokens, case.levels, strict=True)):
+    for place, (token, level) in enumerate(zip(token_lines(case.tokens), case.levels, strict=True)):
         predicted = case.predicted.get(place)
         tested = predicted is not None and (predicted or level)
         lines.append(f"{token}\t{level}\t{predicted}" if tested else f"{token}\t{level}")

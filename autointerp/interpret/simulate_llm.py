@@ -65,8 +65,8 @@ class StructuredSimulator:
     async def _ask(self, question: Question) -> Asked[tuple[int, ...]]:
         n = question.n_levels
 
-        def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
-            return question.request(attempt, unread, json_schema=levels_schema(n))
+        def request(attempt: int, said: str | None) -> ChatRequest:
+            return question.request(attempt, said, json_schema=levels_schema(n))
 
         return await ask(self.model, request, lambda reply: parse_structured(reply, n))
 
@@ -100,8 +100,8 @@ class TopLogprobsSimulator:
     async def _ask(self, question: Question) -> Asked[Distributions]:
         form = NUMBERS if self.form == "numbers" else LETTERS
 
-        def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
-            return question.request(attempt, unread, top_logprobs=TOP_LOGPROBS)
+        def request(attempt: int, said: str | None) -> ChatRequest:
+            return question.request(attempt, said, top_logprobs=TOP_LOGPROBS)
 
         def read(reply: ChatReply) -> Distributions | Unparsed:
             return parse_distributions(reply, question.n_levels, form)
@@ -138,7 +138,7 @@ class PromptLogprobsSimulator:
         return _expected(*await _ask_all(make_questions("echo", explanation, windows), self._ask))
 
     async def _ask(self, question: Question) -> Asked[Distributions]:
-        def request(attempt: int, _: Unparsed | None) -> ChatRequest:
+        def request(attempt: int, _: str | None) -> ChatRequest:
             return question.prompt_request(attempt, ECHO_TOP_LOGPROBS)
 
         n = question.n_levels

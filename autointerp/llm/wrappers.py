@@ -273,8 +273,9 @@ class _Flight:
 
 
 def request_key(endpoint: Endpoint, request: ChatRequest) -> str:
-    """The digest under which a reply is kept: who is asked and the whole request, no transport field and no key."""
-    asked = request.model_dump(mode="json")
-    if not request.stop:
-        del asked["stop"]  # requests had no such field once, and their replies are still to be found
+    """The digest under which a reply is kept: who is asked and what, no transport field and no key.
+
+    Where an answer may end is left out: an answer that went on holds what was asked for as well, and is not asked anew.
+    """
+    asked = request.model_dump(mode="json", exclude={"stop"})
     return digest({"endpoint": endpoint.model_dump(mode="json"), "request": asked})

@@ -79,8 +79,8 @@ def questions(n: int, start: int = 0) -> list[Question]:
 async def ask_one(model: ConnectedModel, question: Question) -> Asked[Distributions]:
     """One question through everything."""
 
-    def request(attempt: int, unread: Unparsed | None) -> ChatRequest:
-        return question.request(attempt, unread, top_logprobs=11)
+    def request(attempt: int, said: str | None) -> ChatRequest:
+        return question.request(attempt, said, top_logprobs=11)
 
     return await ask(model.model, request, lambda reply: parse_distributions(reply, N_LEVELS, NUMBERS))
 
@@ -188,7 +188,7 @@ async def ask_all(
         async def piece() -> None:
             answer = await ask(
                 connected.model,
-                lambda attempt, unread: question.request(attempt, unread),
+                lambda attempt, said: question.request(attempt, said),
                 lambda reply: Unparsed("refused", "") if reply.refused else len(reply.text),
             )
             reasons[answer.value.reason if isinstance(answer.value, Unparsed) else "done"] += 1

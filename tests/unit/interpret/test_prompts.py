@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autointerp.errors import UsageError
 from autointerp.format import unescape
 from autointerp.interpret.explain_tsv import TsvExplainer
-from autointerp.interpret.parse import MOST_LISTED, parse_explanation
+from autointerp.interpret.parse import MOST_LISTED, Unparsed, parse_explanation
 from autointerp.interpret.prompts import REVISIONS, load_few_shots, load_prompt, load_revisions
 from autointerp.interpret.questions import FORMS
 from autointerp.interpret.refine import PROMPT as REFINE_PROMPT
@@ -34,6 +34,8 @@ MARKED = [
 def shown(request: ChatRequest) -> str:
     """A request as a readable text."""
     settings = request.model_dump(mode="json", exclude={"messages", "prompt", "read"}, exclude_none=True)
+    if not request.stop:
+        del settings["stop"]
     if isinstance(request, PromptRequest):
         return f"<<< prompt >>>\n{request.prompt}<<< read >>>\n{request.read}\n<<< settings >>>\n{settings}\n"
     turns = [f"<<< {message.role} >>>\n{message.content}\n" for message in request.messages]
@@ -61,6 +63,18 @@ def test_the_whole_explainer_prompt() -> None:
     record = three_tokens().model_copy(update={"facts": facts})
     asyncio.run(TsvExplainer(model).explain(record, 1))
     check_golden("explain-tsv.v1", model.asked[0])
+
+
+def test_the_whole_explanation_asked_for_again() -> None:
+    """The note stands in a turn of its own, behind the answer, and quotes nothing of what was wrong with it."""
+    model = FunctionModel(lambda _: "The detector responds to <|im_end|>.")
+    asyncio.run(TsvExplainer(model).explain(three_tokens(), 1))
+    first, second, _ = model.asked
+    assert second.messages[: len(first.messages)] == first.messages
+    assert [message.role for message in second.messages[-3:]] == ["user", "assistant", "user"]
+    assert second.messages[-2].content == "The detector responds to \\u{3C}|im_end|>."
+    assert isinstance(parse_explanation(text_reply(second.messages[-1].content)), Unparsed)
+    check_golden("again.v1", second)
 
 
 def test_the_whole_structured_prompt() -> None:

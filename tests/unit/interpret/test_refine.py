@@ -109,7 +109,10 @@ def test_an_unusable_revision_is_asked_again_at_most_twice() -> None:
     assert isinstance(failure, Failed)
     assert (failure.stage, failure.reason, failure.attempts) == ("refine", "no_explanation", 3)
     assert [request.sample for request in model.asked] == [0, 1, 2]
-    assert 'no line that starts with "Explanation:"' in model.asked[1].messages[-1].content
+    assert [message.content for message in model.asked[2].messages[-3:-1]] == [
+        model.asked[0].messages[-1].content,
+        "eh",
+    ]
     with pytest.raises(StoppedError):
         refined(ScriptedModel([BadKeyError("no")]), [marked(9, "a")], [(1,)])
 

@@ -135,12 +135,13 @@ def test_a_failed_window_leaves_the_others_alone() -> None:
     assert simulation.usage.calls == 4
 
 
-def test_a_misaligned_answer_is_asked_again_and_told_why() -> None:
+def test_a_misaligned_answer_is_asked_again_behind_itself() -> None:
     model = ScriptedModel(['{"1": 0}', '{"1": 0, "2": 3}'])
     simulation = asyncio.run(StructuredSimulator(model).simulate(explained("b"), [Window(("a", "b"))]))
     assert simulation.levels == ((0, 3),)
-    assert "It had 1 levels; 2 are asked for." in model.asked[1].messages[-1].content
-    assert model.asked[0].messages[:-1] == model.asked[1].messages[:-1]
+    assert model.asked[1].messages[:-2] == model.asked[0].messages
+    assert model.asked[1].messages[-2].content == '{"1": 0}'
+    assert '"1" to "2"' in model.asked[1].messages[-1].content
 
 
 def test_missing_logprobs_fail_at_once() -> None:
@@ -176,7 +177,7 @@ def test_the_simulator_sees_the_explanation_and_the_tokens_only() -> None:
     assert model.asked[0].messages[-1].content == "Explanation: b\n\nTokens:\n1\ta\n2\tb\n\nLevels of tokens 1 to 2:"
     asyncio.run(StructuredSimulator(model).simulate(explained("b"), [Window(("a", "b"), 1), Window(("c", " d"), 0)]))
     assert (
-        model.asked[-1]
+        model.asked[3]
         .messages[-1]
         .content.startswith(
             "Explanation: b\n\nPassages:\n1\ta«b»\n2\t«c» d\n\nLevels of the marked tokens in passages 1 to 2:"

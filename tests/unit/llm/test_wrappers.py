@@ -198,12 +198,12 @@ def test_the_key_of_a_request_depends_on_all_of_it() -> None:
         question("a", top_logprobs=5),
         question("a", json_schema={"type": "object"}),
         question("a", max_tokens=21),
-        question("a", stop=("\n",)),
     ]
     keys = {request_key(ENDPOINT, request) for request in requests}
     keys.add(request_key(ENDPOINT.model_copy(update={"model": "n"}), requests[0]))
     assert len(keys) == len(requests) + 1
     assert request_key(ENDPOINT, requests[0]) == request_key(ENDPOINT, question("a"))
+    assert request_key(ENDPOINT, requests[0]) == request_key(ENDPOINT, question("a", stop=("\n",)))
 
 
 def test_a_question_without_stops_keeps_the_digest_of_before_there_were_any() -> None:
