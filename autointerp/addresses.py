@@ -55,6 +55,16 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def is_near(url: str) -> bool:
+    """Whether a URL names a server of one's own: on this machine, in a private network, or under a bare name."""
+    parts = _split(url)
+    host = (parts.hostname or "") if parts else ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal"))
+
+
 def is_plain(url: str) -> bool:
     """Whether all on the way can read what is sent: plain http to another machine."""
     return url.lower().startswith("http:") and not is_loopback(url)

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 
 from autointerp.llm.base import ChatReply, ChatRequest, PromptRequest, TokenLogprob
 from autointerp.llm.errors import (
+    AwayError,
     BadKeyError,
     BadRequestError,
     ContextTooLongError,
     LlmError,
     MalformedReplyError,
+    NoRoomError,
     QuotaExhaustedError,
     RateLimitedError,
     ServerFailedError,
@@ -45,6 +47,7 @@ _SOON = re.compile(r"retry.?delay|retry in|per.?minute|per.?second", re.I)
 _UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
 _BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
 """Ends of answers that the server itself gave up."""
+_NOT_YET = re.compile(r"\bloading\b|no healthy upstream|upstream connect error|model is starting", re.I)
 _RETRIED_STATUSES = (408, 409)
 
 
@@ -253,6 +256,10 @@ def classify(facts: ErrorFacts) -> LlmError:
         return BadKeyError(message)
     if facts.is_too_long:
         return ContextTooLongError(message)
+    if status == 503 and facts.says(_NOT_YET):
+        return AwayError("", message)
+    if status >= 500 and facts.says(_CONTEXT):
+        return NoRoomError(status, message)
     if status >= 500 or status in _RETRIED_STATUSES:
         return ServerFailedError(status, message, facts.retry_after_s)
     if status in (400, 422) and facts.says(_UNSUPPORTED):

@@ -4,8 +4,10 @@
     ├── TransientError               asking again may help
     │   ├── RateLimitedError         429; carries what Retry-After said
     │   ├── ServerFailedError        5xx, 408, 409
+    │   │   └── NoRoomError          the server has no room for this request beside the others
     │   ├── EndpointTimeoutError     no answer in time
-    │   ├── ConnectionLostError      refused, cut, or never opened
+    │   ├── ConnectionLostError      cut
+    │   │   └── AwayError            refused, never opened, or not loaded yet: nothing was asked
     │   └── MalformedReplyError      a body that is no chat completion
     ├── AnswerTooLargeError          a body larger than any answer
     ├── ContextTooLongError          the request does not fit the model
@@ -19,6 +21,8 @@
         ├── SentElsewhereError       a redirect, which is not followed
         ├── UnknownModelError        lists near names
         ├── TooManyFailuresError     too many of the last items ended Failed
+        ├── SilentError              nothing is answered in time
+        ├── EndpointAwayError        nobody has been there for long
         ├── BudgetError              the next call could exceed the budget
         └── DrainedError             somebody asked the run to stop
 
@@ -65,6 +69,10 @@ class ServerFailedError(TransientError):
         super().__init__(f"the endpoint failed with status {status}: {message}")
 
 
+class NoRoomError(ServerFailedError):
+    """The server had no room for this request beside the others; alone it may fit."""
+
+
 class EndpointTimeoutError(TransientError):
     """No whole answer in time."""
 
@@ -75,12 +83,20 @@ class EndpointTimeoutError(TransientError):
 
 
 class ConnectionLostError(TransientError):
-    """The connection was refused, cut, or never opened."""
+    """The connection was cut."""
 
     reason = "connection_lost"
 
     def __init__(self, base_url: str, cause: str) -> None:
         super().__init__(f"no connection to {base_url} ({cause}); check that the server runs and the URL is right")
+
+
+class AwayError(ConnectionLostError):
+    """Nobody is there, or not yet, so nothing was asked: a condition of all requests, not of this one."""
+
+    def __init__(self, base_url: str, cause: str) -> None:
+        self.cause = cause
+        super().__init__(base_url or "the server", cause)
 
 
 class MalformedReplyError(TransientError):
@@ -196,10 +212,35 @@ class TooManyFailuresError(EndpointStoppedError):
 
     def __init__(self, failed: Mapping[str, int], n_items: int, most_failed: float) -> None:
         why = ", ".join(f"{reason} {n}" for reason, n in failed.items())
+        slow = "give it longer with --timeout or fewer requests at once with --in-flight, " * ("timeout" in failed)
         super().__init__(
-            f"{sum(failed.values())} of the last {n_items} items failed ({why}); see what ails the endpoint or choose "
-            f"another simulator, then run the same command again, with --most-failed above {most_failed:g} to let "
-            f"more pass"
+            f"{sum(failed.values())} of the last {n_items} items failed ({why}); {slow}see what ails the endpoint or "
+            f"choose another simulator, then run the same command again, with --most-failed above {most_failed:g} to "
+            f"let more pass"
+        )
+
+
+class SilentError(EndpointStoppedError):
+    """Request after request was not answered in time, and none was."""
+
+    reason = "timeout"
+
+    def __init__(self, host: str, n: int, timeout_s: float) -> None:
+        super().__init__(
+            f"{host} answered none of {n} requests within {timeout_s:g} s; give it longer with --timeout, fewer at "
+            f"once with --in-flight, or a smaller model, then run the same command again"
+        )
+
+
+class EndpointAwayError(EndpointStoppedError):
+    """Nobody has been there for as long as one waits."""
+
+    reason = "connection_lost"
+
+    def __init__(self, host: str, cause: str, seconds: float) -> None:
+        super().__init__(
+            f"no answer from {host} for {seconds:.0f} s ({cause}); start the server or mend --base-url, then run the "
+            f"same command again"
         )
 
 

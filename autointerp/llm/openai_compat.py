@@ -5,6 +5,7 @@ typed errors flow out. Keys come from the environment alone and appear in no tex
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import aiohttp
 import httpx2
 import openai
 
-from autointerp.addresses import check_base_url, host_of
+from autointerp.addresses import check_base_url, host_of, is_near
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
 from autointerp.llm.budget import most_tokens
@@ -31,6 +32,7 @@ from autointerp.llm.decode import (
 )
 from autointerp.llm.errors import (
     AnswerTooLargeError,
+    AwayError,
     ConnectionLostError,
     EndpointTimeoutError,
     LlmError,
@@ -45,12 +47,15 @@ from autointerp.llm.wire import clean
 
 OPENAI_URL = "https://api.openai.com/v1"
 TIMEOUT_S = 120.0
+NEAR_TIMEOUT_S = 600.0
+"""At a server of one's own, which queues without a word: an answer given up is made all the same, for nobody."""
 UPLOAD_TIMEOUT_S = 1800.0
 """Of a file of up to 200 MB."""
 BYTES_A_TOKEN = 4
 """Of a prompt, roughly: for hints alone."""
 NO_KEY = "none"
 """Sent to servers of one's own, which check no key but may want the header."""
+_NEVER_OPENED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 T = TypeVar("T")
 
 
@@ -62,11 +67,12 @@ class OpenAICompatible:
         model: str,
         base_url: str | None = None,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         connections: int = 64,
         with_key: bool = True,
     ) -> None:
-        """`base_url` defaults to `OPENAI_BASE_URL`, then to OpenAI; `timeout_s` covers one whole answer, in seconds.
+        """`base_url` defaults to `OPENAI_BASE_URL`, then to OpenAI; `timeout_s` covers one whole answer, in seconds,
+        120 or, at a server of one's own, 600 where None.
 
         Without `with_key` the key stays here.
 
@@ -79,7 +85,8 @@ class OpenAICompatible:
             raise UsageError(
                 "no key for api.openai.com: set OPENAI_API_KEY in the environment, or name a server with --base-url"
             )
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s or (NEAR_TIMEOUT_S if self.near else TIMEOUT_S)
+        """Of one whole answer, in seconds."""
         self._url = _full_url(base_url)
         self._connections = connections
         self._negotiation = Negotiation()
@@ -103,6 +110,11 @@ class OpenAICompatible:
     def name(self) -> str:
         """`openai:MODEL`."""
         return f"{self.endpoint.provider}:{self.endpoint.model}"
+
+    @property
+    def near(self) -> bool:
+        """Whether it is a server of one's own: on this machine, in a private network, or under a bare name."""
+        return is_near(self.endpoint.base_url)
 
     @property
     def rejected(self) -> tuple[str, ...]:
@@ -133,7 +145,7 @@ class OpenAICompatible:
         """The reply to one body, or what the endpoint says against it."""
         try:
             sent = self._connected().post(route(request), cast_to=httpx2.Response, body=body)
-            response = await self._timed(sent, self._timeout_s)
+            response = await self._timed(sent, self.timeout_s)
         except openai.APIStatusError as error:
             return self._facts(error)
         if "x-ratelimit-limit-requests" in response.headers or "x-ratelimit-limit-tokens" in response.headers:
@@ -158,6 +170,21 @@ class OpenAICompatible:
             LlmError: it could not be reached, or refuses to say.
         """
         return tuple(blot_out(name, self._key) for name in decode_models(await self.exchange("GET", "/models")))
+
+    async def slots(self) -> int | None:
+        """How many requests a server of llama.cpp's works on at once; None where it does not say.
+
+        Asked of servers of one's own alone, beside the API, where no other server has anything to say.
+        """
+        if not self.near:
+            return None
+        root = str(self._connected().base_url).removesuffix("/").removesuffix("/v1")
+        try:
+            body = await self._timed(self._connected().get(f"{root}/props", cast_to=bytes), CONNECT_TIMEOUT_S)
+            slots = json.loads(body).get("total_slots")
+        except (LlmError, openai.APIStatusError, ValueError, AttributeError):
+            return None
+        return slots if isinstance(slots, int) and slots > 0 else None
 
     async def exchange(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
         """One request of any other kind.
@@ -208,8 +235,8 @@ class OpenAICompatible:
         """One HTTP exchange; the SDK's status errors pass through, transport errors become ours."""
         client = self._connected()
         if method == "POST":
-            return await self._timed(client.post(path, cast_to=bytes, body=body), self._timeout_s)
-        return await self._timed(client.get(path, cast_to=bytes), self._timeout_s)
+            return await self._timed(client.post(path, cast_to=bytes, body=body), self.timeout_s)
+        return await self._timed(client.get(path, cast_to=bytes), self.timeout_s)
 
     async def _timed(self, sent: Awaitable[T], timeout_s: float) -> T:
         try:
@@ -233,9 +260,11 @@ class OpenAICompatible:
         if large:
             return large[0]
         lost = [c for c in causes if isinstance(c, (aiohttp.ClientError, ConnectionError))]
+        if any(isinstance(c, _NEVER_OPENED) and not isinstance(c, aiohttp.ClientSSLError) for c in causes):
+            return AwayError(self.endpoint.base_url, type((lost or causes)[0]).__name__)
         late = [c for c in causes if isinstance(c, (asyncio.TimeoutError, httpx2.TimeoutException))]
         if late and not [c for c in lost if not isinstance(c, asyncio.TimeoutError)]:
-            return EndpointTimeoutError(self._timeout_s)
+            return EndpointTimeoutError(self.timeout_s)
         return ConnectionLostError(self.endpoint.base_url, type((lost or causes)[0]).__name__)
 
     def _connected(self) -> openai.AsyncOpenAI:
@@ -245,8 +274,8 @@ class OpenAICompatible:
                 api_key=self._key or NO_KEY,
                 base_url=self._url,
                 max_retries=0,
-                timeout=httpx2.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
-                http_client=make_client(self._url, self._timeout_s, self._connections),
+                timeout=httpx2.Timeout(self.timeout_s, connect=CONNECT_TIMEOUT_S),
+                http_client=make_client(self._url, self.timeout_s, self._connections),
             )
         return self._client
 

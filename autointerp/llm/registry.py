@@ -13,8 +13,9 @@ from autointerp.errors import UsageError
 from autointerp.llm.base import CallNotes, ChatModel, Endpoint, ReplyCache
 from autointerp.llm.budget import Budget
 from autointerp.llm.gate import Gate
-from autointerp.llm.openai_compat import TIMEOUT_S, OpenAICompatible
-from autointerp.llm.pace import Paced
+from autointerp.llm.heartbeat import Heartbeat
+from autointerp.llm.openai_compat import OpenAICompatible
+from autointerp.llm.pace import PATIENCE, Paced, Patience
 from autointerp.llm.wrappers import Cached, Metered, Retrying
 
 PROVIDERS: dict[str, type[OpenAICompatible]] = {"openai": OpenAICompatible}
@@ -72,8 +73,9 @@ def connect_model(
     cache: ReplyCache | None = None,
     in_flight: int = 64,
     attempts: int = 8,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float | None = None,
     first_pause_s: float = 0.5,
+    patience: Patience = PATIENCE,
     gate: Gate | None = None,
     budget: Budget | None = None,
     notes: CallNotes | None = None,
@@ -84,6 +86,8 @@ def connect_model(
 
     Args:
         in_flight: requests at the same time, at most; how many there are is found out.
+        timeout_s: of one answer; 120 s, and 600 s at a server of one's own, which may queue, where None.
+        patience: how long the server may be away.
         gate: closed where something stops the run, and then heeded by all of its models.
         notes: told of every reply that is used, where there is a cache.
         say: told what a person who waits should know, a line at a time.
@@ -96,9 +100,20 @@ def connect_model(
     provider = PROVIDERS[provider_name](model, base_url, timeout_s=timeout_s, connections=in_flight, with_key=with_key)
     _refuse_outside(provider.endpoint)
     gate = gate or Gate()
-    pace = Paced(provider, in_flight, gate)
+    heartbeat = Heartbeat(host_of(provider.endpoint.base_url), say)
+    pace = Paced(
+        provider,
+        in_flight,
+        gate,
+        near=provider.near,
+        timeout_s=provider.timeout_s,
+        slots=provider.slots,
+        heartbeat=heartbeat,
+        patience=patience,
+    )
     provider.heed = pace.pause
-    meter = Metered(Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate), gate, budget, say=say)
+    retrying = Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate, heartbeat=heartbeat)
+    meter = Metered(retrying, gate, budget, heartbeat=heartbeat)
     wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes, gate)
     return ConnectedModel(wrapped, provider, meter, pace)
 

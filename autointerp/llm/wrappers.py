@@ -19,6 +19,7 @@ from autointerp.llm.base import CallNotes, ChatModel, ChatReply, ChatRequest, En
 from autointerp.llm.budget import Budget, cost_of
 from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
 from autointerp.llm.gate import Breaker, Gate
+from autointerp.llm.heartbeat import Heartbeat
 from autointerp.provenance import digest
 from autointerp.records import Usage
 
@@ -44,6 +45,7 @@ class Retrying:
     longest_pause_s: float = 30.0
     patience_s: float = 120.0
     gate: Gate = field(default_factory=Gate)
+    heartbeat: Heartbeat = field(default_factory=lambda: Heartbeat("the endpoint"))
 
     @property
     def name(self) -> str:
@@ -98,6 +100,7 @@ class Retrying:
 
     def _note(self, state: tenacity.RetryCallState) -> None:
         pause = state.next_action.sleep if state.next_action else 0.0
+        self.heartbeat.trouble(str(_error_of(state)))
         _log.info("%s: %s; asking again in %.1f s", self.name, _error_of(state).reason, pause)
 
 
@@ -118,8 +121,8 @@ class Metered:
     gate: Gate = field(default_factory=Gate)
     budget: Budget | None = None
     usage: Usage = field(default_factory=Usage)
-    say: Callable[[str], None] = lambda text: None
-    """Told once that the endpoint does not say what its answers take."""
+    heartbeat: Heartbeat = field(default_factory=lambda: Heartbeat("the endpoint"))
+    """Also told once that the endpoint does not say what its answers take."""
     _said: bool = False
 
     @property
@@ -137,7 +140,9 @@ class Metered:
         held = await self.budget.hold(request) if self.budget else None
         cost = Usage()
         try:
-            reply = await self.inner.complete(request)
+            with self.heartbeat.waiting():
+                reply = await self.inner.complete(request)
+            self.heartbeat.answered()
             cost = cost_of(request, reply)
         except StoppedError as error:
             self.gate.close(error)
@@ -150,7 +155,7 @@ class Metered:
             return reply
         if not self._said:
             self._said = True
-            self.say(
+            self.heartbeat.say(
                 f"{self.name} does not say, or says wrongly, how many tokens an answer took; such an answer counts as "
                 f"the most that it can have taken"
             )

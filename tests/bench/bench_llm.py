@@ -181,7 +181,7 @@ async def ask_all(
     """n questions, by 256 workers, to a server that answers thirteen levels as JSON; `fixed` as many in flight."""
     connected = connect_model("m", base_url=base_url, cache=cache, in_flight=in_flight, timeout_s=timeout_s)
     if fixed:
-        connected.pace.limit = float(in_flight)
+        connected.pace.growth.value = float(in_flight)
     reasons: Counter[str] = Counter()
 
     def asking(question: Question) -> Callable[[], Awaitable[None]]:

@@ -105,7 +105,7 @@ def test_a_budget_ends_the_run_before_it_is_exceeded(
         assert ended.code == 3
         assert "could exceed the budget of 30,000 tokens" in ended.error
         spent = sum(sum(json.loads(line)["usage"][i] for i in (1, 3)) for line in calls(run_folder))
-        assert 20_000 < spent <= 30_000
+        assert 15_000 < spent <= 30_000  # the next one, of 10,000 bytes and more, could have exceeded it
         rows = api.read_status(run_folder).spending
         assert sum(row.paid.input_tokens + row.paid.output_tokens for row in rows) == spent
         assert {row.stage for row in rows} >= {"explain", "simulate"}

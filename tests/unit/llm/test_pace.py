@@ -21,7 +21,9 @@ from autointerp.llm.errors import (
 )
 from autointerp.llm.fakes import text_reply
 from autointerp.llm.gate import RECENT_ITEMS, Breaker, Gate
-from autointerp.llm.pace import COOL_S, FIRST_IN_FLIGHT, Paced
+from autointerp.llm.growth import COOL_S, FIRST_IN_FLIGHT
+from autointerp.llm.heartbeat import Heartbeat
+from autointerp.llm.pace import Paced
 from autointerp.llm.wrappers import Metered, Retrying
 from autointerp.records import Usage
 from tests.unit.llm.servers import question
@@ -89,7 +91,7 @@ def test_rejections_soon_after_a_cut_say_nothing_new() -> None:
     left = []
     for later in (0.0, COOL_S / 2, COOL_S):
         now[0] += later
-        paced.limit, paced.in_flight = 10.0, 9
+        paced.growth.value, paced.in_flight = 10.0, 9
         asyncio.run(ask_all(paced, 1))
         left.append(paced.limit)
     assert left == [8.0, 10.0, 8.0]
@@ -247,7 +249,7 @@ def test_an_endpoint_that_does_not_say_what_it_took_is_held_to_the_most(said: Us
     if bound == "dollars":
         budget = Budget(gate, usd=5.0, price=lambda usage: (usage.input_tokens + usage.output_tokens) / each)
     server = Server(cost=said)
-    metered = Metered(server, gate, budget, say=told.append)
+    metered = Metered(server, gate, budget, heartbeat=Heartbeat("h", told.append))
 
     async def run() -> list[ChatReply | BaseException]:
         return [await metered.complete(request(f"{i}" * 100)) for i in range(5)]
