@@ -146,18 +146,25 @@ def level_edges(distinct: Float[np.ndarray, " n"], counts: Int[np.ndarray, " n"]
     distinct values on the edges are the inner deciles (linear interpolation); below, the edges that give a value of
     mid-rank r among n the level ceil(10 (r - 1/2) / n).
     """
-    if len(distinct) == 0:
-        return np.zeros(MAX_LEVEL - 1)
     if len(distinct) >= MIN_DISTINCT_FOR_DECILES:
         return weighted_quantiles(distinct, counts, np.arange(1, MAX_LEVEL) / MAX_LEVEL)
-    total = counts.sum()
-    mid_rank = np.cumsum(counts) - (counts - 1) / 2
-    levels = np.ceil(MAX_LEVEL * (mid_rank - 0.5) / total - 1e-9).astype(int).clip(1, MAX_LEVEL)
-    edges = np.zeros(MAX_LEVEL - 1)
-    for k in range(1, MAX_LEVEL):
-        below = distinct[levels <= k]
-        edges[k - 1] = below[-1] if len(below) else 0.0
-    return edges
+    return rank_edges(np.zeros(len(distinct), np.int64), distinct, counts, 1)[0]
+
+
+def rank_edges(
+    feature: Int[np.ndarray, " n"], distinct: Float[np.ndarray, " n"], counts: Int[np.ndarray, " n"], n_feature: int
+) -> Float[np.ndarray, "n_feature 9"]:
+    """`level_edges` by mid-rank of many features at once, their distinct values by feature and ascending in each."""
+    total = np.bincount(feature, weights=counts, minlength=n_feature)
+    before = np.cumsum(total) - total
+    mid_rank = np.cumsum(counts) - before[feature] - (counts - 1) / 2
+    levels = np.ceil(MAX_LEVEL * (mid_rank - 0.5) / total[feature] - 1e-9).astype(int).clip(1, MAX_LEVEL)
+    highest = np.zeros((n_feature, MAX_LEVEL + 1))
+    level_of = np.zeros((n_feature, MAX_LEVEL + 1), np.int64)
+    highest[feature, levels] = distinct  # of several values of a level the last stays
+    level_of[feature, levels] = levels
+    below = np.maximum.accumulate(level_of, axis=1)  # level 0 has no value, and an edge without one below it is 0
+    return np.take_along_axis(highest, below, axis=1)[:, 1:MAX_LEVEL]
 
 
 def weighted_quantiles(

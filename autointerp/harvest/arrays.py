@@ -39,7 +39,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     with replace_file(path) as file:
         file.write(len(head).to_bytes(8, "little") + head)
         for array in whole.values():
-            file.write(_bytes_of(array))
+            file.write(bytes_of(array))
 
 
 def _seal(array: np.ndarray, *, look: bool = True) -> list[object]:
@@ -48,10 +48,11 @@ def _seal(array: np.ndarray, *, look: bool = True) -> list[object]:
 
 def checksum(array: np.ndarray, start: int = 0) -> int:
     """CRC-32 of an array's bytes, continuing `start`."""
-    return zlib.crc32(_bytes_of(np.ascontiguousarray(array)), start)
+    return zlib.crc32(bytes_of(np.ascontiguousarray(array)), start)
 
 
-def _bytes_of(array: np.ndarray) -> memoryview:
+def bytes_of(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
     return array.reshape(-1).view(np.uint8).data
 
 

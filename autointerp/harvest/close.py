@@ -13,6 +13,7 @@ import numpy as np
 from autointerp.errors import RunError
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.encode import Reader
+from autointerp.harvest.events import StatsArrays
 from autointerp.harvest.facts import compute_facts
 from autointerp.harvest.losses import measure_losses
 from autointerp.harvest.masks import TextMask
@@ -42,7 +43,9 @@ def close_readers(
     masked = text.count()
     losses = _losses(subject, readers, shards, text, loss_tokens)
     for reader in readers:
-        _close(subject, reader, shards[reader.spec.id], corpus.seen, masked, losses.get(reader.spec.id), began, started)
+        own = shards[reader.spec.id]
+        stats = compute_stats(own, reader.spec.d_sae, corpus.seen, settings.threads)
+        _close(subject, reader, own, stats, masked, losses.get(reader.spec.id), began, started)
 
 
 def _open_shard(reader: Reader, index: int, corpus: Corpus, settings: PassSettings) -> Shard:
@@ -74,13 +77,12 @@ def _close(
     subject: Subject,
     reader: Reader,
     shards: Sequence[Shard],
-    seen: Corpus,
+    stats: StatsArrays,
     masked: dict[str, int],
     loss: LossMetrics | None,
     began: str,
     started: float,
 ) -> None:
-    stats = compute_stats(shards, reader.spec.d_sae, seen)
     save_arrays(reader.folder / "stats.safetensors", stats._asdict())
     save_arrays(reader.folder / "facts.safetensors", compute_facts(subject, reader.dictionary)._asdict())
     n_tokens = sum(shard.n_token for shard in shards)

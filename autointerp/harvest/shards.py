@@ -15,6 +15,7 @@ count all the shard's rows. Knows no model.
 """
 
 import math
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autointerp.errors import RunError
-from autointerp.harvest.arrays import REPAIR, checksum, map_arrays, save_arrays
+from autointerp.harvest.arrays import REPAIR, bytes_of, map_arrays, save_arrays
 
 _TARGET_EXPONENT = 15
 _LEAST_EXPONENT = -125
@@ -106,15 +107,22 @@ class _Columns:
         """By name, with the checksums of blocks of features."""
         indptr = np.concatenate(self._indptr).astype(np.int32 if self._n < 2**31 else np.int64, copy=False)
         position, value = self._position[: self._n], self._value[: self._n]
-        edges = _block_edges(indptr)
-        check = [checksum(value[a:b], checksum(position[a:b])) for a, b in pairwise(edges)]
-        return {"indptr": indptr, "position": position, "value": value, "check": np.array(check, np.uint32)}
+        check = _block_checks(indptr, position, value)
+        return {"indptr": indptr, "position": position, "value": value, "check": check}
 
 
-def _block_edges(indptr: Int[np.ndarray, " d_sae_plus_1"]) -> list[int]:
-    """First events of the blocks of features, and the end."""
-    edges: list[int] = indptr[:-1:_FEATURES_A_CHECK].tolist()
-    return [*edges, int(indptr[-1])]
+def _block_checks(
+    indptr: Int[np.ndarray, " n_plus_1"], position: Int[np.ndarray, " n_event"], value: Float[np.ndarray, " n_event"]
+) -> Int[np.ndarray, " block"]:
+    """CRC-32 of the events of each eight features; `indptr` may begin anywhere in the events."""
+    edges = [*indptr[:-1:_FEATURES_A_CHECK].tolist(), int(indptr[-1])]
+    positions, values = bytes_of(position), bytes_of(value)  # once: a view of each block's events would cost more
+    a, b = position.itemsize, value.itemsize
+    checks = [
+        zlib.crc32(values[b * low : b * high], zlib.crc32(positions[a * low : a * high]))
+        for low, high in pairwise(edges)
+    ]
+    return np.array(checks, np.uint32)
 
 
 class EventTable:
@@ -138,9 +146,7 @@ class EventTable:
         Raises:
             RunError: a byte differs from what was written.
         """
-        for block in range(low // _FEATURES_A_CHECK, -(-high // _FEATURES_A_CHECK)):
-            if not self._seen[block]:
-                self._look_at(block)
+        self._look_at(low // _FEATURES_A_CHECK, -(-high // _FEATURES_A_CHECK))
         part = slice(int(self.indptr[low]), int(self.indptr[high]))
         slot = self._position[part].astype(np.int64)
         slot += self.first_slot
@@ -163,16 +169,20 @@ class EventTable:
         Raises:
             RunError: a byte differs from what was written.
         """
-        for block in np.flatnonzero(~self._seen).tolist():
-            self._look_at(block)
+        self._look_at(0, len(self._seen))
 
-    def _look_at(self, block: int) -> None:
-        low = block * _FEATURES_A_CHECK
-        high = min(low + _FEATURES_A_CHECK, len(self.indptr) - 1)
-        part = slice(int(self.indptr[low]), int(self.indptr[high]))
-        if checksum(self._value[part], checksum(self._position[part])) != self._check[block]:
+    def _look_at(self, first: int, end: int) -> None:
+        """Hold some blocks of features against their checksums, unless all were before."""
+        if self._seen[first:end].all():
+            return
+        low, high = first * _FEATURES_A_CHECK, min(end * _FEATURES_A_CHECK, len(self.indptr) - 1)
+        found = _block_checks(self.indptr[low : high + 1], self._position, self._value)
+        wrong = np.flatnonzero(found != self._check[first:end])
+        if len(wrong):
+            low += int(wrong[0]) * _FEATURES_A_CHECK
+            high = min(low + _FEATURES_A_CHECK, high)
             raise RunError(f"{self._path} is damaged: events of features {low} to {high - 1} changed; {REPAIR}")
-        self._seen[block] = True
+        self._seen[first:end] = True
 
 
 _OWN_CHECKS = ("position", "value", "strongest_position", "strongest_value")

@@ -118,6 +118,7 @@ def test_features_with_many_events_have_the_same_statistics(
     shards = [Shard(path, harvest.corpus.context) for path in sorted((harvested / name).glob("shard-*"))]
     for block in (1, 500):
         monkeypatch.setattr(harvest_stats, "EVENTS_A_BLOCK", block)
+        monkeypatch.setattr(harvest_stats, "EVENTS_AT_ONCE", block)
         again = harvest_stats.compute_stats(shards, harvest.spec.d_sae, harvest.corpus)
         for field, one, other in zip(again._fields, again, harvest.stats, strict=True):
             assert one == pytest.approx(np.array(other), rel=1e-9), field
