@@ -292,7 +292,7 @@ def _use_totals(stats: StatsArrays, shards: Sequence[Shard]) -> None:
     stats.total[:] = np.sum([shard.more["total"] for shard in shards], axis=0)
 
 
-def _rank_strongest(stats: StatsArrays, shards: Sequence[Shard], threads: int) -> None:
+def _rank_strongest(stats: StatsArrays, shards: Sequence[Shard], threads: int = 1) -> None:
     """Level edges of features that are active in no kept document."""
     tables = [shard.strongest for shard in shards if shard.strongest is not None]
     unseen = (stats.n_active > 0) & ~stats.histogram.any(axis=1)

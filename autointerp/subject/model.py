@@ -4,8 +4,9 @@ A folder or a name flows in, a `Subject` flows out; token ids flow in, activatio
 or feature.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from autointerp.errors import UsageError, near_matches
 from autointerp.subject.devices import room_for
 from autointerp.subject.model_sources import open_model, open_ready
+from autointerp.subject.native import NativeParts
 from autointerp.subject.packing import packed_inputs
 from autointerp.subject.readout import output_weights
 from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_vocabulary
@@ -49,6 +51,7 @@ class Subject:
         self._bridge = bridge
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
+        self._native = NativeParts(bridge)
         self._names: dict[str, frozenset[str]] = _names_by_hook(bridge)
         self._widths: dict[str, int] = {}
 
@@ -116,7 +119,10 @@ class Subject:
         with self._lock:
             hooks = [(name, _putter(new)) for name, new in replaced.items()]
             tokens = token_ids.to(self.device)
-            logits: Tensor = self._bridge.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
+            self._native.prepare_whole(replaced)
+            logits: Tensor = self._bridge.run_with_hooks(
+                tokens, return_type="logits", fwd_hooks=hooks, **self._native.inputs
+            )
         return logits
 
     @torch.inference_mode()
@@ -166,6 +172,24 @@ class Subject:
         for name in (*wanted, *(name for name, _ in replaced)):
             self._names_of(name)
         captured: dict[str, Tensor] = {}
+        with self._lock:
+            for one in self._native.passes(wanted, inputs, [name for name, _ in replaced]):
+                self._native.prepare(native=one.is_native)
+                captured |= self._capture(token_ids, one.hook_points, inputs, replaced)
+        silent = sorted(wanted - set(captured))
+        if silent:
+            raise UsageError(f"the hook point {silent[0]} of {self.name} gives no activation; choose another")
+        return captured
+
+    def _capture(
+        self,
+        token_ids: Tensor,
+        wanted: Collection[str],
+        inputs: Mapping[str, Tensor],
+        replaced: Sequence[tuple[str, Callable[..., Tensor]]],
+    ) -> dict[str, Tensor]:
+        """One forward pass, which ends at the last of the wanted hook points."""
+        captured: dict[str, Tensor] = {}
 
         def keeper(name: str) -> Callable[..., None]:
             def keep(activation: Tensor, hook: object) -> None:
@@ -175,14 +199,10 @@ class Subject:
 
             return keep
 
-        with self._lock:
-            try:
-                hooks = [*replaced, *((name, keeper(name)) for name in sorted(wanted))]
-                self._bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks, **inputs)
-            except _Captured:
-                return captured
-        silent = sorted(wanted - set(captured))
-        raise UsageError(f"the hook point {silent[0]} of {self.name} gives no activation; choose another")
+        hooks = [*replaced, *((name, keeper(name)) for name in sorted(wanted))]
+        with contextlib.suppress(_Captured):
+            self._bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks, **inputs, **self._native.inputs)
+        return captured
 
     def _probe(self, hook_point: str) -> int:
         n_head = int(self._bridge.cfg.n_heads)
@@ -221,8 +241,8 @@ def load_model(
 def wrap_model(model: torch.nn.Module, tokenizer: HFTokenizer | None = None, name: str = "ready") -> Subject:
     """A subject around a Hugging Face model or a `TransformerBridge` that is already in memory.
 
-    A Hugging Face model is changed in place: its blocks are wrapped and its attention is computed eagerly. A bridge
-    brings its own tokenizer where none is given.
+    Either is changed in place: a Hugging Face model's blocks are wrapped, and how attention is computed changes with
+    what is read. A bridge brings its own tokenizer where none is given.
 
     Raises:
         UsageError: no tokenizer, or one that does not fit, or NaN in the weights.

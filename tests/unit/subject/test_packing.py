@@ -62,12 +62,12 @@ class Leaking:
         self, token_ids: torch.Tensor, hook_points: Sequence[str], documents: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         inputs = {} if documents is None else packed_inputs(documents)
-        return {
-            name: acts.flatten(2)
-            for name, acts in self._subject._run(
-                token_ids, hook_points, {key: value for key, value in inputs.items() if key in self._kept}
-            ).items()
-        }
+        given = {key: value for key, value in inputs.items() if key in self._kept}
+        if "position_ids" in given and "attention_mask" not in given:  # else the model makes a mask of the positions
+            given["attention_mask"] = torch.ones(inputs["attention_mask"].shape[2:], dtype=torch.bool).tril()[
+                None, None
+            ]
+        return {name: acts.flatten(2) for name, acts in self._subject._run(token_ids, hook_points, given).items()}
 
 
 @pytest.mark.parametrize("kept", [[], ["position_ids"], ["attention_mask"]])
