@@ -148,7 +148,7 @@ def level_edges(distinct: Float[np.ndarray, " n"], counts: Int[np.ndarray, " n"]
     """
     if len(distinct) >= MIN_DISTINCT_FOR_DECILES:
         return weighted_quantiles(distinct, counts, np.arange(1, MAX_LEVEL) / MAX_LEVEL)
-    return rank_edges(np.zeros(len(distinct), np.int64), distinct, counts, 1)[0]
+    return np.asarray(rank_edges(np.zeros(len(distinct), np.int64), distinct, counts, 1)[0])
 
 
 def rank_edges(

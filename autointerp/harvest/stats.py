@@ -170,7 +170,8 @@ class _Sorted(NamedTuple):
     """float64."""
     is_new: Bool[np.ndarray, " n"]
     """Where a feature's value is another one than before."""
-    count: Int[np.ndarray, " f"]
+    n: Int[np.ndarray, " f"]
+    """How many each feature has."""
     start: Int[np.ndarray, " f"]
 
     @classmethod
@@ -190,9 +191,9 @@ class _Sorted(NamedTuple):
 
     def levels(self) -> tuple[Float[np.ndarray, "f 9"], Float[np.ndarray, "f 9"], Bool[np.ndarray, " f"]]:
         """Deciles and level edges of each feature, zeros without a value, and whether the edges are by rank."""
-        n_feature, some = len(self.count), np.flatnonzero(self.count)
+        n_feature, some = len(self.n), np.flatnonzero(self.n)
         deciles = np.zeros((n_feature, 9))
-        deciles[some] = _quantiles(self.value, self.start[some], self.count[some])
+        deciles[some] = _quantiles(self.value, self.start[some], self.n[some])
         new = np.flatnonzero(self.is_new)
         owner = self.feature[new]
         by_rank = np.bincount(owner, minlength=n_feature) < MIN_DISTINCT_FOR_DECILES
@@ -213,7 +214,7 @@ def _add_values(part: StatsArrays, feature: Int[np.ndarray, " n"], value: Float[
     """What the values of a range of features say, from one sort of them all."""
     n_feature = len(part.n_active)
     by_value = _Sorted.of(feature, value, n_feature)
-    feature, value, start, count = by_value.feature, by_value.value, by_value.start, by_value.count
+    feature, value, start, count = by_value.feature, by_value.value, by_value.start, by_value.n
     some = np.flatnonzero(count)
     part.n_active[:] = count
     part.total[some] = np.add.reduceat(value, start[some]) if len(some) else 0.0

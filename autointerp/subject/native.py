@@ -179,7 +179,8 @@ def _are_alike(one: Tensor, other: Tensor) -> bool:
 def _norm_once(self: NormalizationBridge, hidden_states: Tensor, **kwargs: Any) -> Tensor:
     """A norm bridge's own forward pass, less the second computation of what nobody reads."""
     if _is_hooked(self.hook_scale) or _is_hooked(self.hook_normalized):
-        return type(self).forward(self, hidden_states, **kwargs)
+        whole: Tensor = type(self).forward(self, hidden_states, **kwargs)
+        return whole
     entered = self.hook_in(hidden_states)
     left: Tensor = self.hook_out(self.original_component(entered).to(entered.dtype))
     return left
