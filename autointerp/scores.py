@@ -64,6 +64,8 @@ class FeatureScore(Record):
     """Silent tokens predicted above 0 per 1,000, on `random`, `hard` and `guided` text; None where there was none."""
     hit_rate: float | None = None
     """Share of hard negatives answered above 0; None without hard negatives."""
+    n_hard: int | None = None
+    """Tokens of hard negatives that were answered; None in scores that were made when this was not noted."""
     specificity_untested: bool = False
     """Fewer than 10 hard negatives could be found and were answered."""
     lookup: Score

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from autointerp.interpret.summary import DictionarySummary
+from autointerp.interpret.summary import LEAST_FOR_INTERVAL, DictionarySummary, HeadlineMeans
 from autointerp.records import Finding, Record
 from autointerp.report.findings import tell_spending
 
@@ -28,7 +28,7 @@ def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
         table.add_row(
             name,
             f"{s.scored} of {s.n_features}",
-            f"{_number(s.spearman.counted_mean)} [{_number(s.spearman.low)}, {_number(s.spearman.high)}]",
+            _mean(s.spearman),
             _number(s.null_threshold),
             *(_number(means.counted_mean) for means in (s.lookup, s.bigram, s.shuffled)),
         )
@@ -44,6 +44,8 @@ def _missing(summaries: Mapping[str, DictionarySummary]) -> Iterator[str]:
         lacking = [f"{n} {reason}" for part in (s.undefined, s.failed, s.skipped) for reason, n in part.items()]
         if lacking:
             yield f"{name} without a score: {', '.join(lacking)}"
+        if s.spearman.counted_mean is not None and s.spearman.low is None:
+            yield f"{name}: no interval over {s.spearman.n} features; {LEAST_FOR_INTERVAL} are the least"
         measured = {"look-up": s.lookup, "bigram": s.bigram, "position": s.position, "shuffled": s.shuffled}
         absent = [control for control, means in measured.items() if not means.n]
         if absent and s.spearman.n:
@@ -69,6 +71,12 @@ def _explained(summaries: Sequence[DictionarySummary]) -> str:
         "bootstrap over them; an explanation that found no pattern or predicts one level everywhere counts as 0. "
         "null: mean 95 % point of the score with the predictions permuted over the windows."
     )
+
+
+def _mean(means: HeadlineMeans) -> str:
+    if means.low is None or means.high is None:
+        return _number(means.counted_mean)
+    return f"{_number(means.counted_mean)} [{_number(means.low)}, {_number(means.high)}]"
 
 
 def _number(value: float | None) -> str:

@@ -43,7 +43,7 @@ def share_detected(predicted: Values, mask: Mask, windows: Bool[np.ndarray, "fea
     """Share of the positions of these windows with a level above zero; NaN where there is none.
 
     Over uniform windows, 1,000 times this is false positives per 1,000 tokens of random text; over hard ones it is the
-    hit rate, and 1,000 times it false positives per 1,000 tokens of hard text.
+    `hit_rate`, and 1,000 times it false positives per 1,000 tokens of hard text.
     """
     seen = mask & windows[:, :, None]
     return _ratio((seen & (predicted > 0)).sum(axis=(1, 2)), seen.sum(axis=(1, 2)))

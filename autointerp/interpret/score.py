@@ -271,6 +271,7 @@ def _details(
         "false_positives": {name: None if share is None else 1000 * share for name, share in shares.items()}
         | {"guided": _guided_share(guided)},
         "hit_rate": shares["hard"],
+        "n_hard": int((mask & (grid.stratum == _HARD)[:, :, None]).sum()),
         "per_stratum": _errors(examples, predicted),
     }
 

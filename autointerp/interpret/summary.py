@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autointerp.interpret.statistics import bootstrap_mean
 from autointerp.metrics import DictionaryMetrics
@@ -18,6 +18,10 @@ from autointerp.scores import FeatureScore, Score
 
 COUNTED_AS_ZERO = ("no_pattern", "constant_prediction")
 """Reasons that mean the explanation failed, so `counted` means take them as 0."""
+
+LEAST_FOR_INTERVAL = 10
+"""Features below which a mean over features has no interval: a bootstrap of two runs from the one to the other, and
+says of a judge without skill that it has some."""
 
 CONTROLS = ("lookup", "bigram", "position", "constant", "shuffled")
 """The fields of a `FeatureScore` that hold a control's Spearman."""
@@ -32,15 +36,31 @@ class Means(Record):
     """With `no_pattern` and `constant_prediction` as 0; other undefined scores excluded."""
     low: float | None = None
     high: float | None = None
-    """95 % bootstrap interval over features of `counted_mean`; None below two features."""
+    """95 % bootstrap interval over features of `counted_mean`; None below `LEAST_FOR_INTERVAL` of them."""
     n: int = 0
     """Features that `counted_mean` is over."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_few(cls, values: object) -> object:
+        """Summaries that were written when two features had an interval have none here either."""
+        if isinstance(values, dict) and 0 < values.get("n", 0) < LEAST_FOR_INTERVAL:
+            return {**values, "low": None, "high": None}
+        return values
+
 
 class HeadlineMeans(Means):
-    """The headline statistic over features."""
+    """The headline statistic over features; None throughout where no feature has a score."""
 
     median: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, values: object) -> object:
+        """Zeros that stand for failed explanations alone are no mean score."""
+        if isinstance(values, dict) and values.get("mean") is None:
+            return {**values, "counted_mean": None, "low": None, "high": None}
+        return values
 
 
 class RefinementSummary(Record):
@@ -54,7 +74,7 @@ class RefinementSummary(Record):
     """Mean gain in Spearman on the score part over all explanations asked, unkept revisions counting as 0."""
     low: float | None
     high: float | None
-    """95 % bootstrap interval over features of `gain`."""
+    """95 % bootstrap interval over features of `gain`; None below `LEAST_FOR_INTERVAL` of them."""
     usage: Usage
 
 
@@ -211,8 +231,8 @@ def _means(scores: Sequence[Score], seed: int) -> Means:
 
 
 def _interval(values: Float[np.ndarray, " n"], seed: int) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of the mean; none below two values."""
-    if len(values) < 2:
+    """95 % bootstrap interval of the mean; none below `LEAST_FOR_INTERVAL` values."""
+    if len(values) < LEAST_FOR_INTERVAL:
         return None, None
     low, high = bootstrap_mean(values, seed)
     return round(low, 6), round(high, 6)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autointerp.interpret.simulate import WINDOWS_A_REQUEST
 from autointerp.interpret.statistics import N_BOOTSTRAP, bootstrap_mean
-from autointerp.interpret.summary import DictionarySummary, Means, counted, counted_values
+from autointerp.interpret.summary import LEAST_FOR_INTERVAL, DictionarySummary, Means, counted, counted_values
 from autointerp.provenance import generator
 from autointerp.records import DictionarySpec, Failed, Skipped
 from autointerp.report.text import fixed, interval, per_cent
@@ -86,8 +86,13 @@ def _named(spec: DictionarySpec) -> str:
 
 def _beside_its_controls(name: str, summary: DictionarySummary, scores: Sequence[FeatureScore], seed: int) -> str:
     s = summary.spearman
-    if s.counted_mean is None or s.low is None or s.high is None:
+    if s.counted_mean is None:
         return f"{name}: no feature has a score, so nothing can be said of it."
+    if s.low is None or s.high is None:
+        return (
+            f"{name}: mean Spearman {fixed(s.counted_mean)} over {s.n} features; an interval needs "
+            f"{LEAST_FOR_INTERVAL}, so nothing is said of its controls."
+        )
     text = f"{name}: mean Spearman {fixed(s.counted_mean)} {interval(s.low, s.high)}"
     if summary.null_threshold is not None:
         text += f", null threshold {fixed(summary.null_threshold)}"
@@ -104,7 +109,7 @@ def _against(label: str, means: Means, own: Sequence[FeatureScore], found: Seque
     """Where the explanations lie beside a control of the same features, by the paired difference."""
     both = [(counted(score.spearman), counted(other)) for score, other in zip(own, found, strict=True)]
     gaps = np.array([a - b for a, b in both if a is not None and b is not None])
-    if len(gaps) < 2:
+    if len(gaps) < LEAST_FOR_INTERVAL:
         return ""
     low, high = bootstrap_mean(gaps, seed)
     mean = f"({fixed(means.counted_mean)} {interval(means.low, means.high)})"
@@ -119,7 +124,7 @@ def _against(label: str, means: Means, own: Sequence[FeatureScore], found: Seque
 def _difference(name: str, other: str, said: str, scores: Mapping[str, Sequence[FeatureScore]], seed: int) -> str:
     """How far another dictionary lies from a trained one, with a bootstrap interval over features."""
     a, b = (counted_values([score.spearman for score in scores[i]]) for i in (name, other))
-    if len(a) < 2 or len(b) < 2:
+    if min(len(a), len(b)) < LEAST_FOR_INTERVAL:
         return f"{said} against {name}: too few scores to compare."
     rng = generator(seed, "difference", name, other)
     draws = [

@@ -220,7 +220,7 @@ def _score(score: FeatureScore) -> dict[str, object]:
         "lift": score.lift.undefined,
         "recall": [short(share, 3) for share in score.recall_by_decile],
         "alarms": [short(score.false_positives.get(kind)) for kind in TEXTS],
-        "hitRate": short(score.hit_rate),
+        "tempted": [short(score.hit_rate), score.n_hard],
         "more": [[more.metric, short(more.value)] for more in score.more],
     }
 

@@ -113,7 +113,14 @@ def test_card_shows_the_evidence(watched: Watched, data: ReportData) -> None:
         assert interval(each.low, each.high) in watched.page.inner_text(".headline")
     assert fixed(spearman.null_threshold) in watched.page.inner_text(".headline")
     assert f"score / ceiling {(spearman.value or 0) / (spearman.ceiling or 1):.2f}" in text
-    for part in ("Recall by decile", "False positives", "Hit rate", "Kendall", "Token entropy", "Nearest features"):
+    for part in (
+        "Recall by decile",
+        "False positives",
+        "Tempted by hard negatives",
+        "Kendall",
+        "Token entropy",
+        "Nearest features",
+    ):
         assert part in text
     assert watched.page.locator("#card .window").count() == 60
     assert watched.page.locator("#card .histogram:not(.recall) rect").count() == sum(n > 0 for n in feature.histogram)

@@ -99,7 +99,10 @@ function alarmsHtml(row, score) {
   const tested = row.untested
     ? '<p class="warn">Specificity is not tested: fewer than 10 hard negatives were found and answered.</p>'
     : "";
-  return `<dl class="facts alarms">${items.join("")}<div><dt title="Share of hard negatives answered above 0">Hit rate</dt><dd>${fixed(score.hitRate)}</dd></div></dl>${tested}`;
+  const [share, n] = score.tempted;
+  const counted = n === null ? `${fixed(100 * share, 0)} % of them` : `${Math.round(share * n)} of ${n}`;
+  const tempted = share === null ? "none was answered" : counted;
+  return `<dl class="facts alarms">${items.join("")}<div><dt title="Hard negatives answered above 0">Tempted by hard negatives</dt><dd>${tempted}</dd></div></dl>${tested}`;
 }
 
 function moreHtml(score) {

@@ -74,4 +74,37 @@ def test_under_early_stopping_the_windows_of_the_means_are_named(capsys: pytest.
 
 def test_an_empty_run_has_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """A run in which nothing was scored still ends with its table."""
-    assert "- [-, -]" in shown({"sae": summary("trained", [])}, capsys)
+    row = next(line for line in shown({"sae": summary("trained", [])}, capsys).splitlines() if line.startswith(" sae "))
+    assert row.split()[1:] == ["0", "of", "0", "-", "-", "-", "-", "-"]
+
+
+def test_few_features_have_a_mean_and_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge without skill scored 0.091 [0.078, 0.104] on two features, each of which spanned zero by itself."""
+    text = shown({"sae": summary("trained", [feature_score(0, 0.078), feature_score(1, 0.104)])}, capsys)
+    row = next(line for line in text.splitlines() if line.startswith(" sae "))
+    assert "0.091" in row
+    assert "[" not in row
+    assert "sae: no interval over 2 features; 10 are the least" in text
+    assert "0.500 [0.500, 0.500]" in shown(
+        {"sae": summary("trained", [feature_score(i, 0.5) for i in range(10)])}, capsys
+    )
+
+
+def test_without_one_score_there_is_no_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    """40 constant predictions counted as 0 were printed as 0.000 [0.000, 0.000]."""
+    text = shown({"sae": summary("trained", [feature_score(i, None) for i in range(40)])}, capsys)
+    row = next(line for line in text.splitlines() if line.startswith(" sae "))
+    assert row.split()[1:5] == ["0", "of", "40", "-"]
+    assert "sae without a score: 40 constant_prediction" in text
+
+
+def test_old_summaries_open_without_an_interval_of_two() -> None:
+    """A summary.json of before says what is known today: nothing between two features."""
+    old = summary("trained", [feature_score(0, 0.078), feature_score(1, 0.104)]).model_dump(mode="json")
+    old["spearman"] |= {"low": 0.078, "high": 0.104}
+    old["lookup"] |= {"counted_mean": 0.0, "low": 0.0, "high": 0.0, "n": 2}
+    opened = DictionarySummary.model_validate(old)
+    assert (opened.spearman.counted_mean, opened.spearman.low, opened.spearman.high) == (0.091, None, None)
+    assert (opened.lookup.low, opened.lookup.high) == (None, None)
+    old["spearman"] |= {"mean": None, "counted_mean": 0.0, "n": 40}
+    assert DictionarySummary.model_validate(old).spearman.counted_mean is None

@@ -73,7 +73,11 @@ def test_histogram_shares_add_up_and_hold_the_ends() -> None:
 
 def test_mean_and_interval_stand_where_they_should() -> None:
     axis = Axis([])
-    svg = str(distribution([feature(0, 0.2), feature(1, 0.6)], summary(counted_mean=0.4, low=0.1, high=0.7), axis, 0.5))
+    svg = str(
+        distribution(
+            [feature(0, 0.2), feature(1, 0.6)], summary(mean=0.4, counted_mean=0.4, low=0.1, high=0.7), axis, 0.5
+        )
+    )
     assert 'class="mark-score" cx="50.0%"' in svg
     assert re.search(r'class="span-score" x1="25.0%" x2="75.0%"', svg)
 

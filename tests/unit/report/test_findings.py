@@ -89,6 +89,9 @@ def test_too_little_to_say() -> None:
     assert "nothing can be said" in sentences({"sae": ("trained", [])})[0]
     both = sentences({"sae": ("trained", scores(0.5)), "own": ("control", scores(0.5, n=1))})
     assert both[1] == "The control (own) against sae: too few scores to compare."
+    assert sentences({"sae": ("trained", scores(0.5, n=9))})[0] == (
+        "sae: mean Spearman 0.52 over 9 features; an interval needs 10, so nothing is said of its controls."
+    )
 
 
 def test_shares_count_intervals_not_values() -> None:
