@@ -12,6 +12,7 @@ from autointerp.format import MAX_LEVEL
 from autointerp.interpret.said import NO_PATTERN, find_explanation, finds_nothing, is_echo, listed_tokens, says_no
 from autointerp.interpret.wrapping import Pairs, objects, outside, spoken
 from autointerp.llm.base import ChatReply, TokenLogprob
+from autointerp.llm.logprobs import MOST_MASS, bare, begins_at, chances, fully_listed, lost_some
 
 MOST_WORDS = 80
 """One or two sentences; a longer answer has not understood the question."""
@@ -19,6 +20,8 @@ MOST_LISTED = 5
 """A longer list of quoted tokens is a look-up table and explains nothing."""
 NUMBERS: Mapping[str, int] = {str(level): level for level in range(MAX_LEVEL + 1)}
 LETTERS: Mapping[str, int] = {letter: level for level, letter in enumerate("abcdefghijk")}
+LEAST_MASS = 0.1
+"""A level that a model wrote had more of the probability, with the other levels, than this."""
 LASTING = frozenset({"refused", "cut_off", "no_logprobs", "split_level"})
 """Reasons that asking again would only meet again."""
 _LISTED = re.compile(r"^[ \t]*(?:[-*•>][ \t]+)?[*_`]*(\d{1,6})[*_`]*[ \t]*[:：][ \t*_`]*(\S+?)[*_`]*[,;.]?[ \t]*$")
@@ -214,6 +217,11 @@ def parse_echoed(reply: ChatReply, n: int, form: Mapping[str, int], place: str) 
         return Unparsed("refused", "The answer was refused.")
     if not reply.logprobs:
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities of its prompt.")
+    listed = fully_listed(reply.logprobs)
+    if any(lost_some(entry, listed) for entry in reply.logprobs if bare(entry.token) == place):
+        return Unparsed(
+            "no_logprobs", "A list of the likeliest tokens was shorter than others: texts stood for each other."
+        )
     return _read_distributions(reply.logprobs, reply.text, n, form, {**form, place: 0})
 
 
@@ -221,8 +229,8 @@ def _read_distributions(
     entries: Sequence[TokenLogprob], text: str, n: int, form: Mapping[str, int], written: Mapping[str, int]
 ) -> Distributions | Unparsed:
     """Expectations over a form's levels where a text has `written` words; the entries spell the text at their end."""
-    offset = "".join(entry.token for entry in entries).rfind(text)
-    if offset < 0:
+    offset = begins_at(entries, text)
+    if offset is None:
         return Unparsed("no_logprobs", "The log probabilities belong to another text than the answer.")
     spans = parse_listed(text, n, written)
     if isinstance(spans, Unparsed):
@@ -232,13 +240,11 @@ def _read_distributions(
     for entry, prefix in _entries_at(entries, [(s + offset, e + offset) for s, e in spans]):
         if entry is None:
             return Unparsed("split_level", "A level was written in more than one token.")
-        if not entry.top:
-            return Unparsed("no_logprobs", "The endpoint returned no alternatives at a level.")
-        expectation, mass = _expectation(entry, prefix, form)
-        if expectation is None:
-            return Unparsed("no_logprobs", "No legal level had any probability.")
-        expected.append(expectation)
-        masses.append(mass)
+        found = _expectation(entry, prefix, form)
+        if isinstance(found, Unparsed):
+            return found
+        expected.append(found[0])
+        masses.append(found[1])
     levels = tuple(math.floor(value + 0.5) for value in expected)
     return Distributions(tuple(expected), levels, min(1.0, sum(masses) / len(masses)))
 
@@ -259,15 +265,21 @@ def _entries_at(
     return found
 
 
-def _expectation(entry: TokenLogprob, prefix: str, form: Mapping[str, int]) -> tuple[float | None, float]:
-    """Expected level over the legal alternatives and their summed probability."""
-    alternatives = dict(entry.top)
-    alternatives.setdefault(entry.token, entry.logprob)
-    mass, total = 0.0, 0.0
-    for token, logprob in alternatives.items():
-        level = form.get(token.strip().removeprefix(prefix.strip()).strip())
-        if level is not None:
-            probability = math.exp(min(0.0, logprob))
-            mass += probability
-            total += probability * level
-    return (total / mass, mass) if mass > 0 else (None, 0.0)
+def _expectation(entry: TokenLogprob, prefix: str, form: Mapping[str, int]) -> tuple[float, float] | Unparsed:
+    """Expected level over the legal alternatives and their summed probability, or why they are no such thing."""
+    if not entry.top:
+        return Unparsed("no_logprobs", "The endpoint returned no alternatives at a level.")
+    by_level = [(form.get(_level_in(text, prefix)), chance) for text, chance in chances(entry).items()]
+    legal = [(level, chance) for level, chance in by_level if level is not None]
+    mass = sum(chance for _, chance in legal)
+    if mass <= 0.0:
+        return Unparsed("no_logprobs", "No legal level had any probability.")
+    if mass > MOST_MASS:
+        return Unparsed("no_logprobs", "The probabilities of the levels add up to more than 1.")
+    if _level_in(entry.token, prefix) in form and mass < LEAST_MASS:
+        return Unparsed("no_logprobs", "A level was written that its log probabilities make most unlikely.")
+    return sum(level * chance for level, chance in legal) / mass, mass
+
+
+def _level_in(text: str, prefix: str) -> str:
+    return bare(bare(text).removeprefix(bare(prefix)))

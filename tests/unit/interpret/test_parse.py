@@ -267,6 +267,37 @@ def test_the_expectation_by_hand() -> None:
     assert value.legal_mass == pytest.approx(0.8)
 
 
+def at_level(token: str, chance: float, *listed: tuple[str, float]) -> ChatReply:
+    """`1: ` and a level, with its probability and those of what is listed beside it."""
+    top = tuple((text, math.log(p)) for text, p in listed)
+    tokens = tuple(TokenLogprob(t, 0.0, ((t, 0.0),)) for t in ("1", ":"))
+    spelled = (*tokens, TokenLogprob(token, math.log(chance), top))
+    return reply("".join(entry.token for entry in spelled)).model_copy(update={"logprobs": spelled})
+
+
+def test_tokens_of_one_text_are_added_up() -> None:
+    """A judge that was right 97 times in 100 scored -.8: the last of two entries of one text replaced the first."""
+    value = parse_distributions(at_level(" j", 0.97, (" j", 0.97), (" a", 0.02), ("j", 1e-5)), 1, LETTERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((9 * 0.97001 / 0.99001,))
+    assert value.legal_mass == pytest.approx(0.99001)
+
+
+def test_a_level_without_its_space_is_the_same_token() -> None:
+    """Counted twice, a right judge's .983 became .932."""
+    value = parse_distributions(at_level(" j", 0.5, ("j", 0.5), ("a", 0.45)), 1, LETTERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((9 * 0.5 / 0.95,))
+    assert value.legal_mass == pytest.approx(0.95)
+
+
+def test_probabilities_that_cannot_be_are_a_failure() -> None:
+    """More than 1 in all was cut down to 1; 2 % on the levels, where a level was written, went unnoticed."""
+    assert reason(parse_distributions(at_level(" j", 0.9, (" j", 0.9), (" a", 0.4)), 1, LETTERS)) == "no_logprobs"
+    odd = at_level(" j", 1e-5, (" The", 0.97), (" a", 0.02), (" j", 1e-5))
+    assert reason(parse_distributions(odd, 1, LETTERS)) == "no_logprobs"
+
+
 def test_levels_are_found_inside_tokens_with_spaces() -> None:
     """Tokenizers glue the space or the colon to the level; its alternatives are glued alike."""
     glued = with_logprobs(*sure("1", ":"), (" k", {" k": 0.5, " a": 0.5}), *sure("\n", "2"), (": c", {": c": 1.0}))

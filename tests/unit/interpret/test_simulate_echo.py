@@ -101,6 +101,14 @@ def test_what_cannot_be_read_is_no_level(
     assert read.reason == reason
 
 
+def test_a_list_that_lost_one_of_two_equal_texts_is_a_failure() -> None:
+    """A completion's lists are keyed by text: the likeliest level was replaced by a token of its text at 1e-5."""
+    whole = [at(token, x=0.4, a=0.3, b=0.2, **{token.strip(): 0.37}) for token in ("1", ":")]
+    short = parse_echoed(reply(*whole, at(" x", x=1e-5, a=0.02, j=1e-5)), 1, LETTERS, PLACE)
+    assert isinstance(short, Unparsed)
+    assert short.reason == "no_logprobs"
+
+
 @pytest.mark.parametrize("targets", [False, True])
 def test_demonstrated_lists_are_open_at_first_and_true_then(targets: bool) -> None:
     used = ECHO_WORDINGS[targets]
