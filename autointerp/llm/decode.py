@@ -34,16 +34,37 @@ SHORTEST_SECRET = 8
 MOST_TOKENS = 10**9
 """A larger count of tokens is none, and would not fit where counts are added up."""
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing|payment required", re.I)
-_CONTEXT = re.compile(r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens", re.I)
+_CONTEXT = re.compile(
+    r"context_length_exceeded|exceed_context|context[ _-]?(length|size|window)|maximum context|too many (input )?tokens"
+    r"|\b(prompt|input|request|messages?)\b.{0,20} too long|input token count.{0,60}exceed|input tokens exceed"
+    r"|\b(prompt|input|request|messages?)\b.{0,60}(longer than|exceed).{0,60}\b(tokens|context|maximum|limit)"
+    r"|\b(inputs?|tokens)\b.{0,80}must (be|have|not) (<=?|less than|at most|no more|exceed)|input token count is"
+    r"|max_(completion_|new_)?tokens.{0,20}at least 1, got -|token limit|maximum (prompt|input|sequence) length"
+    r"|reduce (the (length|size|number of tokens) of )?(your |the )?(message|prompt|input)"
+    r"|(messages|prompt|input).{0,40}must be (shortened|reduced)",
+    re.IGNORECASE,
+)
+_ROOM = re.compile(
+    r"^(?!.*maximum context).*max_(completion_)?tokens\W* must be (less than or equal to|at most|<=)\W*\d", re.I
+)
+"""Speaks of the longest answer, which may be asked to be shorter, and not of the prompt."""
+_TOO_LARGE = re.compile(r"request too large|must be reduced in order", re.I)
+"""What no rate limit says of a request that will fit later."""
 _FILTER = re.compile(r"content_filter|content management policy|content_policy|responsibleai|moderation|flagged", re.I)
 _MODEL = re.compile(
-    r"model_not_found|\bmodels?\b.{0,120}(not exist|not found|not available)|(unknown|no such|invalid) model"
-    r"|not a valid model|access model|not_found_error.{0,40}\bmodel\b",
+    r"model_not_found|\bmodels?\b.{0,120}(not exist|not found|not available|not (loaded|deployed|served))"
+    r"|(unknown|no such|invalid|unrecognized) model|not a valid model|access (to )?model"
+    r"|not_found_error.{0,40}\bmodel\b|server is pinned to|try pulling it|no models? (is |are )?loaded"
+    r"|DeploymentNotFound",
     re.IGNORECASE,
 )
 _KEY = re.compile(r"(invalid|incorrect|missing).{0,20}\bapi.?key|\bapi.?key.{0,20}(not valid|invalid|missing)", re.I)
 _SOON = re.compile(r"retry.?delay|retry in|per.?minute|per.?second", re.I)
 """Some servers speak of a quota where they mean a rate."""
+_NUMBER = re.compile(r"(?<![\w.-])\d[\d,]{0,9}(?![\w.-]*\w)")
+"""One that is no part of a name."""
+_CLIENT = re.compile(r"invalid_request|invalid_argument|unsupported|not supported|extra_forbidden|unprocessable", re.I)
+"""Says that the request is at fault, where no status does."""
 _UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
 _BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
 """Ends of answers that the server itself gave up."""
@@ -166,10 +187,23 @@ def embedded_error(body: bytes) -> tuple[int, dict[str, object]] | None:
     except (ValueError, RecursionError):
         return None
     error = data.get("error") if isinstance(data, dict) else None
+    error = error or _choice_error(data)
     if not error:
         return None
     code = error.get("code") if isinstance(error, dict) else None
-    return (code if isinstance(code, int) and 400 <= code < 600 else 502), {"error": error}
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        code = int(code)
+    if isinstance(code, int) and 400 <= code < 600:
+        return code, {"error": error}
+    facts = ErrorFacts(400, {}, {"error": error})
+    return (400 if facts.is_too_long or facts.is_unknown_model or facts.says(_CLIENT) else 502), {"error": error}
+
+
+def _choice_error(data: object) -> object:
+    """What went wrong with the first choice, as routers say it whose provider broke off."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first.get("error") if isinstance(first, dict) else None
 
 
 def _usage(value: object) -> Usage:
@@ -196,18 +230,33 @@ class ErrorFacts:
         if isinstance(body, list) and body:
             body = body[0]
         error = body.get("error", body) if isinstance(body, dict) else body
+        if isinstance(error, dict) and isinstance(error.get("detail"), list):
+            error = {**error, "detail": [_without_input(entry) for entry in error["detail"]]}
         fields: dict[str, object] = error if isinstance(error, dict) else {}
-        message = fields.get("message", error if isinstance(error, str) else body)
+        message = fields.get("message", error)
         text = message if isinstance(message, str) else json.dumps(message, default=str)
+        told = fields.get("metadata")
+        raw = told.get("raw") if isinstance(told, dict) else None
+        if isinstance(raw, str):  # a router repeats what the provider behind it said
+            text = f"{text}: {raw}"
         self.status = status
         self.retry_after_s = retry_after_s(headers)
         self.message = blot_out(" ".join(text.split()), blot)[:MESSAGE_LENGTH] or "no reason given"
         """In the server's words, without the secret."""
+        self.param = param if isinstance(param := fields.get("param"), str) else ""
+        """The field that is at fault, where the server names it apart."""
+        self._text = text
         self._all = " ".join([*(str(fields.get(name) or "") for name in ("code", "type", "param")), text])
 
     def says(self, pattern: re.Pattern[str]) -> bool:
         """Whether a pattern is found in anything that the server said."""
         return bool(pattern.search(self._all))
+
+    def numbers(self) -> list[int]:
+        """Whole numbers in the server's words."""
+        return [
+            int(digits.replace(",", "")) for digits in re.findall(r"(?<![\w.-])\d[\d,]{0,9}(?![\w.-]*\w)", self._all)
+        ]
 
     @property
     def is_filter(self) -> bool:
@@ -217,12 +266,20 @@ class ErrorFacts:
     @property
     def is_too_long(self) -> bool:
         """The request does not fit the model's context."""
-        return self.status in (400, 413, 422) and self.says(_CONTEXT)
+        if self.status == 429:
+            return self.says(_TOO_LARGE)
+        client = 400 <= self.status < 500 and self.status not in (401, 402)
+        return client and self.says(_CONTEXT) and not self.says(_ROOM)
 
     @property
     def is_unknown_model(self) -> bool:
         """The endpoint says that it has no such model."""
-        return self.status in (400, 404) and self.says(_MODEL)
+        return self.status in (400, 404, 422) and self.says(_MODEL)
+
+
+def _without_input(entry: object) -> object:
+    """A complaint of a validator without the value it complains of, which may be our whole request."""
+    return {name: value for name, value in entry.items() if name != "input"} if isinstance(entry, dict) else entry
 
 
 def blot_out(text: str, secret: str) -> str:
@@ -248,14 +305,16 @@ def without_secret(reply: ChatReply, secret: str) -> ChatReply:
 def classify(facts: ErrorFacts) -> LlmError:
     """The error class of an HTTP error that no negotiation has settled."""
     status, message = facts.status, facts.message
+    if facts.is_too_long:
+        return ContextTooLongError(message)
+    if status == 402 and facts.retry_after_s is not None:  # a budget for what is under way, not an empty account
+        return RateLimitedError(message, facts.retry_after_s)
     if status == 402 or (status in (400, 403, 429) and facts.says(_QUOTA) and not facts.says(_SOON)):
         return QuotaExhaustedError(message)
     if status == 429:
         return RateLimitedError(message, facts.retry_after_s)
     if status in (401, 403) or (status == 400 and facts.says(_KEY)):
         return BadKeyError(message)
-    if facts.is_too_long:
-        return ContextTooLongError(message)
     if status == 503 and facts.says(_NOT_YET):
         return AwayError("", message)
     if status >= 500 and facts.says(_CONTEXT):

@@ -10,28 +10,55 @@ from autointerp.llm.base import ChatMessage, ChatRequest, PromptRequest
 from autointerp.llm.decode import ErrorFacts
 
 FEW_TOP_LOGPROBS = 5
-"""What endpoints that refuse twenty still give."""
+"""What endpoints that refuse twenty still give, where they do not say how many."""
+LEAST_ROOM = 16
+"""No bound on the length of answers, in tokens, is lower: such a number says something else."""
 _REFUSED = re.compile(
-    r"unsupported|not supported|does not support|unrecognized|unknown (parameter|field|name)|not allowed|not permitted"
-    r"|extra (inputs|fields)|unexpected|must be|at most|less than|maximum value|invalid value|only the default"
-    r"|greater than|invalid schema|cannot (be )?(use|set)|not available|deprecated|not enabled",
+    r"unsupported|not support|unrecognized|unknown|not allowed|not permitted|forbidden|only allowed|unavailable"
+    r"|extra (inputs|fields)|unexpected|must be|at most|less than|too (large|big|many)|maximum value|invalid|default"
+    r"|greater than|can(not|'t| not)|not available|deprecated|not enabled|disabled|not (implemented|accept)|does not",
     re.IGNORECASE,
+)
+_BOUND = re.compile(
+    r"at most|less than|greater than|maximum|too (large|big|high)|between|range|max allowed|<=|exceed| > ", re.I
 )
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("max_tokens", re.compile(r"\bmax_tokens\b", re.I)),
+    ("max_completion_tokens", re.compile(r"\bmax_(completion_)?tokens\b", re.I)),
     ("temperature", re.compile(r"\btemperature\b", re.I)),
-    ("stop", re.compile(r"['\"`]stop['\"`]|\bstop\b.{0,20}not (supported|allowed)|\bstop sequence", re.I)),
     (
-        "top_logprobs>5",
-        re.compile(r"\btop_logprobs\b|logprobs of \d|logprobs.{0,40}(greater|maximum|at most|between|less than)", re.I),
+        "stop",
+        re.compile(
+            r"['\"`]stop['\"`]|\bstop\b.{0,30}not (supported|allowed|permitted)|\bstop[ _]?sequence|^\W*stop\b"
+            r"|(support|parameters?:?|field:?|argument:?) stop\b",
+            re.I,
+        ),
     ),
-    ("logprobs", re.compile(r"\blogprobs\b|\btop_logprobs\b|log probabilit", re.I)),
+    ("logprobs", re.compile(r"logprobs\b|log[ _]prob", re.I)),
+    ("enum", re.compile(r"\benum\b", re.I)),
+    ("minimum", re.compile(r"\b(min|max)imum\b", re.I)),
     (
         "response_format",
-        re.compile(r"\bresponse_format\b|json_schema|json schema|structured output|guided|grammar", re.I),
+        re.compile(
+            r"response[_ ]?(format|schema|mime)|json[_ ]?(schema|mode|object)|structured[_ ]output|guided|grammar"
+            r"|\bschema\b|additionalProperties",
+            re.I,
+        ),
     ),
-    ("system", re.compile(r"\bsystem\b.{0,30}\b(role|message|prompt)|\brole\b.{0,30}\bsystem\b", re.I)),
+    (
+        "system",
+        re.compile(
+            r"\bsystem\b.{0,30}\b(role|message|prompt|instruction)|\brole\b.{0,30}\bsystem\b|developer instruction"
+            r"|roles must alternate",
+            re.I,
+        ),
+    ),
 )
+_RENAMED = re.compile(r"max_completion_tokens|unsupported|not supported", re.I)
+OPTIONAL = ("logprobs", "response_format", "stop")
+"""Fields that a request is tried without where the endpoint refuses it and names nothing."""
+_OF_OTHERS = (401, 402, 408, 409, 429)
+"""Statuses that say nothing of a field."""
 
 
 class Negotiation:
@@ -40,26 +67,59 @@ class Negotiation:
     def __init__(self, rejected: Sequence[str] = ()) -> None:
         self.rejected = list(rejected)
         """Names of refused forms, in the order in which they were met."""
+        self._taken: set[str] = set()
 
     def settle(self, facts: ErrorFacts, sent: dict[str, object]) -> bool:
-        """True where the error names a field of `sent` that can be written in another way; it then is from now on."""
-        if facts.status not in (400, 422) or facts.is_too_long or not facts.says(_REFUSED):
+        """True where the error names a field of `sent` that can be written in another way; it then is from now on.
+
+        What counts is the field that is named and not the status: log probabilities are refused with 400, 403 and 500.
+        """
+        if facts.status in _OF_OTHERS or facts.is_too_long or facts.is_filter:
             return False
+        refuses = facts.says(_REFUSED)
         for form, pattern in _FORMS:
-            if facts.says(pattern) and self._was_sent(form, sent):
-                if form not in self.rejected:
-                    self.rejected.append(form)
+            named = facts.param == form or facts.says(pattern)
+            if not named or not self._was_sent(form, sent):
+                continue
+            if not refuses and (form in ("system", "minimum") or facts.status not in (400, 403, 422)):
+                continue
+            refused = _bounded(form, facts, sent)
+            if refused is not None:
+                self._reject(refused)
                 return True
         return False
 
+    def plainer(self, facts: ErrorFacts, sent: dict[str, object]) -> dict[str, object] | None:
+        """`sent` without what may be refused, for an error that names nothing; None where nothing is left to blame."""
+        blamed = self._blamed(sent)
+        says_else = facts.is_too_long or facts.is_filter or facts.is_unknown_model
+        if facts.status not in (400, 404, 422) or says_else or not blamed:
+            return None
+        return {name: value for name, value in sent.items() if name not in blamed and name != "top_logprobs"}
+
+    def took(self, sent: dict[str, object]) -> None:
+        """These fields were answered: an error that names nothing does not mean them."""
+        self._taken.update(form for form in OPTIONAL if form in sent)
+
+    def blame(self, sent: dict[str, object]) -> None:
+        """A request was answered without its optional fields, and refused with them."""
+        for form in self._blamed(sent):
+            self._reject(form)
+
+    def _blamed(self, sent: dict[str, object]) -> list[str]:
+        return [form for form in OPTIONAL if form in sent and form not in self._taken]
+
+    def _reject(self, form: str) -> None:
+        if form not in self.rejected:
+            self.rejected.append(form)
+
     @staticmethod
     def _was_sent(form: str, sent: dict[str, object]) -> bool:
-        if form == "top_logprobs>5":
-            asked = sent.get("top_logprobs")
-            return isinstance(asked, int) and asked > FEW_TOP_LOGPROBS
         if form == "system":
             messages = sent.get("messages")
             return isinstance(messages, list) and any(message.get("role") == "system" for message in messages)
+        if form in ("enum", "minimum"):
+            return _holds(sent.get("response_format"), form)
         return form in sent
 
     def body(self, request: ChatRequest, model: str) -> dict[str, object]:
@@ -69,23 +129,61 @@ class Negotiation:
         messages = request.messages
         if "system" in self.rejected:
             messages = _without_system(messages)
+        room = self._at_most("max_tokens", request.max_tokens)
         body: dict[str, object] = {
             "model": model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_completion_tokens" if "max_tokens" in self.rejected else "max_tokens": request.max_tokens,
+            "max_completion_tokens" if "max_tokens" in self.rejected else "max_tokens": room,
         }
         if request.temperature is not None and "temperature" not in self.rejected:
             body["temperature"] = request.temperature
         if request.stop and "stop" not in self.rejected:
             body["stop"] = list(request.stop)
         if request.top_logprobs is not None and "logprobs" not in self.rejected:
-            few = "top_logprobs>5" in self.rejected
             body["logprobs"] = True
-            body["top_logprobs"] = min(request.top_logprobs, FEW_TOP_LOGPROBS) if few else request.top_logprobs
+            body["top_logprobs"] = self._at_most("top_logprobs", request.top_logprobs)
         if request.json_schema is not None and "response_format" not in self.rejected:
-            schema = {"name": "answer", "strict": True, "schema": request.json_schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+            schema = self._plain(request.json_schema)
+            asked = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": asked}
         return body
+
+    def _at_most(self, name: str, wanted: int) -> int:
+        """What is asked for within the bounds that the endpoint named, each kept as `NAME>BOUND`."""
+        bounds = [int(form.partition(">")[2]) for form in self.rejected if form.startswith(f"{name}>")]
+        return min([wanted, *bounds])
+
+    def _plain(self, schema: object) -> object:
+        """A schema without the lists of integers that were refused, or without their bounds."""
+        if isinstance(schema, list):
+            return [self._plain(inner) for inner in schema]
+        if not isinstance(schema, dict):
+            return schema
+        listed = schema.get("enum")
+        if "enum" in self.rejected and schema.get("type") == "integer" and isinstance(listed, list):
+            bounds = {} if "minimum" in self.rejected else {"minimum": min(listed), "maximum": max(listed)}
+            return {"type": "integer", **bounds}
+        return {name: self._plain(inner) for name, inner in schema.items()}
+
+
+def _bounded(form: str, facts: ErrorFacts, sent: dict[str, object]) -> str | None:
+    """The form, or the bound of its number where that is what is refused; None where nothing else can be sent."""
+    bounds = facts.says(_BOUND) and not (form == "max_tokens" and facts.says(_RENAMED))
+    name = {"logprobs": "top_logprobs", "max_completion_tokens": "max_tokens"}.get(form, form)
+    asked = sent.get("max_completion_tokens" if form == "max_completion_tokens" else name)
+    if bounds and isinstance(asked, int) and form in ("logprobs", "max_tokens", "max_completion_tokens"):
+        least = 1 if form == "logprobs" else LEAST_ROOM
+        smaller = [n for n in facts.numbers() if least <= n < asked]
+        if smaller or (form == "logprobs" and asked > FEW_TOP_LOGPROBS):
+            return f"{name}>{max(smaller, default=FEW_TOP_LOGPROBS)}"
+    return None if form == "max_completion_tokens" else form
+
+
+def _holds(value: object, name: str) -> bool:
+    """Whether a schema has a key of that name somewhere."""
+    if isinstance(value, list):
+        return any(_holds(inner, name) for inner in value)
+    return isinstance(value, dict) and (name in value or any(_holds(inner, name) for inner in value.values()))
 
 
 def route(request: ChatRequest) -> str:

@@ -38,6 +38,7 @@ from autointerp.llm.errors import (
     LlmError,
     MalformedReplyError,
     SentElsewhereError,
+    ServerFailedError,
     UnknownModelError,
 )
 from autointerp.llm.hints import pause_s
@@ -131,10 +132,19 @@ class OpenAICompatible:
             body = self._negotiation.body(request, self.endpoint.model)
             answer = await self._answer(request, body)
             if isinstance(answer, ChatReply):
+                self._negotiation.took(body)
                 return answer
             facts = answer
-            if not isinstance(request, PromptRequest) and self._negotiation.settle(facts, body):
-                continue
+            if not isinstance(request, PromptRequest):
+                if self._negotiation.settle(facts, body):
+                    continue
+                plainer = self._negotiation.plainer(facts, body)
+                again = await self._answer(request, plainer) if plainer else facts
+                if isinstance(again, ChatReply):
+                    self._negotiation.blame(body)
+                    return again
+                if again.status == 429 or again.status >= 500:
+                    facts = again
             if facts.is_filter:
                 return filtered_reply(self.endpoint.model)
             if facts.is_unknown_model:
@@ -153,7 +163,7 @@ class OpenAICompatible:
         received = response.content
         try:
             return without_secret(decode_reply(request, received), self._key)
-        except MalformedReplyError:
+        except (MalformedReplyError, ServerFailedError):
             embedded = embedded_error(received)
             if embedded is None:
                 raise
