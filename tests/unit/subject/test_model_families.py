@@ -260,6 +260,7 @@ def test_transformer_lens_folder_with_a_foreign_tokenizer(tmp_path: Path) -> Non
     with contextlib.suppress(UsageError):
         load_model(folder, "cpu")
     assert not (folder / "EXECUTED").exists()
+    (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer.json").write_text("garbage")
     with pytest.raises(UsageError, match=r"the tokenizer of .* cannot be loaded"):
         load_model(folder, "cpu")
