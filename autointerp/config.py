@@ -55,7 +55,9 @@ class DictionaryConfig(_Section):
     path: Annotated[str, Field(min_length=1)]
     """A folder or file with weights, `neurons@HOOK`, or `random@ID`: random directions of that dictionary's density."""
     hook_point: str | None = None
-    """Where it reads; needed only where neither its files nor the run's `hook_point` say."""
+    """Where it reads, whatever its files say; the run's `hook_point` is only for dictionaries whose files do not."""
+    center_input: bool | None = None
+    """Whether each input's mean is subtracted first (for centred writing weights); as its files say, where absent."""
     role: Role
     """`basis` for neurons, `control` for random directions and `trained` for everything else, where absent."""
     rerandomise_seed: int | None = None

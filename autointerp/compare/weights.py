@@ -23,7 +23,7 @@ def load_weights(asked: DictionaryConfig, spec: DictionarySpec) -> Weights | str
     if asked.path.startswith(NEURON_PREFIXES):
         return "the neuron basis has no weights"
     try:
-        loaded = load_dictionary(asked.path, hook_point=spec.hook_point)
+        loaded = load_dictionary(asked.path, hook_point=spec.hook_point, center_input=asked.center_input)
         dictionary: Dictionary = BothTails(loaded) if loaded.signed else loaded
     except AutointerpError as error:
         return f"its weights cannot be loaded any more: {error}"
@@ -39,7 +39,7 @@ def load_known(path: str, hook_point: str) -> Known:
     Raises:
         UsageError: it cannot be loaded, or has no decoder directions.
     """
-    decoder = load_dictionary(path, hook_point=hook_point).decoder_directions()
+    decoder = load_dictionary(path, default_hook_point=hook_point).decoder_directions()
     if decoder is None:
         raise UsageError(f"{path} has no decoder directions, so nothing can be found again of it")
     return Known(Path(path).name, np.asarray(decoder.float().cpu().numpy()))

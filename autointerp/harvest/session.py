@@ -30,7 +30,7 @@ from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
 from autointerp.subject.devices import choose_device, on_device
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
-from autointerp.subject.fit import check_fit
+from autointerp.subject.fit import check_fit, place
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.packing import check_packing
 from autointerp.subject.tails import BothTails
@@ -99,8 +99,14 @@ def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> 
     """
     if asked.like is not None:
         asked = next(d for d in config.dictionary if d.id == asked.like)
-    hook_point = asked.hook_point or config.hook_point
-    dictionary = load_dictionary(asked.path, hook_point=hook_point, width_at=subject.width_at)
+    dictionary = load_dictionary(
+        asked.path,
+        hook_point=asked.hook_point,
+        width_at=subject.width_at,
+        center_input=asked.center_input,
+        default_hook_point=config.hook_point,
+    )
+    dictionary = place(subject, dictionary)
     return BothTails(dictionary) if dictionary.signed else dictionary
 
 

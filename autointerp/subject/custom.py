@@ -15,6 +15,7 @@ from autointerp.errors import UsageError
 from autointerp.subject.codes import SparseCode, dense_chunks, join_codes, rows_a_chunk, select_nonzero
 from autointerp.subject.loaders import saelens
 from autointerp.subject.loaders.checkpoint import Checkpoint
+from autointerp.subject.loaders.hooks import hook_named
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.sae import Sae, digest_tensors
 
@@ -97,23 +98,22 @@ def wrap_dictionary(
 ) -> "Sae | CustomDictionary":
     """A dictionary around an object in memory.
 
-    A SAELens object is read into our own form and knows its hook point and width. Anything else is a function
-    `[n, d_in] -> [n, d_sae]`, or an object with an `encode` of that kind and perhaps a `decode`; it needs `hook_point`
-    and `d_in`.
+    A SAELens object is read into our own form and knows its width, and its hook point unless told another. Anything
+    else is a function `[n, d_in] -> [n, d_sae]`, or an object with an `encode` of that kind and perhaps a `decode`; it
+    needs `hook_point` and `d_in`.
 
     Raises:
         UsageError: it has no encode, or gives something else than one row of activations per row.
     """
-    config = _saelens_config(thing)
-    if config is not None:
-        parts = _read_saelens(thing, config)
-        named = parts.hook_point or hook_point
-        if named is None:
+    parts = saelens_parts(thing)
+    if parts is not None:
+        placed = parts.at(hook_point)
+        if placed.hook_point is None:
             raise UsageError("the SAELens object does not say where it reads; pass hook_point")
-        return parts.build(named)
+        return placed.build(placed.hook_point)
     if hook_point is None or d_in is None:
         raise UsageError("a dictionary that is a function or module of your own needs hook_point and d_in")
-    return _wrap(thing, hook_point, d_in, decode)
+    return _wrap(thing, hook_named(hook_point), d_in, decode)
 
 
 def _wrap(thing: object, hook_point: str, d_in: int, decode: Encode | None) -> CustomDictionary:
@@ -165,6 +165,10 @@ def _saelens_config(thing: object) -> Mapping[str, Any] | None:
     return values if isinstance(values, Mapping) and "architecture" in values and "d_sae" in values else None
 
 
-def _read_saelens(thing: Any, config: Mapping[str, Any]) -> SaeParts:
+def saelens_parts(thing: Any) -> SaeParts | None:
+    """A SAELens object's weights and rules; None for anything else."""
+    config = _saelens_config(thing)
+    if config is None:
+        return None
     state = {name: tensor.cpu() for name, tensor in thing.state_dict().items()}
     return saelens.read(Checkpoint.in_memory(saelens.CONFIG, dict(config), saelens.WEIGHTS, state))

@@ -3,9 +3,7 @@
 A path, an id or `neurons@HOOK` flows in, a `Dictionary` flows out. Knows no model: a hook point's width is asked for.
 """
 
-import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +13,12 @@ from torch import Tensor
 
 from autointerp.errors import UsageError
 from autointerp.subject.codes import SparseCode
-from autointerp.subject.custom import CustomDictionary, wrap_dictionary
+from autointerp.subject.custom import saelens_parts, wrap_dictionary
 from autointerp.subject.hub import is_registry_id, load_registered, localise
+from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.loaders.table import read_parts
 from autointerp.subject.neurons import NEURON_K, NeuronBasis
-from autointerp.subject.sae import Sae, digest_of
+from autointerp.subject.sae import Sae
 
 __all__ = [
     "BOTH_TAILS_PREFIX",
@@ -33,7 +32,6 @@ __all__ = [
     "wrap_dictionary",
 ]
 
-log = logging.getLogger(__name__)
 NEURONS_PREFIX = "neurons@"
 BOTH_TAILS_PREFIX = "neurons-both@"
 
@@ -110,14 +108,16 @@ def load_dictionary(
     hook_point: str | None = None,
     width_at: Callable[[str], int] | None = None,
     center_input: bool | None = None,
+    default_hook_point: str | None = None,
 ) -> Dictionary:
     """The dictionary that a user names.
 
     A local folder or file with weights; `neurons@HOOK`, or `neurons-both@HOOK` with the negative tails as features of
     their own; a path in a Hugging Face repository (`hf://ORG/NAME/PATH`, or without the prefix); a SAELens registry id
-    (`RELEASE:SAE_ID`) where sae-lens is installed. `hook_point` serves dictionaries whose files name none. `width_at`
-    (`Subject.width_at`) gives the neuron basis its width. `center_input` overrides whether each input's mean is
-    subtracted first.
+    (`RELEASE:SAE_ID`) where sae-lens is installed. `hook_point` is where it reads, whatever its files say;
+    `default_hook_point` serves where they say nothing. Both may name a module, such as `model.layers.3.mlp`, for its
+    output. `width_at` (`Subject.width_at`) gives the neuron basis its width. `center_input` overrides whether each
+    input's mean is subtracted first.
 
     Raises:
         UsageError: nothing there, an unknown or damaged checkpoint, or no hook point known.
@@ -127,25 +127,23 @@ def load_dictionary(
         if text.startswith(prefix):
             return _neuron_basis(text.removeprefix(prefix), width_at, both_tails=prefix == BOTH_TAILS_PREFIX)
     if format is None and is_registry_id(text) and not Path(text).exists():
-        thing, centred = load_registered(text)
-        return _settle(wrap_dictionary(thing, hook_point), centred if center_input is None else center_input)
-    path = localise(path_or_id)
-    _, parts = read_parts(path, format)
-    named = parts.hook_point or hook_point
-    if named is None:
-        raise UsageError(f"{path} does not say where it reads; give its hook point, such as blocks.3.hook_resid_post")
-    if hook_point is not None and hook_point != named:
-        log.info("%s reads at %s, as its own files say, not at %s", path, named, hook_point)
-    centred = parts.center_input if center_input is None else center_input
-    return replace(parts, center_input=centred).build(named)
+        parts = _registered(text)
+    else:
+        _, parts = read_parts(localise(path_or_id), format)
+    placed = parts.at(hook_point, default_hook_point).centred(center_input)
+    if placed.hook_point is None:
+        raise UsageError(
+            f"{path_or_id} does not say where it reads; give its hook point, such as blocks.3.hook_resid_post"
+        )
+    return placed.build(placed.hook_point)
 
 
-def _settle(dictionary: Sae | CustomDictionary, center_input: bool) -> Dictionary:
-    """The dictionary with this rule for its inputs, under its own digest."""
-    if not isinstance(dictionary, Sae) or dictionary.center_input == center_input:
-        return dictionary
-    changed = replace(dictionary, center_input=center_input)
-    return replace(changed, weights_digest=digest_of(changed))
+def _registered(name: str) -> SaeParts:
+    thing, centred = load_registered(name)
+    parts = saelens_parts(thing)
+    if parts is None:
+        raise UsageError(f"SAELens gives {name} as a {type(thing).__name__}, which is not known here")
+    return parts.centred(True if centred else None)
 
 
 def _neuron_basis(hook_point: str, width_at: Callable[[str], int] | None, both_tails: bool) -> NeuronBasis:

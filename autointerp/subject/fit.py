@@ -4,9 +4,24 @@ A `Subject` and a `Dictionary` flow in; an error, or remarks on what will differ
 out. Runs a few tokens through the model, nothing more.
 """
 
+from dataclasses import replace
+
 from autointerp.errors import UsageError
+from autointerp.subject.custom import CustomDictionary
 from autointerp.subject.dictionaries import Dictionary, Sae
 from autointerp.subject.model import Subject
+
+
+def place(subject: Subject, dictionary: Dictionary) -> Dictionary:
+    """The dictionary reading and writing where its names for places are in this model, under their usual names.
+
+    Raises:
+        UsageError: the model has no such place.
+    """
+    if not isinstance(dictionary, Sae | CustomDictionary):
+        return dictionary
+    hook_point = subject.place(dictionary.hook_point)
+    return replace(dictionary, hook_point=hook_point, hook_out=subject.place(dictionary.hook_out))
 
 
 def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:

@@ -13,13 +13,12 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from autointerp.errors import UsageError
+from autointerp.subject.loaders.known import has_centred_weights
 
 PREFIX = "hf://"
 _REPOSITORY = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?:/(.+?))?/?")
 _REGISTRY = re.compile(r"([\w.-]+):([^/\\:][^\\:]*)")
 WEIGHT_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
-CENTRED_RELEASES = ("gpt2-small-res-jb", "gpt2-small-res-jb-feature-splitting", "gpt2-small-mlp-tm")
-"""Releases whose model had centred writing weights, which their folders do not say."""
 
 
 def is_registry_id(name: str) -> bool:
@@ -87,7 +86,7 @@ def load_registered(name: str) -> tuple[Any, bool]:
     except (ValueError, KeyError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"SAELens does not give {name}: {reason}") from error
-    return sae, release in CENTRED_RELEASES
+    return sae, has_centred_weights(release)
 
 
 def _files_of(listed: list[str], inside: str) -> list[str]:

@@ -16,11 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from autointerp.errors import UsageError, near_matches
+from autointerp.errors import UsageError
 from autointerp.subject.devices import room_for
+from autointerp.subject.loaders.hooks import is_hook_name, split_side
 from autointerp.subject.model_sources import open_model, open_ready
 from autointerp.subject.native import NativeParts
 from autointerp.subject.packing import packed_inputs
+from autointerp.subject.places import module_sides, names_by_hook, near_places, usual_name
 from autointerp.subject.readout import output_weights
 from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_vocabulary
 
@@ -39,8 +41,10 @@ class Subject:
         self.name = name
         self.digest = digest
         """Tagged digest of all weights, as loaded."""
-        self.bos_token_id = tokenizer.bos_token_id
-        """None where the tokenizer has none."""
+        self._n_embedding = int(bridge.W_E.shape[0])
+        bos = tokenizer.bos_token_id
+        self.bos_token_id = bos if bos is not None and bos < self._n_embedding else None
+        """None where the tokenizer has none, or one that the model has no embedding for."""
         self.n_ctx = int(bridge.cfg.n_ctx)
         self.d_vocab = int(bridge.W_U.shape[1])
         parameter = next(bridge.parameters())
@@ -52,7 +56,7 @@ class Subject:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._native = NativeParts(bridge)
-        self._names: dict[str, frozenset[str]] = _names_by_hook(bridge)
+        self._names: dict[str, frozenset[str]] = names_by_hook(bridge)
         self._widths: dict[str, int] = {}
 
     @property
@@ -65,8 +69,21 @@ class Subject:
         return escaped_vocabulary(self._tokenizer, self.d_vocab)
 
     def encode_text(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
-        return encode_texts(self._tokenizer, texts)
+        """Token ids of each text, without special tokens.
+
+        Raises:
+            UsageError: a text has a token that the model has no embedding for. Tokens beyond the embeddings that no
+                text has, such as those of Gemma 3's images, are no fault.
+        """
+        encoded = encode_texts(self._tokenizer, texts)
+        highest = max((max(ids, default=0) for ids in encoded), default=0)
+        if highest >= self._n_embedding:
+            raise UsageError(
+                f"the tokenizer of {self.name} gives {self._tokenizer.decode([highest])!r} in the text the id "
+                f"{highest}, the model has only {self._n_embedding} embeddings; they do not belong together, so save "
+                "the model's own tokenizer in its folder"
+            )
+        return encoded
 
     def check_hook_point(self, name: str) -> None:
         """Nothing, where activations of one width per token can be captured at `name`.
@@ -75,6 +92,22 @@ class Subject:
             UsageError: the model has no such hook point, or it gives nothing, or nothing per token.
         """
         self.width_at(name)
+
+    def place(self, name: str) -> str:
+        """The hook point that a dictionary's name for it stands for, under its usual name.
+
+        That is the hook point itself, or where a module of the model's own library is read: `model.layers.3.mlp` for
+        its output, with `.input` behind it for its input.
+
+        Raises:
+            UsageError: the model has neither.
+        """
+        if not is_hook_name(name):
+            module, side = split_side(name)
+            sides = module_sides(self._bridge, module)
+            name = name if sides is None else getattr(sides, side)
+        names = self._names_of(name)
+        return usual_name(names) if name.endswith((".attn.hook_out", ".mlp.hook_out")) else name
 
     def width_at(self, hook_point: str) -> int:
         """Activation width at a hook point, heads flattened; found by running two or three tokens.
@@ -157,7 +190,7 @@ class Subject:
 
     def _names_of(self, hook_point: str) -> frozenset[str]:
         if hook_point not in self._names:
-            near = near_matches(hook_point, self._names)
+            near = near_places(self._bridge, hook_point, self._names)
             raise UsageError(f"{self.name} has no hook point {hook_point!r}; near ones are {near}")
         return self._names[hook_point]
 
@@ -254,11 +287,3 @@ def wrap_model(model: torch.nn.Module, tokenizer: HFTokenizer | None = None, nam
 def _putter(new: Tensor) -> Callable[..., Tensor]:
     """A hook that puts other activations in the place of the model's."""
     return lambda activation, hook: new.reshape(activation.shape).to(activation.dtype)
-
-
-def _names_by_hook(bridge: TransformerBridge) -> dict[str, frozenset[str]]:
-    """Every hook point's name to all names of the same hook point."""
-    same: dict[int, set[str]] = {}
-    for name, hook in bridge.hook_dict.items():
-        same.setdefault(id(hook), set()).add(name)
-    return {name: frozenset(same[id(hook)]) for name, hook in bridge.hook_dict.items()}

@@ -61,7 +61,6 @@ def open_model(name: str, device: str, dtype: str, rerandomise_seed: int | None)
         source = str(folder) if local else _official(name)
         model, tokenizer = _load_hf(source, local, number)
         digest = _check_weights(name, model)
-        _check_tokenizer(name, model.get_input_embeddings().weight.shape[0], tokenizer)  # type: ignore[operator]
         if rerandomise_seed is not None:
             rerandomise(model, rerandomise_seed)
             digest = _check_weights(name, model)
@@ -75,19 +74,19 @@ def open_ready(model: torch.nn.Module, tokenizer: HFTokenizer | None, name: str)
     if fitting is None:
         raise UsageError(f"the model {name} comes without a tokenizer; pass the one it was trained with")
     if bridge is not None:
-        _check_tokenizer(name, bridge.cfg.d_vocab, fitting)
         return Opened(bridge, fitting, _check_weights(name, bridge.original_model))
     digest = _check_weights(name, model)
-    _check_tokenizer(name, model.get_input_embeddings().weight.shape[0], fitting)  # type: ignore[operator]
     with _quiet(), _offline(True):
         return Opened(_bridge(name, model.eval(), fitting), fitting, digest)
 
 
 def _bridge(name: str, model: torch.nn.Module, tokenizer: HFTokenizer) -> TransformerBridge:
     parameter = next(model.parameters())
+    own: Any = copy.deepcopy(tokenizer)
+    own.init_kwargs.setdefault("name_or_path", name)  # one that was made in memory has none, and it is asked for
     try:
         return TransformerBridge.boot_transformers(
-            name, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=parameter.device, dtype=parameter.dtype
+            name, hf_model=model, tokenizer=own, device=parameter.device, dtype=parameter.dtype
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UsageError(f"TransformerLens cannot take the model {name}: {_first_line(error)}") from error
@@ -127,7 +126,6 @@ def _open_lens_folder(folder: Path, device: str, dtype: torch.dtype, rerandomise
         bridge.load_state_dict(state)
     model = bridge.original_model
     digest = _check_weights(str(folder), model)
-    _check_tokenizer(str(folder), config.d_vocab, tokenizer)
     if rerandomise_seed is not None:
         rerandomise(model, rerandomise_seed)
         digest = _check_weights(str(folder), model)
@@ -184,15 +182,6 @@ def _check_weights(name: str, model: torch.nn.Module) -> str:
         if not bool(torch.isfinite(tensor).all()):
             raise UsageError(f"the model {name}: {key} holds NaN or infinite values; get its weights again")
     return digest_tensors({"class": type(model).__name__}, tensors)
-
-
-def _check_tokenizer(name: str, n_embedding: int, tokenizer: HFTokenizer) -> None:
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest >= n_embedding:
-        raise UsageError(
-            f"the tokenizer of {name} has token ids up to {highest}, the model only {n_embedding} embeddings; they do "
-            "not belong together, so save the model's own tokenizer in its folder"
-        )
 
 
 def _pick_dtype(dtype: str) -> torch.dtype:

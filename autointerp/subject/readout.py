@@ -11,7 +11,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 _RESIDUAL = re.compile(r"hook_(pos_)?embed|blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
-_WRITTEN = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)")
+_WRITTEN = re.compile(r"blocks\.(\d+)\.(mlp|attn)\.(hook_post|hook_z|hook_out)")
 
 
 def output_weights(
@@ -43,13 +43,16 @@ def _to_residual(bridge: TransformerBridge, names: frozenset[str], directions: T
     if written is None:
         return None
     block = bridge.blocks[int(written.group(1))]
-    through_mlp = written.group(2).startswith("mlp")
-    matrix = getattr(block.mlp, "W_out", None) if through_mlp else block.attn.W_O.flatten(0, 1)
-    if matrix is None or matrix.shape != (moved.shape[-1], d_model):
+    through_mlp = written.group(2) == "mlp"
+    if written.group(3) != "hook_out":
+        matrix = getattr(block.mlp, "W_out", None) if through_mlp else block.attn.W_O.flatten(0, 1)
+        if matrix is None or matrix.shape[0] != moved.shape[-1]:
+            return None
+        moved = moved @ matrix.detach().float()
+    if moved.shape[-1] != d_model:
         return None
-    out: Tensor = moved @ matrix.detach().float()
     norm_behind = getattr(block, "ln2_post" if through_mlp else "ln1_post", None)
-    return out if norm_behind is None else out * _gain(bridge, norm_behind)
+    return moved if norm_behind is None else moved * _gain(bridge, norm_behind)
 
 
 def _gain(bridge: TransformerBridge, norm: torch.nn.Module) -> Tensor:

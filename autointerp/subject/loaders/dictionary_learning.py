@@ -12,6 +12,7 @@ from autointerp.errors import UsageError
 from autointerp.subject.activations import Activation, Gated, JumpRelu, Relu, TopK
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.config import CheckpointConfig
+from autointerp.subject.loaders.hooks import hook_named, is_module_of_a_block
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.loaders.tensors import Weights
 
@@ -30,10 +31,12 @@ BATCH_TOPK = ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 _SITES = {
     "resid_post": "hook_resid_post",
     "resid_out": "hook_resid_post",
-    "mlp_out": "hook_mlp_out",
-    "attn_out": "hook_attn_out",
+    "mlp_out": "mlp.hook_out",
+    "attn_out": "attn.hook_out",
+    "attention_out": "attn.hook_out",
 }
-_PLACE = re.compile(r"(resid_post|resid_out|mlp_out|attn_out)_layer_?(\d+)")
+"""What the library calls a submodule to the hook point of that module's output."""
+_PLACE = re.compile(r"(resid_post|resid_out|mlp_out|attn_out|attention_out)_layer_?(\d+)")
 
 
 def matches(checkpoint: Checkpoint) -> bool:
@@ -142,7 +145,10 @@ def _hook_point(checkpoint: Checkpoint, trainer: CheckpointConfig, buffer: Check
     """From the submodule's name, else the layer, else the folder's name; None where the input side was read."""
     if buffer.text("io") == "in":
         return None
-    named = [trainer.text("submodule_name") or "", *reversed(checkpoint.folder.resolve().parts)]
+    submodule = trainer.text("submodule_name") or ""
+    if is_module_of_a_block(submodule):
+        return hook_named(submodule)
+    named = [submodule, *reversed(checkpoint.folder.resolve().parts)]
     match = next((found for found in map(_PLACE.search, named) if found), None)
     if match:
         return f"blocks.{match.group(2)}.{_SITES[match.group(1)]}"

@@ -9,7 +9,7 @@ import re
 from autointerp.subject.activations import JumpRelu
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.config import CheckpointConfig
-from autointerp.subject.loaders.hooks import hook_of_tensor
+from autointerp.subject.loaders.hooks import hook_named
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.loaders.tensors import Weights
 
@@ -69,8 +69,9 @@ def read_2(checkpoint: Checkpoint) -> SaeParts:
     config = checkpoint.config(CONFIG) if checkpoint.has(SAFETENSORS, CONFIG) else CheckpointConfig(checkpoint.path, {})
     if config.values and config.text("architecture") != "jump_relu":
         raise config.wrong("architecture", "jump_relu")
-    hook_point = hook_of_tensor(config.text("hf_hook_point_in"))
-    hook_out = hook_of_tensor(config.text("hf_hook_point_out"))
+    named_in, named_out = config.text("hf_hook_point_in"), config.text("hf_hook_point_out")
+    hook_point = hook_named(named_in) if named_in else None
+    hook_out = hook_named(named_out) if named_out else None
     site = next((name for part in parts for name in _FOLDERS if part.startswith(name)), None)
     layer = _layer(parts)
     if hook_point is None and site and layer:

@@ -13,6 +13,7 @@ from autointerp.errors import UsageError
 from autointerp.subject.activations import Activation, JumpRelu, Relu, Rescaled, TopK
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.config import CheckpointConfig
+from autointerp.subject.loaders.hooks import hook_named
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.loaders.tensors import Weights
 from autointerp.subject.scaling import NO_SCALING, ConstantNormScaling
@@ -21,6 +22,7 @@ CONFIG_2024 = "hyperparams.json"
 WEIGHTS_2024 = ("checkpoints/final.safetensors", "checkpoints/pruned.safetensors", "sae_weights.safetensors")
 CONFIG = "config.json"
 WEIGHTS = "sae_weights.safetensors"
+_HOOK_KEYS = ("hook_point_in", "hook_point_out")
 _NORM = "dataset_average_activation_norm"
 
 
@@ -162,7 +164,7 @@ def _parts(
     activation: Activation,
     per_token: bool = False,
 ) -> SaeParts:
-    hook_point, hook_out = config.text("hook_point_in"), config.text("hook_point_out")
+    hook_point, hook_out = (hook_named(name) if name else None for name in map(config.text, _HOOK_KEYS))
     transcoder = hook_out is not None and hook_out != hook_point
     if per_token and transcoder:
         raise UsageError(

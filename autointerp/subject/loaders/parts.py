@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autointerp.subject.activations import Activation
+from autointerp.subject.loaders.hooks import hook_named
 from autointerp.subject.sae import Sae, digest_of
 from autointerp.subject.scaling import NO_SCALING, Scaling
 
@@ -34,6 +35,8 @@ class SaeParts:
     scaling: Scaling = NO_SCALING
     subtract_b_dec: bool = False
     center_input: bool = False
+    centring_unsaid: bool = False
+    """Its inputs may have been centred in training, and its files do not say."""
     cannot_decode: str | None = None
     prepend_bos: bool | None = None
     notes: tuple[str, ...] = ()
@@ -41,9 +44,40 @@ class SaeParts:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is odd about the files, in sentences."""
+        notes = self.notes
         if self.transcoder and self.hook_out is None:
-            return (*self.notes, "It is a transcoder, but its files do not say where it writes.")
-        return self.notes
+            notes += ("It is a transcoder, but its files do not say where it writes.",)
+        if self.center_input:
+            notes += ("Its model had centred writing weights, so each input's mean is subtracted first.",)
+        if self.centring_unsaid:
+            notes += (
+                "Its files do not say whether its model's writing weights were centred, which matters where norms "
+                "subtract the mean (GPT-2, Pythia); it is read uncentred, so set center_input = true if they were.",
+            )
+        return notes
+
+    def centred(self, asked: bool | None) -> "SaeParts":
+        """The same with each input's mean subtracted first, or not; as it was where nothing is asked."""
+        return self if asked is None else replace(self, center_input=asked, centring_unsaid=False)
+
+    def at(self, asked: str | None, default: str | None = None) -> "SaeParts":
+        """The same, reading where a user asked for, else where its files say, else at the default.
+
+        Names of modules are written as hook points; a note says whose word did not count.
+        """
+        said = self.hook_point
+        if asked is not None:
+            place = hook_named(asked)
+            differs = said is not None and said != place
+            note = (f"Its files, or their folder's name, say that it reads at {said}; it reads at {place}, as asked.",)
+            return replace(self, hook_point=place, notes=self.notes + (note if differs else ()))
+        if said is None or default is None or hook_named(default) == said:
+            return replace(self, hook_point=said or (hook_named(default) if default else None))
+        note = (
+            f"It reads at {said}, as its files or their folder's name say; {default} is only for dictionaries that do "
+            "not say, so give this one a hook_point of its own if it is to read elsewhere.",
+        )
+        return replace(self, notes=self.notes + note)
 
     def with_glu(self, weight: Float[Tensor, "d_in d_sae"], bias: Float[Tensor, " d_sae"]) -> "SaeParts":
         """The same with a gated linear unit in its encoder."""

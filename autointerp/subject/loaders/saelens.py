@@ -5,6 +5,7 @@ that the files stand for, also where SAELens 6 itself reads a legacy file differ
 """
 
 import re
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from autointerp.subject.activations import (
 )
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.config import CheckpointConfig
-from autointerp.subject.loaders.hooks import is_residual
+from autointerp.subject.loaders.hooks import hook_named, is_residual
+from autointerp.subject.loaders.known import has_centred_weights
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.loaders.tensors import Weights
 from autointerp.subject.scaling import NO_SCALING, ConstantNormScaling, LayerNormScaling, Scaling
@@ -65,7 +67,13 @@ def read(checkpoint: Checkpoint) -> SaeParts:
 
 def read_legacy(checkpoint: Checkpoint) -> SaeParts:
     """The dictionary in a legacy folder; raises as `read`."""
-    return _read(_as_current(checkpoint.config(CONFIG)), checkpoint.weights(WEIGHTS))
+    config = checkpoint.config(CONFIG)
+    parts = _read(_as_current(config), checkpoint.weights(WEIGHTS))
+    if config.get("model_from_pretrained_kwargs") is not None or not is_residual(parts.hook_point or ""):
+        return parts
+    if has_centred_weights(checkpoint.path):
+        return parts.centred(True)
+    return replace(parts, centring_unsaid=True)
 
 
 def _is_current(config: CheckpointConfig) -> bool:
@@ -117,11 +125,10 @@ def _read(config: CheckpointConfig, weights: Weights) -> SaeParts:
         w_enc, b_enc, w_dec = w_enc * norm, b_enc * norm, w_dec / norm[:, None]
     if "scaling_factor" in weights and config.flag("finetuning_scaling_factor", default=False):
         w_dec = w_dec * weights.take("scaling_factor", d_sae)[:, None]
-    hook_point = metadata.text("hook_name")
+    hook_point, hook_out = metadata.text("hook_name"), metadata.text("hook_name_out")
+    hook_point = hook_named(hook_point) if hook_point else None
     scaling, notes = _scaling(config)
     center = _is_centred(metadata) and is_residual(hook_point or "")
-    if center:
-        notes += ("Its model had centred writing weights, so each input's mean is subtracted first.",)
     return SaeParts(
         W_enc=w_enc,
         b_enc=b_enc,
@@ -131,7 +138,7 @@ def _read(config: CheckpointConfig, weights: Weights) -> SaeParts:
         architecture=architecture,
         hook_point=hook_point,
         transcoder=transcoder,
-        hook_out=metadata.text("hook_name_out") if transcoder else None,
+        hook_out=hook_named(hook_out) if hook_out and transcoder else None,
         W_skip=weights.take("W_skip", d_out, d_in) if "skip" in architecture else None,
         scaling=scaling,
         subtract_b_dec=subtract,

@@ -8,7 +8,7 @@ import torch
 from autointerp.subject.activations import AbsTopK, Activation, GroupMax, TopK
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.config import CheckpointConfig
-from autointerp.subject.loaders.hooks import hooks_of_module
+from autointerp.subject.loaders.hooks import Sides, hooks_of_module, is_module_of_a_block
 from autointerp.subject.loaders.parts import SaeParts
 
 CONFIG = "cfg.json"
@@ -26,7 +26,7 @@ def read(checkpoint: Checkpoint) -> SaeParts:
     d_in = config.whole("d_in")
     d_sae = config.whole("num_latents") if config.get("num_latents") else d_in * config.whole("expansion_factor")
     transcoder = config.flag("transcode", default=False)
-    hooks = hooks_of_module(checkpoint.folder.resolve().name)
+    hooks = _hooks(checkpoint.folder.resolve().name)
     place = (None, None) if hooks is None else hooks
     skip = config.flag("skip_connection", default=False)
     bias = "encoder.bias"
@@ -43,6 +43,12 @@ def read(checkpoint: Checkpoint) -> SaeParts:
         W_skip=weights.take("W_skip", d_in, d_in) if skip else None,
         subtract_b_dec=not transcoder,
     )
+
+
+def _hooks(module: str) -> Sides | None:
+    if is_module_of_a_block(module):
+        return hooks_of_module(module) or Sides(f"{module}.input", f"{module}.output")
+    return hooks_of_module(module)
 
 
 def _activation(config: CheckpointConfig, d_sae: int) -> Activation:

@@ -63,7 +63,7 @@ CASES = pytest.mark.parametrize("folder", FOLDERS, ids=IDS)
 
 
 def load(case: Case) -> Dictionary:
-    return load_dictionary(case.path, hook_point=GIVEN_HOOK)
+    return load_dictionary(case.path, default_hook_point=GIVEN_HOOK)
 
 
 def assert_agrees(ours: Tensor, theirs: Tensor) -> None:
@@ -102,7 +102,7 @@ def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FIXTURES)
     case = read_case(folder)
     relative = case.path.relative_to(FIXTURES)
-    assert load_dictionary(relative, hook_point=GIVEN_HOOK).weights_digest == load(case).weights_digest
+    assert load_dictionary(relative, default_hook_point=GIVEN_HOOK).weights_digest == load(case).weights_digest
 
 
 @CASES
@@ -204,7 +204,7 @@ def test_nan_names_its_tensor(folder: Path, damaged: Path) -> None:
     tensor.view(-1)[5] = float("nan")
     write_tensors(file, tensors)
     with pytest.raises(UsageError, match=f"{name} holds NaN"):
-        load_dictionary(damaged, format=folder.parent.name, hook_point=GIVEN_HOOK)
+        load_dictionary(damaged, format=folder.parent.name, default_hook_point=GIVEN_HOOK)
 
 
 @DAMAGED
@@ -217,7 +217,7 @@ def test_wrong_shape_names_its_tensor(folder: Path, damaged: Path) -> None:
     tensors[name] = tensor.flatten() if folder.parent.name == "directions" else tensor[:-1, :-1].clone()
     write_tensors(file, tensors)
     with pytest.raises(UsageError, match=name.replace(".", r"\.")):
-        load_dictionary(damaged, format=folder.parent.name, hook_point=GIVEN_HOOK)
+        load_dictionary(damaged, format=folder.parent.name, default_hook_point=GIVEN_HOOK)
 
 
 @DAMAGED
@@ -225,4 +225,4 @@ def test_truncated_file(folder: Path, damaged: Path) -> None:
     file = weights_file(damaged)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(UsageError, match=r"cannot be read|refused"):
-        load_dictionary(damaged, format=folder.parent.name, hook_point=GIVEN_HOOK)
+        load_dictionary(damaged, format=folder.parent.name, default_hook_point=GIVEN_HOOK)

@@ -48,11 +48,77 @@ def test_hook_point_of_the_caller_serves_where_files_name_none(tmp_path: Path) -
     with pytest.raises(UsageError, match="give its hook point"):
         load_dictionary(folder)
     assert load_dictionary(folder, hook_point="blocks.0.hook_mlp_out").hook_point == "blocks.0.hook_mlp_out"
+    assert load_dictionary(folder, default_hook_point="blocks.0.hook_mlp_out").hook_point == "blocks.0.hook_mlp_out"
 
 
-def test_the_files_own_hook_point_comes_first(tmp_path: Path) -> None:
+def test_the_callers_hook_point_wins_over_the_files(tmp_path: Path) -> None:
+    """It was ignored, so that a wrong or foreign name in a file could not be mended in a configuration."""
     folder = write_saelens(tmp_path, random_weights())
-    assert load_dictionary(folder, hook_point="blocks.0.hook_mlp_out").hook_point == HOOK
+    dictionary = load_dictionary(folder, hook_point="blocks.0.mlp.hook_out")
+    assert dictionary.hook_point == dictionary.hook_out == "blocks.0.mlp.hook_out"
+    assert any(f"say that it reads at {HOOK}; it reads at blocks.0.mlp.hook_out" in note for note in dictionary.notes)
+    assert load_dictionary(folder, hook_point=HOOK).notes == load_dictionary(folder).notes == ()
+
+
+def test_the_runs_default_yields_to_the_files_and_says_so(tmp_path: Path) -> None:
+    folder = write_saelens(tmp_path, random_weights())
+    dictionary = load_dictionary(folder, default_hook_point="blocks.0.hook_mlp_out")
+    assert dictionary.hook_point == HOOK
+    assert any("blocks.0.hook_mlp_out is only for dictionaries that do not say" in note for note in dictionary.notes)
+    assert load_dictionary(folder, default_hook_point=HOOK).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "hook_point"),
+    [
+        ("model.layers.1", "blocks.1.hook_resid_post"),
+        ("transformer.h.1", "blocks.1.hook_resid_post"),
+        ("gpt_neox.layers.1.mlp", "blocks.1.mlp.hook_out"),
+        ("model.layers.1.mlp.down_proj.input", "blocks.1.mlp.hook_post"),
+        ("model.layers.1.input_layernorm", "model.layers.1.input_layernorm"),
+        ("blocks.1.hook_mlp_out", "blocks.1.hook_mlp_out"),
+        ("hook_embed", "hook_embed"),
+    ],
+)
+def test_modules_in_the_place_of_hook_points(tmp_path: Path, name: str, hook_point: str) -> None:
+    """SAELens writes Hugging Face's names where the model was none of TransformerLens's."""
+    metadata = {"sae_lens_version": "6.10.0", "hook_name": name}
+    folder = write_saelens(tmp_path, random_weights(), metadata=metadata)
+    assert load_dictionary(folder).hook_point == hook_point
+    assert load_dictionary(folder, hook_point=name).hook_point == hook_point
+
+
+def legacy(folder: Path, **config: object) -> Path:
+    write_saelens(folder, random_weights())
+    flat = {"d_in": 16, "d_sae": 64, "hook_point": "blocks.1.hook_resid_pre", "hook_point_layer": 1, "dtype": "float32"}
+    (folder / "cfg.json").write_text(json.dumps(flat | config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("inside", "config", "asked", "centred", "noted"),
+    [
+        ("plain", {}, None, False, "do not say whether"),
+        ("plain", {}, True, True, "had centred"),
+        ("plain", {}, False, False, None),
+        ("plain", {"hook_point": "blocks.1.mlp.hook_post"}, None, False, None),
+        ("plain", {"model_from_pretrained_kwargs": {}}, None, False, None),
+        ("plain", {"model_from_pretrained_kwargs": {"center_writing_weights": True}}, None, True, "had centred"),
+        ("GPT2-Small-SAEs-Reformatted", {}, None, True, "had centred"),
+        ("models--jbloom--GPT2-Small-SAEs-Reformatted/snapshots/1", {}, None, True, "had centred"),
+        ("GPT2-Small-SAEs-Reformatted", {}, False, False, None),
+    ],
+)
+def test_centring_that_a_legacy_folder_does_not_say(
+    tmp_path: Path, inside: str, config: dict[str, object], asked: bool | None, centred: bool, noted: str | None
+) -> None:
+    """GPT-2's early dictionaries were read uncentred without a word, unless they came by their registry id."""
+    folder = legacy(tmp_path / inside / "blocks.1.hook_resid_pre", **config)
+    dictionary = load_dictionary(folder, center_input=asked)
+    x = torch.randn(5, 16)
+    shifted = torch.allclose(dictionary.encode(x), dictionary.encode(x + 3), atol=1e-4)
+    assert shifted is centred, "a constant added to a centred input changes nothing"
+    assert any(noted in note for note in dictionary.notes) if noted else dictionary.notes == ()
 
 
 @pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec"])

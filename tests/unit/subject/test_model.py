@@ -188,12 +188,25 @@ def test_no_tokenizer_is_an_error(copied: Path) -> None:
         load_model(copied)
 
 
-def test_another_models_tokenizer(copied: Path) -> None:
+def test_tokens_beyond_the_embeddings(copied: Path) -> None:
+    """Gemma 3's text models have one, for images, which no text has; another model's tokenizer has many that it has."""
     tokenizer = make_tokenizer()
     tokenizer.add_tokens([f"word{i}" for i in range(20)])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
     tokenizer.save_pretrained(copied)
-    with pytest.raises(UsageError, match="do not belong together"):
-        load_model(copied)
+    subject = load_model(copied, "cpu")
+    assert subject.encode_text(["the cat <image_soft_token>"]) != subject.encode_text(["the cat"])
+    assert len(subject.vocabulary()) == subject.d_vocab
+    with pytest.raises(UsageError, match="gives 'word19' in the text the id 303, the model has only 287 embeddings"):
+        subject.encode_text(["the cat", "a word19 and word5"])
+
+
+def test_a_bos_beyond_the_embeddings_is_none(copied: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([f"word{i}" for i in range(20)])
+    tokenizer.add_special_tokens({"bos_token": "<late>"})
+    tokenizer.save_pretrained(copied)
+    assert load_model(copied, "cpu").bos_token_id is None
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,12 @@ def test_ready_model_without_tokenizer() -> None:
         wrap_model(make_family("llama", 20))
 
 
-def test_ready_model_with_another_tokenizer() -> None:
+def test_ready_model_with_another_tokenizer(tmp_path: Path) -> None:
+    folder = tmp_path / "llama"
+    make_family("llama", 20).save_pretrained(folder)
+    subject = wrap_model(plain(folder), make_tokenizer())
     with pytest.raises(UsageError, match="do not belong together"):
-        wrap_model(make_family("llama", 20), make_tokenizer())
+        subject.encode_text(["the cat"])
 
 
 def lens_config(n_vocab: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ CHOSEN = [FIXTURES / "neel-1l" / "named" if f"{f.parent.name}/{f.name}" in MLP_W
 @pytest.mark.parametrize("folder", CHOSEN, ids=[folder.parent.name for folder in CHOSEN])
 def test_one_of_each(folder: Path, deep: Subject) -> None:
     case = read_case(folder)
-    dictionary = load_dictionary(case.path, hook_point="blocks.1.hook_resid_post", width_at=deep.width_at)
+    dictionary = load_dictionary(case.path, width_at=deep.width_at, default_hook_point="blocks.1.hook_resid_post")
     assert all(remark.endswith(".") or "so " in remark for remark in check_fit(deep, dictionary))
     activations = deep.capture(IDS, [dictionary.hook_point])[dictionary.hook_point]
     code = dictionary.encode_sparse(activations.flatten(0, 1))
