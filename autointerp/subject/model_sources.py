@@ -82,11 +82,9 @@ def open_ready(model: torch.nn.Module, tokenizer: HFTokenizer | None, name: str)
 
 def _bridge(name: str, model: torch.nn.Module, tokenizer: HFTokenizer) -> TransformerBridge:
     parameter = next(model.parameters())
-    own: Any = copy.deepcopy(tokenizer)
-    own.init_kwargs.setdefault("name_or_path", name)  # one that was made in memory has none, and it is asked for
     try:
         return TransformerBridge.boot_transformers(
-            name, hf_model=model, tokenizer=own, device=parameter.device, dtype=parameter.dtype
+            name, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=parameter.device, dtype=parameter.dtype
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UsageError(f"TransformerLens cannot take the model {name}: {_first_line(error)}") from error

@@ -161,7 +161,8 @@ def test_ready_model_without_tokenizer() -> None:
 def test_ready_model_with_another_tokenizer(tmp_path: Path) -> None:
     folder = tmp_path / "llama"
     make_family("llama", 20).save_pretrained(folder)
-    subject = wrap_model(plain(folder), make_tokenizer())
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    subject = wrap_model(plain(folder), AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
     with pytest.raises(UsageError, match="do not belong together"):
         subject.encode_text(["the cat"])
 
