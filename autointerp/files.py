@@ -14,10 +14,27 @@ from typing import BinaryIO
 
 from autointerp.errors import UsageError
 
+DISK_ADVICE = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the quota is used up; make room",
+    errno.EROFS: "the disk is mounted read-only; mount it writable",
+    errno.EACCES: "that is not allowed; make it readable and writable",
+    errno.EPERM: "that is not allowed; make it readable and writable",
+    errno.EIO: "the disk or the connection to it fails; look at it",
+    errno.ESTALE: "the file is gone from the network disk; look at it",
+    errno.EFBIG: "the file system or a limit (`ulimit -f`) takes no file so large; raise it",
+}
+"""What a disk says no with, and what a person can do about it. Nothing of this is a fault of the data."""
 _IN_PLACE = (".jsonl", ".sqlite", ".bin")
 """Ends of names that are written where they stand; all others are replaced as a whole."""
 TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp")
 """What a kill leaves of a file that was being replaced."""
+
+
+def disk_error(error: OSError, where: object) -> UsageError:
+    """What a disk said no with, as a sentence that names the file and what to do."""
+    advice = DISK_ADVICE.get(error.errno or 0, error.strerror or str(error))
+    return UsageError(f"{error.filename or where}: {advice}, then run the same command again; what was done is kept")
 
 
 def make_temporary(path: Path) -> tuple[Path, BinaryIO]:

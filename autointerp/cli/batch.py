@@ -3,8 +3,6 @@
 Words flow in, one library call each; tables, JSON and an exit code flow out.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +25,7 @@ from autointerp.cli.options import (
     Windows,
     given_settings,
 )
+from autointerp.cli.say import make_console, say, say_json
 
 if TYPE_CHECKING:
     from autointerp.batch_import import Imported
@@ -59,14 +58,14 @@ def export_requests(
     with listening() as listener:
         done = api.export_requests(run, out, changes, listener)
     if not done.requests:
-        print(f"nothing is pending; next: autointerp score {run} --offline")
+        say(f"nothing is pending; next: autointerp score {run} --offline")
     for path in done.files:
-        print(path)
+        say(path)
     if done.requests:
         stages = ", ".join(f"{stage} {n}" for stage, n in done.stages.items())
-        print(f"{done.requests} requests ({stages}); next: have them answered, then autointerp batch import {run} FILE")
+        say(f"{done.requests} requests ({stages}); next: have them answered, then autointerp batch import {run} FILE")
     if as_json:
-        print(json.dumps({"files": [str(path) for path in done.files], "stages": done.stages}))
+        say_json({"files": [str(path) for path in done.files], "stages": done.stages})
 
 
 @app.command("import")
@@ -81,9 +80,9 @@ def import_answers(
 
     done = api.import_answers(run, files, cache)
     _show(done)
-    print(f"next: autointerp score {run} --offline, or autointerp batch export {run} for what is left")
+    say(f"next: autointerp score {run} --offline, or autointerp batch export {run} for what is left")
     if as_json:
-        print(json.dumps(done.model_dump()))
+        say_json(done.model_dump())
 
 
 @app.command("run")
@@ -117,7 +116,7 @@ def run_batches(
     show_summaries(summaries)
     if as_json:
         found = {i: s.model_dump() for i, s in summaries.items()}
-        print(json.dumps({"out": str(run), "dictionaries": found}, ensure_ascii=False, allow_nan=False))
+        say_json({"out": str(run), "dictionaries": found})
 
 
 _MEANINGS = {
@@ -132,10 +131,7 @@ _MEANINGS = {
 
 def _show(done: "Imported") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
-
-    from autointerp.cli.show import WIDTH
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("lines", justify="right")
@@ -145,9 +141,9 @@ def _show(done: "Imported") -> None:
             table.add_row(str(n), meaning)
     for reason, n in done.failed.items():
         table.add_row(str(n), f"without an answer: {reason}")
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = make_console()
     console.print(table)
     if done.missing:
-        print(f"{done.missing} exported requests are in no file so far")
+        say(f"{done.missing} exported requests are in no file so far")
     if done.given_up:
-        print(f"{done.given_up} requests are given up and end as failed; `autointerp retry` asks them live")
+        say(f"{done.given_up} requests are given up and end as failed; `autointerp retry` asks them live")

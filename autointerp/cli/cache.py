@@ -3,11 +3,12 @@
 Words flow in, one library call each; lines, JSON and an exit code flow out.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from autointerp.cli.say import say, say_json
 
 app = typer.Typer(name="cache", help="Move the replies that a run used.", no_args_is_help=True)
 
@@ -26,11 +27,11 @@ def export_replies(
     from autointerp import api
 
     done = api.export_replies(run, out, cache)
-    print(f"{done.replies} replies in {out}")
+    say(f"{done.replies} replies in {out}")
     if done.missing:
-        print(f"{done.missing} replies that the run used are no longer in the cache; whoever imports will miss them")
+        say(f"{done.missing} replies that the run used are no longer in the cache; whoever imports will miss them")
     if as_json:
-        print(json.dumps({"out": str(out), **done._asdict()}))
+        say_json({"out": str(out), **done._asdict()})
 
 
 @app.command("import")
@@ -43,9 +44,9 @@ def import_replies(
     from autointerp import api
 
     done = api.import_replies(path, cache)
-    print(f"{done.new} new replies, {done.known} that were there already")
+    say(f"{done.new} new replies, {done.known} that were there already")
     for endpoint in done.endpoints:
-        print(f"for --llm {endpoint.model} --base-url {endpoint.base_url}")
+        say(f"for --llm {endpoint.model} --base-url {endpoint.base_url}")
     if as_json:
         endpoints = [endpoint.model_dump() for endpoint in done.endpoints]
-        print(json.dumps({"new": done.new, "known": done.known, "endpoints": endpoints}))
+        say_json({"new": done.new, "known": done.known, "endpoints": endpoints})

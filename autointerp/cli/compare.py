@@ -4,12 +4,13 @@ References and options flow in, one library call each; sentences and what `--jso
 heavy for `--help`.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from autointerp.cli.say import say, say_json
 
 if TYPE_CHECKING:
     from autointerp.compare.data import Comparison, Contrast, Difference
@@ -43,7 +44,7 @@ def compare(
         what = [_run(Path(what[0]))]
     told = show_plan_of(what, by, gap, out) if plan else show_comparison_of(what, by, allow_mismatch, known, out)
     if as_json:
-        print(json.dumps(told, ensure_ascii=False, allow_nan=False))
+        say_json(told)
 
 
 def _run(config: Path) -> str:
@@ -71,7 +72,7 @@ def show_comparison_of(
         )
     _show(comparison)
     for name in ("compare.json", "compare.html"):
-        print(out / name)
+        say(out / name)
     told = comparison.model_dump(mode="json", exclude={"arms": True, "contrasts": {"__all__": {"differing"}}})
     return {"out": str(out), **told}
 
@@ -83,16 +84,16 @@ def show_plan_of(references: Sequence[str], by: Any, gap: float, out: Path) -> d
 
     plan = api.plan_comparison(references, by=by, gap=gap, out=out)
     for contrast in plan.contrasts:
-        print(contrast.sentence)
+        say(contrast.sentence)
     if plan.n_features is not None:
-        print(f"to ask for: --features sample:{plan.n_features} (live features: {_counts(plan.features_alive)})")
+        say(f"to ask for: --features sample:{plan.n_features} (live features: {_counts(plan.features_alive)})")
         cost = plan.cost
-        print(
+        say(
             f"cost of all arms: {cost.calls:,} calls, {cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
             + (f", {plan.dollars:,.2f} USD" if plan.dollars is not None else ", at a price not known")
             + (f", {plan.seconds:,.0f} s" if plan.seconds is not None else "")
         )
-    print(out / PLAN_FILE)
+    say(out / PLAN_FILE)
     return {"out": str(out), **plan.model_dump(mode="json")}
 
 
@@ -102,20 +103,20 @@ def _counts(values: dict[str, int]) -> str:
 
 def _show(comparison: "Comparison") -> None:
     for mismatch in comparison.mismatches:
-        print(f"NOT ALIKE: {mismatch}")
+        say(f"NOT ALIKE: {mismatch}")
     for contrast in comparison.contrasts:
         _show_contrast(contrast)
 
 
 def _show_contrast(contrast: "Contrast") -> None:
-    print(contrast.sentence)
+    say(contrast.sentence)
     tertiles = "; ".join(f"{name} {_gap(contrast.groups[name])}" for name in _TERTILES if name in contrast.groups)
-    print(f"    by token entropy: {tertiles}")
+    say(f"    by token entropy: {tertiles}")
     if contrast.pairing is not None:
         pairs = contrast.pairing.difference
-        print(f"    paired, {pairs.n_a} features: {_gap(pairs)}")
+        say(f"    paired, {pairs.n_a} features: {_gap(pairs)}")
     for note in contrast.notes:
-        print(f"    {note}")
+        say(f"    {note}")
 
 
 def _gap(difference: "Difference") -> str:

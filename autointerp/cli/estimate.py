@@ -3,9 +3,9 @@
 An estimate flows in; text or JSON flows out.
 """
 
-import json
-import sys
 from typing import TYPE_CHECKING
+
+from autointerp.cli.say import make_console, say_json
 
 if TYPE_CHECKING:
     from autointerp.estimate import Estimate, StageEstimate
@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 def show_estimate(seen: "Estimate", *, as_json: bool) -> None:
     """Everything that there is to know before something is sent."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    from autointerp.cli.show import WIDTH
-
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = make_console()
     if seen.stages:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("stage")
@@ -32,7 +29,7 @@ def show_estimate(seen: "Estimate", *, as_json: bool) -> None:
     for line in _lines(seen):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps({**seen.model_dump(), "total": seen.total.model_dump()}, allow_nan=False))
+        say_json({**seen.model_dump(), "total": seen.total.model_dump()})
 
 
 def _cells(stage: "StageEstimate") -> list[str]:

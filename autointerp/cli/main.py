@@ -3,8 +3,6 @@
 Words flow in, one library call each; tables, JSON and an exit code flow out. Imports nothing heavy for `--help`.
 """
 
-import errno
-import json
 import os
 import signal
 import sys
@@ -50,10 +48,12 @@ from autointerp.cli.options import (
 )
 from autointerp.cli.progress import stop_gently
 from autointerp.cli.records import export_records, import_records
+from autointerp.cli.say import close_streams, open_streams, say, say_error, say_json
 from autointerp.cli.selftest import selftest
 from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
 from autointerp.errors import AutointerpError, StoppedError, UsageError
+from autointerp.files import DISK_ADVICE, disk_error
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
@@ -110,7 +110,7 @@ def run(
         summaries = api.run(settings, listener, offline=offline)
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
-        print(settings.out / name)
+        say(settings.out / name)
     if demo and len(settings.dictionary) > 1:
         show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
     if as_json:
@@ -148,9 +148,9 @@ def harvest(
             api.run_harvest(settings, listener, repair=repair)
         else:
             shards = api.run_harvest_part(settings, part, listener).shards
-    print(settings.out / "harvest")
+    say(settings.out / "harvest")
     if part is not None:
-        print(f"part {part} is done; when all are, run the same without --shard to close the harvest")
+        say(f"part {part} is done; when all are, run the same without --shard to close the harvest")
     if as_json:
         done = {"shard": str(part), "shards": shards} if part is not None else {}
         _print_json({"out": str(settings.out), "dictionaries": [d.id for d in settings.dictionary], **done})
@@ -183,7 +183,7 @@ def explain(
         return
     with listening() as listener:
         n = api.run_explain(run, given_settings(context), listener, offline=offline)
-    print(f"{n} features have an explanation")
+    say(f"{n} features have an explanation")
     if as_json:
         _print_json({"out": str(run), "explained": n})
 
@@ -237,7 +237,7 @@ def report(run: Run, as_json: AsJson = False) -> None:
 
     with listening() as listener:
         path = api.write_report(run, listener)
-    print(path)
+    say(path)
     if as_json:
         _print_json({"report": str(path)})
 
@@ -312,7 +312,7 @@ def _settings(
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    say_json(value)
 
 
 class _InterruptedError(StoppedError):
@@ -321,26 +321,30 @@ class _InterruptedError(StoppedError):
 
 def _stop(signum: int, frame: object) -> None:
     if stop_gently():
-        print("stopping: waiting for the answers under way; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        say("stopping: waiting for the answers under way; Ctrl-C again stops at once", sys.stderr)
         return
     raise _InterruptedError("stopped; the same command goes on where this one was")
 
 
 def main() -> None:
     """Run the command line; an error on purpose becomes one sentence and its exit code."""
+    open_streams()
     signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except _InterruptedError as error:
-        print(error, file=sys.stderr, flush=True)
+        say_error(error)
         sys.stdout.flush()
         os._exit(error.exit_code)  # the work's thread may be inside torch, which an orderly exit would abort
     except AutointerpError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error, "error: ")
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        close_streams()
+        say("error: nobody reads standard output any more; what was done is kept", sys.stderr)
+        sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_ADVICE:
             raise
-        where = error.filename or "the run"
-        print(f"error: the disk of {where} is full; free some and run the same again", file=sys.stderr)
+        say_error(disk_error(error, "the run"), "error: ")
         sys.exit(2)

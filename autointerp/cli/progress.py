@@ -5,12 +5,12 @@ Tokenising and harvesting count tokens, so that their pace is tokens a second; o
 A `Listener`'s calls flow in; text flows out.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from autointerp.cli.say import make_console, say_json
 from autointerp.listener import Listener, Spending
 
 SECONDS_BETWEEN_LINES = 2.0
@@ -39,7 +39,6 @@ def listening() -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield _json_lines()
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -65,7 +64,7 @@ def listening() -> Iterator[Listener]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=make_console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
         cost = ""
 
@@ -112,4 +111,4 @@ def _say_spending(spending: Spending) -> str:
 
 
 def _say(value: dict[str, object]) -> None:
-    print(json.dumps(value, ensure_ascii=False), file=sys.stderr, flush=True)
+    say_json(value, sys.stderr)

@@ -3,12 +3,12 @@
 Words flow in, one library call each; lines, JSON and an exit code flow out.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from autointerp.cli.say import say, say_json
 from autointerp.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
@@ -25,9 +25,9 @@ def import_records(
     from autointerp import api
 
     n = api.import_records(path, out, dictionary, seed)
-    print(f"{n} features in {out}; next: autointerp score {out}")
+    say(f"{n} features in {out}; next: autointerp score {out}")
     if as_json:
-        print(json.dumps({"out": str(out), "features": n}, ensure_ascii=False))
+        say_json({"out": str(out), "features": n})
 
 
 def export_records(
@@ -44,6 +44,6 @@ def export_records(
         raise UsageError(f"cannot export to {to!r}; choose tsv or jsonl")
     path, dictionary = parse_reference(run)
     n = api.export_records(path, dictionary, "tsv" if to == "tsv" else "jsonl", out)
-    print(f"{n} records in {out}")
+    say(f"{n} records in {out}")
     if as_json:
-        print(json.dumps({"out": str(out), "records": n}, ensure_ascii=False))
+        say_json({"out": str(out), "records": n})

@@ -1,12 +1,12 @@
 """`autointerp selftest`: protocols and judges on planted features whose right answer is known."""
 
 import asyncio
-import json
 import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.say import say_json
 from autointerp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def selftest(
             _offline(quick, seed, listener) if llm is None else _card(llm, base_url, simulator, seed, listener)
         )
     if as_json:
-        print(json.dumps(told, ensure_ascii=False, allow_nan=False))
+        say_json(told)
     if not passed:
         raise typer.Exit(1)
 

@@ -3,13 +3,12 @@
 Summaries flow in; text flows out.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from autointerp.cli.say import make_console
 from autointerp.interpret.summary import LEAST_FOR_INTERVAL, DictionarySummary, HeadlineMeans
 from autointerp.records import Finding, Record
 from autointerp.report.findings import tell_spending
@@ -32,7 +31,7 @@ def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
             _number(s.null_threshold),
             *(_number(means.counted_mean) for means in (s.lookup, s.bigram, s.shuffled)),
         )
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = make_console()
     console.print(table)
     for line in (*_missing(summaries), *tell_spending(summaries), _explained(list(summaries.values()))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -92,13 +91,13 @@ def show_inspection(seen: Record) -> None:
         table.add_row(name.replace("_", " "), "not said" if value is None else str(value))
     for note in notes:
         table.add_row("note", note)
-    Console().print(table, highlight=False, markup=False)
+    make_console().print(table, highlight=False, markup=False)
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """One line a finding, with the fix where something is wrong."""
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
-    console = Console()
+    console = make_console()
     for finding in findings:
         fix = f" → {finding.fix}" if finding.fix else ""
         console.print(f"[{colours[finding.state]}]{finding.state:4}[/] ", end="")

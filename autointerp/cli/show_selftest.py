@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from autointerp.cli.say import make_console
 from autointerp.selftest.bench import Check, GeneratorReport
 from autointerp.selftest.card import JudgeCard
 from autointerp.selftest.measure import Cell
@@ -23,7 +24,7 @@ SHORT = {"broad": "broad", "lookup": "look-up", "narrow": "narrow", "noisy": "no
 
 def show_generator_bench(report: GeneratorReport) -> None:
     """The three findings, the dictionaries of equal quality, stopping, and the acceptance checks."""
-    console = Console(width=WIDTH, highlight=False)
+    console = make_console(width=WIDTH, highlight=False)
     _say(console, "PLANTED FEATURES, NO MODEL", "bold")
     _say(
         console,
@@ -183,7 +184,7 @@ def _show_stopping(console: Console, report: GeneratorReport) -> None:
 
 def show_text_bench(report: TextReport) -> None:
     """The planted features of real text, and the judges with dials."""
-    console = Console(width=WIDTH, highlight=False)
+    console = make_console(width=WIDTH, highlight=False)
     _say(console, "PLANTED FEATURES OF REAL TEXT, JUDGES WITH DIALS", "bold")
     _show_features(console, report.features, "The project's own path over python-docs: careful judge, graded-60")
     _say(
@@ -218,7 +219,7 @@ def show_text_bench(report: TextReport) -> None:
 
 def show_card(card: JudgeCard) -> None:
     """What a judge is worth."""
-    console = Console(width=WIDTH, highlight=False)
+    console = make_console(width=WIDTH, highlight=False)
     _say(console, f"JUDGE CARD: {card.simulator}", "bold")
     table = _table("True explanations: levels answered against levels planted", "windows")
     for name in ("n", "bias in levels", "of the rule itself", "seen", "agrees with the rule"):

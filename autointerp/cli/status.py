@@ -3,13 +3,12 @@
 Words flow in, one library call each; tables, JSON and an exit code flow out.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.say import make_console, say_json
 from autointerp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def status(run: Run, as_json: AsJson = False) -> None:
     seen = api.read_status(run)
     _show(run, seen)
     if as_json:
-        print(json.dumps(seen.model_dump(), ensure_ascii=False, allow_nan=False))
+        say_json(seen.model_dump())
 
 
 def retry(
@@ -47,15 +46,12 @@ def retry(
     show_summaries(summaries)
     if as_json:
         found = {i: s.model_dump() for i, s in summaries.items()}
-        print(json.dumps({"out": str(run), "dictionaries": found}, ensure_ascii=False, allow_nan=False))
+        say_json({"out": str(run), "dictionaries": found})
 
 
 def _show(run: Path, seen: "RunStatus") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
-
-    from autointerp.cli.show import WIDTH
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("dictionary", overflow="fold")
@@ -78,7 +74,7 @@ def _show(run: Path, seen: "RunStatus") -> None:
         sums = (usage.calls, row.reused, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
         dollars = "unknown" if row.usd is None else f"{row.usd:.4f}"
         spent.add_row(row.stage, *(f"{count:,}" for count in sums), dollars)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = make_console()
     console.print(table)
     if seen.spending:
         console.print(spent)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.say import say
 from autointerp.errors import UsageError, near_matches
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def rehearse(
             batch_faults=parse_shares(batch_faults, LINE_FAULTS, ()) if batch_faults else {},
             batches_fail=batches_fail,
         )
-        _serve(serve(server, port, lambda base_url: print(base_url, flush=True)), port)
+        _serve(serve(server, port, lambda base_url: say(base_url)), port)
 
 
 def _serve(serving: Coroutine[object, object, None], port: int) -> None:
