@@ -37,6 +37,7 @@ from autointerp.sources import bare_records_of
 from autointerp.status import RunStatus, read_status
 from autointerp.store.chosen import LEADS_OUT
 from autointerp.store.folder import RunFolder
+from autointerp.store.kept_records import keep_records, read_records
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.runs import RunStore
 
@@ -199,7 +200,7 @@ async def import_records(path: Path, out: Path, dictionary: str = "records", see
     folder = RunFolder(out)
     with folder.lock():
         folder.begin(check_config({**values, "out": out, "seed": seed}, str(path)))
-        folder.write_records(write_json_lines(records))
+        keep_records(folder, write_json_lines(records))
     return len({record.feature for record in records})
 
 
@@ -220,9 +221,9 @@ async def export_records(path: Path, dictionary: str | None, kind: Literal["tsv"
     if dictionary is not None and dictionary not in names:
         raise UsageError(f"{path} holds no dictionary {dictionary}; it holds {', '.join(names)}")
     if config.records is not None:
-        records = parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records))
+        records = parse_json_lines(read_records(folder), str(folder.records))
     else:
-        store = RunStore(folder.store)
+        store = RunStore(folder.store, reading=True)
         try:
             records = bare_records_of(store.records(dictionary or names[0], PROTOCOLS[config.protocol].design.name))
         finally:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from autointerp.asking import may_send_key
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
 from autointerp.errors import UsageError
@@ -40,7 +42,7 @@ from autointerp.plans import Retries, asks_again
 from autointerp.provenance import digest
 from autointerp.records import Usage
 from autointerp.store.calls import CallLog
-from autointerp.store.folder import RunFolder
+from autointerp.store.folder import RunFolder, damaged_note
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.unusable import UnusableReplies
 
@@ -242,8 +244,13 @@ async def _capabilities(
 
 
 def _kept_capabilities(endpoint: Endpoint, folder: RunFolder | None) -> Capabilities | None:
-    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump())) if folder else None
-    return None if kept is None else Capabilities.model_validate(kept)
+    if folder is None:
+        return None
+    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump()))
+    try:
+        return None if kept is None else Capabilities.model_validate(kept)
+    except ValidationError:
+        raise damaged_note(folder.path / "endpoints.json") from None
 
 
 class Known(NamedTuple):

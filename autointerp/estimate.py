@@ -121,7 +121,7 @@ async def estimate_run(folder: RunFolder, config: RunConfig, *, scoring: bool = 
     if config.llm is None:
         return Estimate(model=None, base_url="", features=0, sampled=0)
     with foreseen_backends(config, folder, _made_up()) as (backends, model):
-        stored = RunStore(folder.store) if folder.store.is_file() else None
+        stored = RunStore(folder.store, reading=True) if folder.store.is_file() else None
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 tally = await _go_through(folder, config, backends, model, stored, Path(scratch), scoring=scoring)

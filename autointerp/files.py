@@ -40,7 +40,11 @@ def disk_error(error: OSError, where: object) -> UsageError:
 def make_temporary(path: Path) -> tuple[Path, BinaryIO]:
     """A new file beside `path`, under a name that nobody can have laid a link at, open for writing."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return temporary, os.fdopen(handle, "wb")
 
 

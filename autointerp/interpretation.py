@@ -5,7 +5,7 @@ A locked run folder and its configuration flow in; outcomes in its store, a repo
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from autointerp.report.collect import collect_report
 from autointerp.report.html import render_report
 from autointerp.sources import FeatureSource, open_sources
 from autointerp.spending import read_spending
-from autointerp.store.folder import RunFolder
+from autointerp.store.folder import KEYS_NOTE, RunFolder
 from autointerp.store.runs import RunStore
 
 Summaries = dict[str, DictionarySummary]
@@ -73,7 +73,7 @@ async def interpret(
             usage += store.usage(plan.dictionary, plan.design, plan.key, (*plan.steps, plan.refine_step))
         values = {"dictionaries": {i: s.model_dump() for i, s in summaries.items()}}
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-        if not n_new and folder.summary.is_file() and folder.summary.read_text(encoding="utf-8") == text:
+        if not n_new and folder.summary.is_file() and folder.summary.read_bytes() == text.encode():
             return summaries
         _close_manifest(folder, config, sources, backends, usage)
         _write_report(folder, config, sources, plans, listener)
@@ -98,7 +98,7 @@ async def look_up(folder: RunFolder, config: RunConfig, listener: Listener, miss
 def _note_keys(folder: RunFolder, backends: Backends) -> None:
     """Keep where this run's results stand in its store."""
     keys = {"explainer_key": backends.explainer_key, "simulator_key": backends.simulator_key}
-    folder.write_note("backends", keys)
+    folder.write_note(KEYS_NOTE, keys)
 
 
 @asynccontextmanager
@@ -125,7 +125,8 @@ async def _asking(
             unasked.check()
         folder.drop_note("stopped")
     except StoppedError as error:
-        folder.write_note("stopped", {"message": str(error)})
+        with suppress(OSError):  # it may be the disk that stopped it
+            folder.write_note("stopped", {"message": str(error)})
         raise
     finally:
         listener.stoppable(None)
@@ -141,7 +142,7 @@ def write_report(folder: RunFolder, listener: Listener) -> None:
     """
     store = RunStore(folder.store)
     try:
-        config, keys = folder.config(), folder.read_note("backends")
+        config, keys = folder.config(), folder.result_keys()
         if not keys:
             raise UsageError(f"{folder.path} has no scores yet; run `autointerp score {folder.path}` first")
         sources = open_sources(folder, config)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from autointerp.errors import UsageError
 from autointerp.llm.base import Capabilities, Endpoint
 from autointerp.store.calls import read_calls
-from autointerp.store.folder import RunFolder
+from autointerp.store.folder import RunFolder, damaged_note
 from autointerp.store.moved_replies import Moved, read_replies, write_replies
 from autointerp.store.replies import SqliteReplyCache
 
@@ -69,7 +71,10 @@ def export_replies(folder: RunFolder, out: Path, cache: SqliteReplyCache) -> Exp
 
 
 def _seen(folder: RunFolder, endpoints: list[Endpoint], cache: SqliteReplyCache) -> list[Capabilities]:
-    kept = [Capabilities.model_validate(value) for value in folder.read_note("endpoints").values()]
+    try:
+        kept = [Capabilities.model_validate(value) for value in folder.read_note("endpoints").values()]
+    except ValidationError:
+        raise damaged_note(folder.path / "endpoints.json") from None
     seen = {one.endpoint: one for one in kept}
     known = [seen.get(endpoint) or cache.capabilities(endpoint) for endpoint in endpoints]
     return [one for one in known if one is not None]

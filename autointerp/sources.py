@@ -19,11 +19,12 @@ from autointerp.interop.bare_records import parse_json_lines
 from autointerp.metrics import DictionaryMetrics
 from autointerp.outside import Outside
 from autointerp.plans import RecordMaker
-from autointerp.provenance import digest_file
+from autointerp.provenance import digest_bytes
 from autointerp.records import DictionarySpec, Example, FeatureFacts, FeatureRecord, FeatureStats
 from autointerp.selection import select_features
 from autointerp.splits import CorpusIndex
 from autointerp.store.folder import RunFolder
+from autointerp.store.kept_records import read_records
 from autointerp.strata import Design, Events
 
 
@@ -170,6 +171,7 @@ def bare_records_of(records: Sequence[FeatureRecord]) -> list[BareRecord]:
 def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
     """The run's dictionaries in their order."""
     if config.records is not None:
+        text = read_records(folder)
         spec = DictionarySpec(
             id=config.dictionary[0].id,
             role="trained",
@@ -179,9 +181,9 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
             d_sae=0,
             kind="bare records",
             source=config.records.name,
-            weights_digest=digest_file(folder.records),
+            weights_digest=digest_bytes([text.encode()]),
         )
-        return [BareSource(spec, parse_json_lines(folder.records.read_text(encoding="utf-8"), str(folder.records)))]
+        return [BareSource(spec, parse_json_lines(text, str(folder.records)))]
     opened: dict[bytes, CorpusIndex] = {}
 
     def index(harvest: Harvest) -> CorpusIndex:

@@ -63,7 +63,7 @@ def read_status(folder: RunFolder) -> RunStatus:
         UsageError: the folder holds no run.
     """
     config, running = folder.config(), folder.writer()
-    keys = folder.read_note("backends")
+    keys = folder.result_keys()
     harvested = {d.id: config.records is not None or is_finished(folder.harvest / d.id) for d in config.dictionary}
     if all(harvested.values()) and keys and folder.store.is_file():
         dictionaries = _of_store(folder, config, keys)
@@ -72,11 +72,15 @@ def read_status(folder: RunFolder) -> RunStatus:
     left = [stage for d in dictionaries.values() for stage in d.stages.values() if _is_left(stage)]
     return RunStatus(
         running=running,
-        stopped=folder.read_note("stopped").get("message"),
+        stopped=_text(folder.read_note("stopped").get("message")),
         finished=running is None and folder.summary.is_file() and not left,
         dictionaries=dictionaries,
         spending=read_spending(folder.calls, config.prices),
     )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _is_left(stage: StageStatus) -> bool:
@@ -84,7 +88,7 @@ def _is_left(stage: StageStatus) -> bool:
 
 
 def _of_store(folder: RunFolder, config: RunConfig, keys: Mapping[str, str]) -> dict[str, DictionaryStatus]:
-    store = RunStore(folder.store)
+    store = RunStore(folder.store, reading=True)
     try:
         found = {}
         for source in open_sources(folder, config):

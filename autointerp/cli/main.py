@@ -48,7 +48,7 @@ from autointerp.cli.options import (
 )
 from autointerp.cli.progress import stop_gently
 from autointerp.cli.records import export_records, import_records
-from autointerp.cli.say import close_streams, open_streams, say, say_error, say_json
+from autointerp.cli.say import open_streams, say, say_error, say_json
 from autointerp.cli.selftest import selftest
 from autointerp.cli.status import retry, status
 from autointerp.cli.testserver import rehearse
@@ -339,10 +339,6 @@ def main() -> None:
     except AutointerpError as error:
         say_error(error, "error: ")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        close_streams()
-        say("error: nobody reads standard output any more; what was done is kept", sys.stderr)
-        sys.exit(1)
     except OSError as error:
         if error.errno not in DISK_ADVICE:
             raise

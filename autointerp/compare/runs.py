@@ -115,7 +115,7 @@ def contrasted(a: OpenArm, b: OpenArm, by: By) -> bool:
 def _open(path: Path, stack: ExitStack) -> OpenRun:
     folder = RunFolder.existing(path)
     stack.enter_context(folder.lock())
-    config, keys, manifest = folder.config(), folder.read_note("backends"), folder.manifest()
+    config, keys, manifest = folder.config(), folder.result_keys(), folder.manifest()
     if not keys or manifest is None or not folder.summary.is_file():
         raise UsageError(f"{path} has no finished scores; run `autointerp score {path}` first")
     store = RunStore(folder.store)

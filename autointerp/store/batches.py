@@ -5,15 +5,18 @@ Everything of one export or one part of an import commits together. Holds no req
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+from pydantic import ValidationError
+
 from autointerp.errors import RunError
 from autointerp.files import refuse_odd_database
 from autointerp.llm.base import Endpoint, Purpose
+from autointerp.store.database import database_error, refuse_programs
 
 MOST_TRIES = 3
 """Batches that may end without an answer to a request before it is given up."""
@@ -85,6 +88,13 @@ class Upload(NamedTuple):
         return f"{self.file} {self.tries}"
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise database_error(error, path, "record of batches") from None
+
+
 class BatchBook:
     """One run's batch requests; a single writer, guarded by the run's lock. Close it, or use it in a `with` block."""
 
@@ -95,16 +105,19 @@ class BatchBook:
             RunError: the file holds something else.
         """
         refuse_odd_database(path)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._path = path
+        self._db = _connect(path)
         try:
+            refuse_programs(self._db, path, "record of batches")
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._db.close()
-            raise RunError(
-                f"{path} is not a readable record of batches ({error}); move it away and run again"
-            ) from None
+            raise database_error(error, path, "record of batches") from None
+        except RunError:
+            self._db.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -121,34 +134,47 @@ class BatchBook:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Everything written inside commits together or not at all."""
-        self._db.execute("begin immediate")
         try:
+            self._db.execute("begin immediate")
             yield
-        except BaseException:
-            self._db.execute("rollback")
+            self._db.execute("commit")
+        except BaseException as error:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("rollback")
+            if isinstance(error, sqlite3.Error):
+                raise database_error(error, self._path, "record of batches") from None
             raise
-        self._db.execute("commit")
+
+    def _execute(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise database_error(error, self._path, "record of batches") from None
 
     def question(self, key: str) -> Question | None:
         """A request by its digest; None where it was never exported."""
-        row = self._db.execute(
+        row = self._execute(
             "select digest, stage, feature, endpoint, state, reason, message, round, read from question "
             "where digest = ?",
             (key,),
         ).fetchone()
         if row is None:
             return None
-        return Question(row[0], Purpose(row[1], row[2]), Endpoint.model_validate_json(row[3]), *row[4:])
+        try:
+            return Question(row[0], Purpose(row[1], row[2]), Endpoint.model_validate_json(row[3]), *row[4:])
+        except ValidationError as error:
+            raise database_error(error, self._path, "record of batches") from None
 
     def next_round(self) -> int:
         """The number of the next export, from 1."""
-        return int(self._db.execute("select coalesce(max(round), 0) + 1 from question").fetchone()[0])
+        return int(self._execute("select coalesce(max(round), 0) + 1 from question").fetchone()[0])
 
     def ask(
         self, key: str, asked_for: Purpose, endpoint: Endpoint, place: tuple[int, int], read: str | None = None
     ) -> None:
         """A request goes out in a round's part."""
-        self._db.execute(
+        self._execute(
             "insert into question (digest, stage, feature, endpoint, read, state, round, part) "
             "values (?, ?, ?, ?, ?, 'out', ?, ?) "
             "on conflict (digest) do update set state = 'out', round = excluded.round, part = excluded.part",
@@ -157,13 +183,11 @@ class BatchBook:
 
     def answer(self, key: str) -> None:
         """A request was answered."""
-        self._db.execute(
-            "update question set state = 'answered', reason = null, message = null where digest = ?", (key,)
-        )
+        self._execute("update question set state = 'answered', reason = null, message = null where digest = ?", (key,))
 
     def fail(self, key: str, reason: str, message: str, *, lasting: bool) -> None:
         """A batch ended without an answer; given up where that lasts, or has happened too often."""
-        self._db.execute(
+        self._execute(
             "update question set tries = tries + 1, reason = ?, message = ?, "
             "state = case when ? or tries + 1 >= ? then 'failed' else 'back' end where digest = ?",
             (reason, message, lasting, MOST_TRIES, key),
@@ -171,11 +195,11 @@ class BatchBook:
 
     def ask_again(self, key: str) -> None:
         """A request is to be asked once more, in another form, as if it had never gone out."""
-        self._db.execute("update question set state = 'back' where digest = ?", (key,))
+        self._execute("update question set state = 'back' where digest = ?", (key,))
 
     def counts(self) -> dict[State, int]:
         """Requests by what became of them."""
-        return dict(self._db.execute("select state, count(*) from question group by state"))
+        return dict(self._execute("select state, count(*) from question group by state"))
 
     def end_upload(self, upload: Upload, why: str) -> int:
         """An upload is through; requests of it that nothing came back for are back, for this reason.
@@ -199,32 +223,32 @@ class BatchBook:
         query = (
             "select digest from question join upload using (round, part) where upload.id = ? and question.state = 'out'"
         )
-        return [row[0] for row in self._db.execute(query, (upload.id,))]
+        return [row[0] for row in self._execute(query, (upload.id,))]
 
     def refuse(self, endpoint: Endpoint, form: str) -> None:
         """An endpoint refused a form of the request."""
-        self._db.execute("insert or ignore into refused values (?, ?)", (endpoint.model_dump_json(), form))
+        self._execute("insert or ignore into refused values (?, ?)", (endpoint.model_dump_json(), form))
 
     def refused(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Forms of the request that an endpoint refused in batches."""
         query = "select form from refused where endpoint = ? order by rowid"
-        return tuple(row[0] for row in self._db.execute(query, (endpoint.model_dump_json(),)))
+        return tuple(row[0] for row in self._execute(query, (endpoint.model_dump_json(),)))
 
     def add_upload(self, place: tuple[int, int], file: str, url: str, n: int) -> None:
         """A round's part is to be uploaded."""
         query = "insert into upload (round, part, file, url, n, state) values (?, ?, ?, ?, ?, 'written')"
-        self._db.execute(query, (*place, file, url, n))
+        self._execute(query, (*place, file, url, n))
 
     def uploads(self) -> list[Upload]:
         """Those that are not done, in the order in which they were made."""
         query = "select id, file, url, n, state, tries, file_id, batch_id from upload where state <> 'done' order by id"
-        return [Upload(*row) for row in self._db.execute(query)]
+        return [Upload(*row) for row in self._execute(query)]
 
     def move_upload(
         self, upload: Upload, state: str, *, file_id: str | None = None, batch_id: str | None = None
     ) -> None:
         """An upload got on, with the name that the endpoint gave it."""
-        self._db.execute(
+        self._execute(
             "update upload set state = ?, file_id = coalesce(?, file_id), batch_id = coalesce(?, batch_id) "
             "where id = ?",
             (state, file_id, batch_id, upload.id),
@@ -232,4 +256,4 @@ class BatchBook:
 
     def retry_upload(self, upload: Upload) -> None:
         """Its job was refused for want of room; it needs another one."""
-        self._db.execute("update upload set state = 'uploaded', tries = tries + 1 where id = ?", (upload.id,))
+        self._execute("update upload set state = 'uploaded', tries = tries + 1 where id = ?", (upload.id,))

@@ -7,6 +7,7 @@ memory only sums: a reply that is used again has a further line, which costs not
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -121,6 +122,7 @@ class _Key(NamedTuple):
         return Endpoint(provider=self.provider, base_url=self.base_url, model=self.model)
 
 
+_DIGEST = re.compile(r"blake2b:[0-9a-f]{40}")
 _FIELDS = {"digest", "feature", *_Key._fields, "usage"}
 
 
@@ -177,7 +179,7 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             end += len(line)
             try:
                 values = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 values = None
             if not _is_call(values):
                 raise RunError(f"{path}, line {number}, is no record of a call; move the file away and run again")
@@ -187,7 +189,9 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
 def _is_call(values: object) -> bool:
     if not isinstance(values, dict) or values.keys() != _FIELDS:
         return False
-    usage = values["usage"]
+    usage, names = values["usage"], [values[name] for name in _FIELDS - {"usage"}]
+    if not all(isinstance(name, str) for name in names) or not _DIGEST.fullmatch(values["digest"]):
+        return False
     return isinstance(usage, list) and len(usage) == _SUMMED and all(type(count) is int for count in usage)
 
 

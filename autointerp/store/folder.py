@@ -18,16 +18,17 @@ from typing import Any
 
 import tomli_w
 
-from autointerp.config import HarvestPart, RunConfig, check_config, parse_data_set
+from autointerp.config import HarvestPart, RunConfig, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
-from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS
-from autointerp.store.agreement import check_agreement, whole_path
+from autointerp.store.agreement import check_agreement
 from autointerp.store.chosen import LEADS_OUT, leading_out, mark_of, marked, new_mark, recall, remember
+from autointerp.store.inputs import INPUTS, check_inputs
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 FORMAT_VERSION = 1
+KEYS_NOTE = "backends"
 
 
 class RunFolder:
@@ -81,7 +82,7 @@ class RunFolder:
             try:
                 with self._undoing():
                     yield
-            except UsageError:
+            except (UsageError, OSError):
                 self._remove_if_empty(made)
                 raise
 
@@ -134,7 +135,7 @@ class RunFolder:
 
         Finished shards stay, and so do finished tokens, with the configuration that says what they are of.
         """
-        bookkeeping = (self._config, self._manifest, self.harvest / "inputs.json")
+        bookkeeping = (self._config, self._manifest, self.harvest / INPUTS)
         before = {path: path.read_bytes() if path.is_file() else None for path in bookkeeping}
         try:
             yield
@@ -171,7 +172,7 @@ class RunFolder:
             outside = {key: value for key, value in self._unnamed(values).items() if key not in named}
             kept = {key: value for key, value in values.items() if key not in outside}
             config = check_config({**kept, "out": str(self.path)}, str(self._config))
-        except (OSError, ValueError, UsageError) as error:
+        except (OSError, ValueError, RecursionError, UsageError) as error:
             raise RunError(
                 f"{self._config} is damaged ({error}); delete it and run again with the same settings"
             ) from None
@@ -195,7 +196,7 @@ class RunFolder:
         """Which settings of the folder are not heeded since only it names them; `named` as in `config`."""
         try:
             outside = self._unnamed(tomllib.loads(self._config.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         return [
             f"{key} = {value} in {self._config} is not read: it leads out of the folder, and you did not name it for "
@@ -242,21 +243,32 @@ class RunFolder:
         except ValueError as error:
             raise RunError(f"{self._manifest} cannot be read ({error}); move it away and run again") from None
 
-    def write_records(self, text: str) -> None:
-        """Keep the bare records the run is made of.
-
-        Raises:
-            UsageError: the folder holds others.
-        """
-        if self.records.is_file() and self.records.read_text(encoding="utf-8") != text:
-            raise UsageError(f"{self.path} holds a run of other records; choose another --out")
-        write_atomically(self.records, text)
+    def forget(self) -> None:
+        """Take back the configuration of a run that never came to be."""
+        self._config.unlink(missing_ok=True)
 
     def read_note(self, name: str) -> dict[str, Any]:
-        """A small JSON object kept with the run; empty where none was."""
+        """A small JSON object kept with the run; empty where none was.
+
+        Raises:
+            RunError: it is damaged.
+        """
         path = self.path / f"{name}.json"
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return dict(values)
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+        except (ValueError, TypeError, RecursionError):
+            raise damaged_note(path) from None
+
+    def result_keys(self) -> dict[str, str]:
+        """Where this run's last results stand in its store, as `explainer_key` and `simulator_key`; empty before.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        keys = self.read_note(KEYS_NOTE)
+        if keys and not (keys.keys() == {"explainer_key", "simulator_key"} and all(map(_is_text, keys.values()))):
+            raise damaged_note(self.path / f"{KEYS_NOTE}.json")
+        return keys
 
     def drop_note(self, name: str) -> None:
         """Forget a note."""
@@ -267,24 +279,8 @@ class RunFolder:
         write_atomically(self.path / f"{name}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def check_inputs(self, config: RunConfig) -> None:
-        """Refuse weights or text that changed on disk since they were harvested.
-
-        Raises:
-            UsageError: a file of the model, a dictionary or the corpus has another size or time than at the harvest.
-        """
-        path = self.harvest / "inputs.json"
-        now = {name: _stamp(Path(name)) for name in _input_paths(config)}
-        try:
-            earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-        except (ValueError, TypeError):
-            raise RunError(f"{path} is damaged; delete it if model, dictionaries and corpus are unchanged") from None
-        known = {whole_path(name): stamp for name, stamp in earlier.items()}
-        for name, stamp in now.items():
-            if earlier.get(name, known.get(whole_path(name), stamp)) != stamp:
-                raise UsageError(
-                    f"{name} changed since {self.path} was harvested; choose another --out for what it is now"
-                )
-        write_atomically(path, json.dumps({**earlier, **now}, indent=1, sort_keys=True))
+        """As `inputs.check_inputs`."""
+        check_inputs(self.path, self.harvest, config)
 
     def write_manifest(
         self,
@@ -322,6 +318,15 @@ class RunFolder:
         write_atomically(self._manifest, manifest.model_dump_json(indent=2) + "\n")
 
 
+def damaged_note(path: Path) -> RunError:
+    """Of a small file that the next run writes anew."""
+    return RunError(f"{path} is damaged; delete it and run `autointerp score {path.parent}` again, which makes it anew")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def parse_reference(text: str) -> tuple[Path, str | None]:
     """`RUN` or `RUN:ID`: a run's folder, and one of its dictionaries where it is named."""
     path, colon, name = text.rpartition(":")
@@ -330,17 +335,6 @@ def parse_reference(text: str) -> tuple[Path, str | None]:
     return Path(path), name
 
 
-def _input_paths(config: RunConfig) -> list[str]:
-    specs = [config.model, *(d.path for d in config.dictionary if not d.path.startswith(NEURON_PREFIXES))]
-    if config.corpus != PYTHON_DOCS:
-        data_set = parse_data_set(config.corpus)
-        specs.append(data_set.name if data_set else config.corpus)
-    return [spec for spec in dict.fromkeys(specs) if Path(spec).exists()]
-
-
-def _stamp(path: Path) -> list[list[object]]:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
 
 
 def _commit() -> str | None:

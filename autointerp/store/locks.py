@@ -21,6 +21,17 @@ from autointerp.errors import UsageError
 from autointerp.files import open_in_place, refuse_links, sweep_temporaries
 
 
+class NoLocksError(UsageError):
+    """The file system has no locks, so that nothing keeps two processes from writing one run."""
+
+    def __init__(self, file: TextIO, error: OSError) -> None:
+        super().__init__(
+            f"{Path(file.name).parent} lies on a file system that gives no locks ({error.strerror}), without which two "
+            f"processes could write one run; choose an --out on a local disk, or have that one mounted with locks "
+            f"(Lustre: -o flock; NFS: a running lock service)"
+        )
+
+
 @contextmanager
 def hold_alone(folder: Path) -> Iterator[None]:
     """Be the only writer.
@@ -51,7 +62,7 @@ def hold_part(folder: Path, part: HarvestPart) -> Iterator[None]:
         _sign(shared, "processes that harvest parts of it")
         with _open(_part_lock(folder, part)) as own:
             with _open(folder / "lock.parts") as door:
-                fcntl.flock(door, fcntl.LOCK_EX)
+                _wait(door)
                 for other in sorted(folder.glob("lock.part-*-of-*")):
                     if not other.name.endswith(f"-of-{part.of}") and _is_held(other):
                         raise UsageError(
@@ -69,14 +80,17 @@ def take_turn(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     with _open(folder / "lock.turn") as file:
         if not _try(file, fcntl.LOCK_EX):
             waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _wait(file)
         yield
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds the folder's lock, by what they wrote into it; None where nobody does."""
+    """Who holds the folder's lock, by what they wrote into it; None where nobody does, or nobody can say."""
     path = folder / "lock"
-    if not path.is_file() or not _is_held(path):
+    try:
+        if not path.is_file() or not _is_held(path):
+            return None
+    except NoLocksError:
         return None
     return path.read_text(encoding="utf-8").strip() or "another process"
 
@@ -88,9 +102,15 @@ def _part_lock(folder: Path, part: HarvestPart) -> Path:
 def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.fdopen(open_in_place(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+", encoding="utf-8")
+        return open(path, "a+", encoding="utf-8", opener=_in_place)
     except OSError as error:
-        raise UsageError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from None
+        raise UsageError(
+            f"cannot write to {path.parent} ({error.strerror}); make it writable, or choose another --out"
+        ) from None
+
+
+def _in_place(path: str, flags: int) -> int:
+    return open_in_place(Path(path), flags)
 
 
 def _take(file: TextIO, kind: int, what: str) -> None:
@@ -105,11 +125,20 @@ def _try(file: TextIO, kind: int) -> bool:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise NoLocksError(file, error) from None
     return True
 
 
+def _wait(file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise NoLocksError(file, error) from None
+
+
 def _is_held(path: Path) -> bool:
-    with os.fdopen(open_in_place(path, os.O_RDONLY), encoding="utf-8") as file:
+    with open(path, encoding="utf-8", opener=_in_place) as file:
         return not _try(file, fcntl.LOCK_SH)
 
 

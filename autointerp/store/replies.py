@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from autointerp.errors import StoppedError, UsageError
 from autointerp.llm.base import Capabilities, ChatReply, Endpoint
 from autointerp.provenance import digest
+from autointerp.store.database import refuse_programs
 from autointerp.store.spare import SpareReplies
 
 BUSY_TIMEOUT_S = 5.0
@@ -96,6 +97,7 @@ class SqliteReplyCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._open()
+            refuse_programs(self._reader, self.path, "reply cache")
             self._reader.executescript(_SCHEMA)
             self._file = _identity(self.path)
         except (OSError, sqlite3.Error) as error:

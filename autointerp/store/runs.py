@@ -4,6 +4,7 @@ Records flow in and out; nothing here computes. A step's rows and its outcome co
 whole steps only. Knows no corpus, no model and no LLM.
 """
 
+import sqlite3
 import sys
 import zlib
 from collections import Counter
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.dialects.sqlite import insert
 
 from autointerp.errors import RunError
 from autointerp.files import refuse_odd_database
+from autointerp.limits import unpack
 from autointerp.provenance import digest
 from autointerp.records import (
     Done,
@@ -33,6 +36,7 @@ from autointerp.records import (
 )
 from autointerp.scores import FeatureScore
 from autointerp.store import schema
+from autointerp.store.database import DiskError, database_error, refuse_programs
 from autointerp.store.migrate import migrate
 
 R = TypeVar("R", bound=Record)
@@ -56,16 +60,51 @@ class ScoreKey(NamedTuple):
 class RunStore:
     """One run's database; a single writer, guarded by the run's lock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reading: bool = False) -> None:
+        """Open or create it; for `reading`, also where the disk lets nothing be written.
+
+        Raises:
+            RunError: it is damaged, or the disk is in the way.
+            UsageError: it is a link, or was made by a later version.
+        """
         refuse_odd_database(path)
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-        sa.event.listen(self._engine, "connect", _on_connect)
+        self._path = path
+        url = sa.URL.create("sqlite", database=str(path))
+        try:
+            self._open(url)
+        except DiskError:
+            wal = path.with_name(path.name + "-wal")
+            if not reading or not path.is_file() or (wal.is_file() and wal.stat().st_size):
+                raise
+            # As it was left when it was last closed: nobody can write it now.
+            query = {"uri": "true", "immutable": "1", "mode": "ro"}
+            self._open(sa.URL.create("sqlite", database=path.resolve().as_uri(), query=query))
+
+    def _open(self, url: sa.URL) -> None:
+        self._engine = sa.create_engine(url)
+        reading = "immutable" in url.query
+        sa.event.listen(self._engine, "connect", _on_connect_to_read if reading else _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
         try:
-            self._connection = self._engine.connect()
-            migrate(self._connection, path)
+            with self._told():
+                self._connection = self._engine.connect()
+                raw = self._connection.connection.driver_connection
+                assert isinstance(raw, sqlite3.Connection)
+                refuse_programs(raw, self._path, "store")
+                migrate(self._connection, self._path)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite says against the file, as a sentence."""
+        try:
+            yield
         except sa.exc.DatabaseError as error:
-            raise RunError(f"{path} is not a readable store ({error.orig}); move it away and run again") from None
+            raise database_error(error.orig, self._path, "store") from None
+        except sqlite3.Error as error:
+            raise database_error(error, self._path, "store") from None
 
     def close(self) -> None:
         """Release the file."""
@@ -75,7 +114,7 @@ class RunStore:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Everything written inside commits together or not at all."""
-        with self._connection.begin():
+        with self._told(), self._connection.begin():
             yield
 
     def put_record(self, record: FeatureRecord) -> None:
@@ -87,13 +126,13 @@ class RunStore:
         """A feature's examples under a design."""
         t = schema.records
         body = self._first(sa.select(t.c.body).where(*_is(t, feature), t.c.design == design))
-        return _unpack(FeatureRecord, body) if body else None
+        return self._unpack(FeatureRecord, body) if body else None
 
     def records(self, dictionary: str, design: str) -> list[FeatureRecord]:
         """All examples of a dictionary under a design, by feature."""
         t = schema.records
         query = sa.select(t.c.body).where(t.c.dictionary == dictionary, t.c.design == design).order_by(t.c.feature)
-        return [_unpack(FeatureRecord, body) for body in self._scalars(query)]
+        return [self._unpack(FeatureRecord, body) for body in self._scalars(query)]
 
     def put_explanation(self, explanation: Explanation, design: str, explainer: str) -> None:
         """Keep an explanation under the explainer's key."""
@@ -116,7 +155,7 @@ class RunStore:
         t = schema.explanations
         query = sa.select(t.c.id, t.c.body).where(*_is(t, feature), t.c.design == design, t.c.explainer == explainer)
         rows = self._rows(query)
-        return StoredExplanation(rows[0].id, _unpack(Explanation, rows[0].body)) if rows else None
+        return StoredExplanation(rows[0].id, self._unpack(Explanation, rows[0].body)) if rows else None
 
     def refinements(self, dictionary: str, design: str, explainer: str) -> dict[int, Refinement]:
         """What refining came to, by feature, where a revision came."""
@@ -124,7 +163,7 @@ class RunStore:
         query = sa.select(t.c.body).where(
             t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == explainer
         )
-        found = [_unpack(Explanation, body) for body in self._scalars(query)]
+        found = [self._unpack(Explanation, body) for body in self._scalars(query)]
         return {e.feature.index: e.refinement for e in found if e.refinement is not None}
 
     def explained(self, dictionary: str, design: str, explainer: str) -> list[int]:
@@ -161,7 +200,7 @@ class RunStore:
         """All scores of a dictionary under a key, by feature."""
         t = schema.scores
         query = sa.select(t.c.body).where(t.c.dictionary == dictionary, *_has(t, key)).order_by(t.c.feature)
-        return [_unpack(FeatureScore, body) for body in self._scalars(query)]
+        return [self._unpack(FeatureScore, body) for body in self._scalars(query)]
 
     def score_keys(self, dictionary: str) -> list[ScoreKey]:
         """Every way of scoring that has a score of the dictionary, the first used first."""
@@ -183,7 +222,7 @@ class RunStore:
         query = sa.select(t.c.body).where(
             t.c.dictionary == dictionary, t.c.design == design, t.c.explainer == key.explainer
         )
-        spent = [_unpack(Explanation, body).usage for body in self._scalars(query)]
+        spent = [self._unpack(Explanation, body).usage for body in self._scalars(query)]
         ended = [outcome for step in steps for outcome in self.outcomes(dictionary, step).values()]
         spent += [outcome.usage for outcome in ended if isinstance(outcome, Failed)]
         return sum((*spent, *(score.usage for score in self.scores(dictionary, key))), Usage())
@@ -192,7 +231,7 @@ class RunStore:
         """The simulation behind a score: of the `explanation`, or of the `shuffled` one."""
         t = schema.simulations
         body = self._first(sa.select(t.c.body).where(*_is(t, feature), *_has(t, key), t.c.control == control))
-        return _unpack(Simulation, body) if body else None
+        return self._unpack(Simulation, body) if body else None
 
     def with_lost_windows(self, dictionary: str, key: ScoreKey, for_reason: Callable[[str], bool]) -> set[int]:
         """Features with a simulation in which some window failed for such a reason."""
@@ -208,7 +247,7 @@ class RunStore:
         t = schema.simulations
         query = sa.select(t.c.feature, t.c.body).where(t.c.dictionary == dictionary, *_has(t, key))
         for row in self._rows(query):
-            reasons = {reason for _, reason in _unpack(Simulation, row.body).failures}
+            reasons = {reason for _, reason in self._unpack(Simulation, row.body).failures}
             if reasons:
                 yield row.feature, reasons
 
@@ -233,14 +272,17 @@ class RunStore:
         """How a step ended, by feature."""
         t = schema.outcomes
         query = sa.select(t).where(t.c.dictionary == dictionary, t.c.step == step)
-        return {row.feature: _outcome(row) for row in self._rows(query)}
+        try:
+            return {row.feature: _outcome(row) for row in self._rows(query)}
+        except ValidationError:
+            raise self._damaged("an outcome is of another shape") from None
 
     def ends(self, dictionary: str, step: str) -> dict[int, str]:
         """How a step ended, by feature, in a word: `done`, `skipped`, or the reason of a failure."""
         t = schema.outcomes
         word = sa.case((t.c.kind == "failed", t.c.reason), else_=t.c.kind)
         query = sa.select(t.c.feature, word.label("word")).where(t.c.dictionary == dictionary, t.c.step == step)
-        return {row.feature: sys.intern(row.word) for row in self._rows(query)}
+        return {row.feature: sys.intern(str(row.word)) for row in self._rows(query)}
 
     def _put(self, table: sa.Table, values: dict[str, object]) -> None:
         statement = insert(table).values(values)
@@ -249,13 +291,34 @@ class RunStore:
         self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        if self._connection.in_transaction():
-            return self._connection.execute(query).all()
-        with self._connection.begin():
-            return self._connection.execute(query).all()
+        with self._told():
+            if self._connection.in_transaction():
+                return self._connection.execute(query).all()
+            with self._connection.begin():
+                return self._connection.execute(query).all()
 
     def _scalars(self, query: sa.Select[Any]) -> list[Any]:
         return [row[0] for row in self._rows(query)]
+
+    def _unpack(self, kind: type[R], body: object) -> R:
+        """A record as it was packed.
+
+        Raises:
+            RunError: it is damaged, or something else.
+        """
+        try:
+            if not isinstance(body, bytes):
+                raise ValueError("a body is no bytes")
+            return kind.model_validate_json(unpack(body))
+        except (ValueError, RecursionError) as error:
+            why = "of another shape" if isinstance(error, ValidationError) else str(error)
+            raise self._damaged(f"a {kind.__name__}: {why}") from None
+
+    def _damaged(self, why: str) -> RunError:
+        return RunError(
+            f"{self._path} is damaged ({why}); move it away and run again: what is in the reply cache is not paid for "
+            f"twice"
+        )
 
     def _first(self, query: sa.Select[Any]) -> Any:
         values = self._scalars(query)
@@ -281,10 +344,6 @@ def _pack(record: Record) -> bytes:
     return zlib.compress(record.model_dump_json().encode(), 1)
 
 
-def _unpack(kind: type[R], body: bytes) -> R:
-    return kind.model_validate_json(zlib.decompress(body))
-
-
 def _outcome(row: sa.Row[Any]) -> Outcome:
     if row.kind == "failed":
         usage = Usage.model_validate_json(row.usage) if row.usage else Usage()
@@ -297,6 +356,10 @@ def _on_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
+
+
+def _on_connect_to_read(connection: Any, _: object) -> None:
+    connection.isolation_level = None
 
 
 def _on_begin(connection: sa.Connection) -> None:

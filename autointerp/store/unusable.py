@@ -38,10 +38,10 @@ class UnusableReplies:
         if not self.path.is_file():
             return []
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 values = json.loads(line)
                 found.append((str(values["reason"]), [str(digest) for digest in values["digests"]]))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return found

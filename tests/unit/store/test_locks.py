@@ -1,5 +1,7 @@
 """Who may write beside whom."""
 
+import errno
+import os
 import threading
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from autointerp.config import HarvestPart, parse_part
 from autointerp.errors import UsageError
-from autointerp.store.locks import hold_alone, hold_part, take_turn
+from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
 
 def refused(match: str) -> AbstractContextManager[object]:
@@ -61,3 +63,19 @@ def test_parts_are_written_as_fractions() -> None:
     """Printed as they are asked for."""
     assert parse_part("0/1") == HarvestPart(0, 1)
     assert str(parse_part("11/12")) == "11/12"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Lustre without `-o flock` and some network disks: every command was a traceback, `status` too."""
+    (tmp_path / "lock").touch()
+
+    def flock(file: object, kind: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    holds = (hold_alone(tmp_path), hold_part(tmp_path, HarvestPart(0, 2)), take_turn(tmp_path, lambda: None))
+    for hold in holds:
+        with refused(rf"{tmp_path} lies on a file system that gives no locks .*-o flock"), hold:
+            pass
+    assert holder(tmp_path) is None
