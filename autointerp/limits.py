@@ -13,12 +13,15 @@ DOWNLOAD = 4 * 2**30
 """One file of a batch's answers, as the endpoint gives it back."""
 BODY = 64 * 2**20
 """One body in a store or a cache, unpacked."""
-LINE = 256 * 2**20
-"""One line, text file or cell of a corpus, unpacked: a source of this size is some 60 million tokens."""
-LIST = 64 * 2**20
-"""A small text file that is read whole: a list of features, a table of prices."""
-ARRAY = 64 * 2**30
-"""One array in a packed file of weights; the largest dictionaries have some gigabytes."""
+SOURCE = 256 * 2**20
+"""One source of a corpus, or one line of its files, unpacked: some 60 million tokens."""
+GROUP = 512 * 2**20
+"""What one reading of a packed table may come to, unpacked."""
+FOLDS = 200
+"""How many times its packed size something large may have unpacked: text has 3 to 10, zeros have 1,000."""
+LARGE_TEXT = 16 * 2**20
+LARGE_ARRAY = 256 * 2**20
+"""From here on that counts; an array may be all zeros."""
 
 
 class TooLargeError(ValueError):
@@ -47,7 +50,12 @@ class _Readable(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
 
-def lines_of(file: _Readable, most: int = LINE) -> Iterator[bytes]:
+def is_bomb(packed: int, unpacked: int, large: int) -> bool:
+    """Whether sizes are those of something that was packed to fill a memory."""
+    return unpacked > large and unpacked > FOLDS * max(packed, 1)
+
+
+def lines_of(file: _Readable, most: int = SOURCE) -> Iterator[bytes]:
     """The lines of an open file, none of which is read beyond `most` bytes.
 
     Raises:

@@ -339,6 +339,9 @@ def main() -> None:
     except AutointerpError as error:
         say_error(error, "error: ")
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        say(f"error: there is too little memory ({error or 'no more could be had'}); what was done is kept", sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.errno not in DISK_ADVICE:
             raise

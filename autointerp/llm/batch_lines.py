@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from autointerp.errors import UsageError
 from autointerp.files import make_temporary
+from autointerp.limits import ANSWER, TooLargeError, lines_of
 from autointerp.llm.base import ChatReply
 from autointerp.llm.decode import ErrorFacts, decode_chat, decode_echo, embedded_error, without_secret
 from autointerp.llm.errors import TransientError
@@ -159,11 +160,15 @@ def read_answers(path: Path, secret: str = "") -> Iterator[AnswerLine]:
 
     Raises:
         OSError: the file cannot be read.
+        UsageError: a line is longer than any answer.
     """
     with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                yield read_answer(line, secret)
+        try:
+            for line in lines_of(file, ANSWER):
+                if line.strip():
+                    yield read_answer(line, secret)
+        except TooLargeError as error:
+            raise UsageError(f"{path} is no file of answers: {error}") from None
 
 
 def read_answer(line: bytes, secret: str = "") -> AnswerLine:

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from autointerp.errors import UsageError
+from autointerp.limits import BODY
 from autointerp.llm.base import Capabilities, ChatReply
 from autointerp.provenance import digest, replace_file
 
 FORMAT = "autointerp replies"
 VERSION = 1
-LONGEST_LINE = 32 * 2**20
-"""In bytes; a reply is some kilobytes."""
 _KEY = re.compile(r"blake2b:[0-9a-f]{40}")
 
 
@@ -72,7 +71,7 @@ def _lines(path: Path) -> Iterator[Any]:
     try:
         with gzip.open(path, "rb") as file:
             while True:
-                line = file.readline(LONGEST_LINE)
+                line = file.readline(BODY)
                 if not line.endswith(b"\n"):
                     raise _refused(path, "it ends in the middle, or a line is too long")
                 yield json.loads(line)

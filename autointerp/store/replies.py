@@ -22,6 +22,7 @@ from typing import NamedTuple, Self
 from pydantic import ValidationError
 
 from autointerp.errors import StoppedError, UsageError
+from autointerp.limits import unpack
 from autointerp.llm.base import Capabilities, ChatReply, Endpoint
 from autointerp.provenance import digest
 from autointerp.store.database import refuse_programs
@@ -32,8 +33,6 @@ BUSY_TIMEOUT_S = 5.0
 BUSY_PATIENCE_S = 600.0
 """How long the writer tries in all."""
 SAY_BUSY_EVERY_S = 30.0
-LARGEST_REPLY = 64 * 2**20
-"""In bytes of JSON; a body that unpacks to more is no reply of ours."""
 COMPRESSION = 1
 """A tenth larger than the usual 6, in a fifth of the time: log probabilities hardly compress."""
 LARGEST_GROUP = 500
@@ -138,8 +137,8 @@ class SqliteReplyCache:
         if row is None:
             return self._spare.get(key) if self._spare else None
         try:
-            return ChatReply.model_validate_json(_unpack(row[0]))
-        except (zlib.error, TypeError, ValueError):
+            return ChatReply.model_validate_json(unpack(row[0]))
+        except (TypeError, ValueError):
             return None
 
     def capabilities(self, endpoint: Endpoint) -> Capabilities | None:
@@ -269,7 +268,7 @@ class SqliteReplyCache:
         if self._spare is None:
             return "the answers that came are used but not kept"
         try:
-            self._spare.put([(f"{_TAG}{put.digest.hex()}", _unpack(put.body)) for put in group])
+            self._spare.put([(f"{_TAG}{put.digest.hex()}", unpack(put.body)) for put in group])
         except (OSError, UsageError) as error:
             return (
                 f"the answers that came are used but not kept, as {self._spare.path} cannot be written either ({error})"
@@ -296,19 +295,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return seen.st_dev, seen.st_ino
-
-
-def _unpack(body: bytes) -> bytes:
-    """The JSON of a reply.
-
-    Raises:
-        zlib.error: it is damaged, or larger than any reply.
-    """
-    unpacker = zlib.decompressobj()
-    text = unpacker.decompress(body, LARGEST_REPLY)
-    if not unpacker.eof:
-        raise zlib.error("cut, or too large")
-    return text
 
 
 def _acknowledge(waiting: "list[asyncio.Future[None]]", failure: CacheError | None) -> None:

@@ -4,11 +4,12 @@ A path or record batches and the number of rows to pass over flow in; records fl
 memory at a time. Knows no folder and no tokenizer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from autointerp.errors import UsageError
+from autointerp.limits import GROUP, LARGE_TEXT, SOURCE, is_bomb
 from autointerp.subject.corpus.extra import import_extra
 from autointerp.subject.corpus.sources import Source, make_source
 from autointerp.subject.corpus.text_files import Record
@@ -31,14 +32,37 @@ def read_parquet(file: Path, name: str, column: str, skip: int) -> Iterator[Reco
             for group in range(table.metadata.num_row_groups):
                 before, passed = passed, passed + table.metadata.row_group(group).num_rows
                 if passed > skip:
+                    rows = _rows_at_a_time(table.metadata.row_group(group), columns, file)
                     batches = table.iter_batches(
-                        batch_size=ROWS_A_BATCH, row_groups=[group], columns=columns, use_threads=False
+                        batch_size=rows, row_groups=[group], columns=columns, use_threads=False
                     )
                     for number, source in sources_of(batches, column, name, before, skip, str(file)):
                         yield Record(number, number / n_row, source)
     except (arrow.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"{file} cannot be read as a Parquet file ({reason}); get it again") from None
+
+
+def _rows_at_a_time(group: Any, columns: Sequence[str], file: Path) -> int:
+    """As many rows of a row group as cannot fill the memory, however often one text is repeated in them.
+
+    Raises:
+        UsageError: it unpacks to what no text does.
+    """
+    rows = ROWS_A_BATCH
+    for i in range(group.num_columns):
+        chunk = group.column(i)
+        if chunk.path_in_schema not in columns:
+            continue
+        packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+        if is_bomb(packed, unpacked, LARGE_TEXT):
+            raise UsageError(
+                f"{file} holds {packed / 2**10:,.0f} kB that unpack to {unpacked / 2**20:,.0f} MB of "
+                f"{chunk.path_in_schema!r}, which no text does; leave it out"
+            )
+        if chunk.has_dictionary_page:  # each text is there once, and every row may be the longest
+            rows = max(1, min(rows, GROUP // max(unpacked, 1)))
+    return rows
 
 
 def text_columns(schema: Any, column: str, where: str) -> list[str]:
@@ -126,7 +150,10 @@ def _ids(batch: Any, before: int, where: str) -> list[object]:
 def _values(values: Any, before: int, column: str, where: str) -> list[Any]:
     """Python values of an Arrow column; text that is no UTF-8 is found and named by its row."""
     try:
-        return list(values.to_pylist())
+        found = list(values.to_pylist())
+        if any(isinstance(value, str) and len(value) > SOURCE for value in found):
+            raise UsageError(f"{where}: a text has more than {SOURCE // 2**20} MB, too much for one source; split it")
+        return found
     except UnicodeDecodeError:
         for number, value in enumerate(values, start=before + 1):
             try:

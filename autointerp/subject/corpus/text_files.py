@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from autointerp.errors import RunError, UsageError
+from autointerp.limits import SOURCE, TooLargeError, lines_of
 from autointerp.subject.corpus.extra import import_extra
 from autointerp.subject.corpus.sources import Source, make_source
 
@@ -43,7 +44,7 @@ def read_json_lines(file: Path, name: str, column: str, skip: int) -> Iterator[R
     """
     with _open(file) as (lines, raw):
         size = max(file.stat().st_size, 1)
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines_of(lines), start=1):
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if number > skip and line.strip():
@@ -91,7 +92,17 @@ def read_whole(file: Path, name: str, column: str, skip: int) -> Iterator[Record
     """A text file as one source."""
     if not skip:
         with _open(file) as (lines, _):
-            yield Record(1, 1.0, Source(name, "".join(_text_lines(file, lines))))
+            yield Record(1, 1.0, Source(name, "".join(_within(file, _text_lines(file, lines)))))
+
+
+def _within(file: Path, lines: Iterator[str]) -> Iterator[str]:
+    """The lines of what is to be one source."""
+    size = 0
+    for line in lines:
+        size += len(line)
+        if size > SOURCE:
+            raise TooLargeError("it is to be one source, and is larger than that")
+        yield line
 
 
 @contextmanager
@@ -107,6 +118,10 @@ def _open(file: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield _unpack(file, raw), raw
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} is no whole gzip file ({error}); get it again") from None
+    except TooLargeError as error:
+        raise UsageError(
+            f"{file} cannot be read as a corpus: {error}; a source has at most {SOURCE // 2**20} MB, so split it"
+        ) from None
     except OSError as error:
         if error.errno in LOST:
             raise RunError(f"the disk of {file} failed ({error.strerror}); run again when it is back") from None
@@ -126,7 +141,7 @@ def _unpack(file: Path, raw: BinaryIO) -> BinaryIO:
 
 def _text_lines(file: Path, lines: BinaryIO) -> Iterator[str]:
     """Lines that end in a newline, whatever ended them in the file."""
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(lines), start=1):
         text = _decode(line, f"{file} line {number}")
         if "\r" in text:
             yield from io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from autointerp.errors import UsageError
+from autointerp.limits import LARGE_ARRAY, is_bomb
 
 TORCH_SUFFIXES = (".pt", ".pth")
 
@@ -120,12 +121,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                bombs = [i.filename for i in packed.infolist() if is_bomb(i.compress_size, i.file_size, LARGE_ARRAY)]
+            if bombs:
+                raise UsageError(f"{path} holds {bombs[0]}, which is packed to fill the memory; get it again")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name].copy()) for name in arrays.files}
     except (ValueError, TypeError) as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise _would_run_code(path) from error
         raise _unreadable(path, "numpy", error) from error
+    except MemoryError as error:
+        raise UsageError(f"{path} needs more memory than there is ({error})") from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise _unreadable(path, "numpy", error) from error
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import StoppedError, UsageError
+from autointerp.limits import BODY
 from autointerp.llm.base import ChatReply, TokenLogprob
 from autointerp.provenance import digest
 from autointerp.records import Usage
-from autointerp.store.replies import LARGEST_REPLY, SqliteReplyCache, default_path
+from autointerp.store.replies import SqliteReplyCache, default_path
 
 WRITER = """
 import asyncio, sys
@@ -168,7 +169,7 @@ def test_a_file_held_for_too_long_is_said(tmp_path: Path) -> None:
         assert cache.get(digest("a")) == reply("one")
 
 
-@pytest.mark.parametrize("body", ["text", 7, zlib.compress(b"{}"), zlib.compress(b" " * (LARGEST_REPLY + 1))])
+@pytest.mark.parametrize("body", ["text", 7, zlib.compress(b"{}"), zlib.compress(b" " * (BODY + 1))])
 def test_a_damaged_reply_counts_as_absent(tmp_path: Path, body: object) -> None:
     """Bodies of another type ended as a traceback; one of two kilobytes that unpacks to gigabytes filled the memory."""
     path = tmp_path / "replies.sqlite"
