@@ -335,8 +335,6 @@ def parse_reference(text: str) -> tuple[Path, str | None]:
     return Path(path), name
 
 
-
-
 def _commit() -> str | None:
     """The commit of the clone this package runs from, where it does."""
     clone = Path(__file__).resolve().parents[2]
