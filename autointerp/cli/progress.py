@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from autointerp.cli.say import make_console, say_json
 from autointerp.listener import Listener, Spending
-from autointerp.report.text import visible
 
 SECONDS_BETWEEN_LINES = 2.0
 _stop: Callable[[], None] | None = None
@@ -40,7 +39,6 @@ def listening() -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield _json_lines()
         return
-    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -59,7 +57,7 @@ def listening() -> Iterator[Listener]:
             return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Pace(),
@@ -73,12 +71,7 @@ def listening() -> Iterator[Listener]:
         def progress(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(
-                tasks[stage],
-                completed=done,
-                total=total or None,
-                description=escape(visible(f"{stage}  {cost}".rstrip())),
-            )
+            bars.update(tasks[stage], completed=done, total=total or None, description=f"{stage}  {cost}".rstrip())
 
         def spent(spending: Spending) -> None:
             nonlocal cost
