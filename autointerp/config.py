@@ -113,8 +113,8 @@ class HarvestConfig(_Section):
     """Whether special tokens inside the text are harvested; BOS and padding never are."""
     max_norm: Annotated[float, Field(gt=1)] | None = None
     """Leave out tokens whose activations' norm is more than this many times the median norm, such as 10."""
-    loss_tokens: Annotated[int, Field(ge=0)] = 2**14
-    """Tokens on which the loss with each dictionary spliced in is measured; 0 for none."""
+    loss_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens to measure losses with each dictionary on, 0 for none; 16,384, on a CPU at most a quarter of the work."""
     device: DeviceName = "auto"
     """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
     dtype: DtypeName = "float32"

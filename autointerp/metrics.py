@@ -5,6 +5,11 @@ Plain validated data, no I/O and no torch. Names follow SAEBench's core evaluati
 
 from autointerp.records import Record
 
+MASSIVE = 10.0
+"""Times the median norm, from which on a token's activations are called massive (after Sun et al. 2024)."""
+OUTSIZED = 20.0
+"""Times a feature's 9th decile, from which on a maximum on such a token is marked."""
+
 
 def share_of(part: float, whole: float) -> float | None:
     """part / whole; None where there is no whole."""
@@ -56,6 +61,23 @@ class Reconstruction(Record):
     """Mean |x̂|² / mean x·x̂: below 1 where outputs shrink; None where x̂ points away from x in the mean."""
 
 
+class MassiveTokens(Record):
+    """The few tokens with massive activations: they can hold most of the variance, and features' maxima."""
+
+    n_tokens: int
+    """Tokens looked at whose norm, where the dictionary reads or writes, is over `MASSIVE` times the median there."""
+    n_first: int
+    """Of them, those at the first place that is looked at in their document."""
+    median_norm: float
+    """Where the dictionary reads; of a sample of rows spread over the corpus, kept in the plan."""
+    share_of_variance: float | None
+    """Their share of the sum of squared distances from the mean; None where the dictionary cannot decode."""
+    reconstruction: Reconstruction | None
+    """Of all other tokens."""
+    n_maxima: int
+    """Features with their maximum on one, where that is over `OUTSIZED` times their 9th decile."""
+
+
 class DictionaryMetrics(Record):
     """What one dictionary does over a whole harvest."""
 
@@ -73,3 +95,5 @@ class DictionaryMetrics(Record):
     """None where the dictionary cannot decode."""
     loss: LossMetrics | None
     """None where it was not asked for, the dictionary cannot decode, or no token that is looked at follows another."""
+    massive: MassiveTokens | None = None
+    """None in harvests that did not count them."""

@@ -4,14 +4,14 @@ A subject, dictionaries and rows flow in; events as arrays, and sums for a dicti
 GPU are asynchronous: they are waited for when they are collected, a batch later. Writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autointerp.errors import UsageError
@@ -20,6 +20,7 @@ from autointerp.harvest.events import is_finished
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.metrics import SUMS
 from autointerp.harvest.shards import shard_name
+from autointerp.metrics import MASSIVE
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
@@ -34,6 +35,10 @@ class Reader:
     folder: Path
     norm_limit: float | None = None
     """Tokens whose activations at its hook point have a larger norm are masked; None masks none."""
+    median_norm: float | None = None
+    """Of activations where it reads; tokens far above it are counted apart (`harvest.massive`), with None not."""
+    median_norm_out: float | None = None
+    """The same of what it stands for: another hook point in a transcoder."""
 
     @property
     def done(self) -> bool:
@@ -60,7 +65,8 @@ class Encoded:
         """The events, once they are there."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        row, feature, value, outlier, per_token, sum_in = (array.numpy() for array in self._arrays)
+        row, feature, value, outlier, per_token, sum_in, massive, massive_in = (a.numpy() for a in self._arrays)
+        counted = per_token[:, massive[: per_token.shape[1]]]
         return Events(
             slot=self._slots[row],
             feature=feature,
@@ -69,6 +75,9 @@ class Encoded:
             n_token=len(self._slots) - int(outlier.sum()),
             sums=per_token.sum(axis=1, dtype=np.float64),
             sum_in=sum_in.astype(np.float64),
+            massive=self._slots[~outlier][massive],
+            massive_sums=counted.sum(axis=1, dtype=np.float64),
+            massive_sum_in=massive_in.astype(np.float64),
         )
 
 
@@ -84,6 +93,11 @@ class Events(NamedTuple):
     sums: Float[np.ndarray, " name"]
     """`metrics.SUMS`; zeros where the dictionary cannot decode."""
     sum_in: Float[np.ndarray, " d_out"]
+    massive: Int[np.ndarray, " k"]
+    """Slots looked at whose norm is massive."""
+    massive_sums: Float[np.ndarray, " name"]
+    """The same sums of these slots alone."""
+    massive_sum_in: Float[np.ndarray, " d_out"]
 
 
 def _start_copy(array: Tensor) -> Tensor:
@@ -98,17 +112,26 @@ def encode_rows(
     subject: Subject, readers: Sequence[Reader], text: TextMask, rows: Int[np.ndarray, " n"], first_row: int
 ) -> list[Encoded]:
     """Every reader's events of some rows, from one forward pass; slots count from `first_row`."""
+    at_hook, slots = capture_text(subject, readers, text, rows, first_row)
+    return [encode(reader, at_hook, slots) for reader in readers]
+
+
+def capture_text(
+    subject: Subject, readers: Sequence[Reader], text: TextMask, rows: Int[np.ndarray, " n"], first_row: int
+) -> tuple[dict[str, Float[Tensor, "n width"]], Int[np.ndarray, " n"]]:
+    """Activations of the tokens that are looked at, by hook point that a reader needs, and their slots."""
     corpus = text.corpus
     hooks = {hook for r in readers for hook in (r.spec.hook_point, r.dictionary.hook_out)}
     captured, places = capture_rows(subject, corpus, rows, sorted(hooks))
     mask = text.of_rows(rows, places)
     slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
     keep = torch.from_numpy(mask).to(subject.device)
-    at_hook = {hook: captured.pop(hook)[keep].float() for hook in sorted(hooks)}
-    return [_encode(reader, at_hook, slots) for reader in readers]
+    return {hook: captured.pop(hook)[keep].float() for hook in sorted(hooks)}, slots
 
 
-def _encode(reader: Reader, at_hook: dict[str, Tensor], slots: Int[np.ndarray, " n"]) -> Encoded:
+@torch.inference_mode()
+def encode(reader: Reader, at_hook: Mapping[str, Float[Tensor, "n width"]], slots: Int[np.ndarray, " n"]) -> Encoded:
+    """One reader's events of the tokens that `capture_text` gave."""
     x, target = at_hook[reader.spec.hook_point], at_hook[reader.dictionary.hook_out]
     outlier = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if reader.norm_limit is not None:
@@ -116,14 +139,23 @@ def _encode(reader: Reader, at_hook: dict[str, Tensor], slots: Int[np.ndarray, "
     inside = (~outlier).nonzero()[:, 0]
     if len(inside) < len(x):
         x, target = x[inside], target[inside]
+    massive = is_massive(x, reader.median_norm) | is_massive(target, reader.median_norm_out)
     code = reader.dictionary.encode_sparse(x)
     try:
         out = reader.dictionary.decode_sparse(code, x)
         per_token, sum_in = _compare(target, out), target.sum(dim=0, dtype=_exact(target))
+        massive_in = (target * massive[:, None]).sum(dim=0, dtype=_exact(target))
     except UsageError:
-        per_token, sum_in = x.new_zeros(len(SUMS), 0), x.new_zeros(0)
+        per_token, sum_in, massive_in = x.new_zeros(len(SUMS), 0), x.new_zeros(0), x.new_zeros(0)
     row = code.row if len(inside) == len(outlier) else inside[code.row]
-    return Encoded(slots, [row, code.feature.to(torch.int32), code.value.float(), outlier, per_token, sum_in])
+    events = row, code.feature.to(torch.int32), code.value.float()
+    return Encoded(slots, [*events, outlier, per_token, sum_in, massive, massive_in])
+
+
+def is_massive(x: Float[Tensor, "n d"], median: float | None) -> Bool[Tensor, " n"]:
+    """Which tokens' norms are more than `MASSIVE` times the median; none where that is not known, or 0."""
+    limit = MASSIVE * median if median else float("inf")
+    return torch.gt(x.norm(dim=1), limit)
 
 
 def _compare(x: Float[Tensor, "n d"], out: Float[Tensor, "n d"]) -> Float[Tensor, "name n"]:

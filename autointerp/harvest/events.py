@@ -3,7 +3,7 @@
     _corpus/                     the tokens; see `harvest.tokens`
     <dictionary>/plan.json       what the pass was started with; a resume with anything else is refused
     <dictionary>/shard-00000.safetensors   as `harvest.shards` says
-    <dictionary>/stats.safetensors, facts.safetensors
+    <dictionary>/stats.safetensors, facts.safetensors, massive.safetensors
     <dictionary>/manifest.json   the finished files with digests, what was masked, metrics; written last
 
 An event is one token on which one feature is active. Where a sample of the corpus is kept, readers see a corpus of the
@@ -68,6 +68,18 @@ class FactsArrays(NamedTuple):
     top_output_weight: Float[np.ndarray, "d_sae 20"]
     bottom_output: Int[np.ndarray, "d_sae 20"]
     bottom_output_weight: Float[np.ndarray, "d_sae 20"]
+
+
+MASSIVE_FILE = "massive.safetensors"
+
+
+class MassiveArrays(NamedTuple):
+    """Where a harvest met massive activations."""
+
+    slot: Int[np.ndarray, " n"]
+    """Of all documents, kept or not; ascending."""
+    maximum: Bool[np.ndarray, " d_sae"]
+    """Features whose maximum stands on one and is over `metrics.OUTSIZED` times their 9th decile."""
 
 
 class PartDone(NamedTuple):
@@ -252,6 +264,12 @@ class Harvest:
     def facts(self) -> FactsArrays:
         """Weight-side facts of all features."""
         return FactsArrays(**map_arrays(self.folder / "facts.safetensors")[0])
+
+    @cached_property
+    def massive(self) -> MassiveArrays | None:
+        """Where activations are massive, and the features whose maximum that is; None where that was not counted."""
+        path = self.folder / MASSIVE_FILE
+        return MassiveArrays(**map_arrays(path)[0]) if path.is_file() else None
 
     def feature_stats(self, feature: int) -> FeatureStats:
         """One feature's statistics as a record."""

@@ -3,7 +3,7 @@
 A subject, dictionaries at one hook point and a few documents flow in; `LossMetrics` flow out. Nothing is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,20 +34,25 @@ class _Document(NamedTuple):
 
 @torch.inference_mode()
 def measure_losses(
-    subject: Subject, readers: Sequence[Reader], text: TextMask, mean: Float[np.ndarray, " d_out"], n_tokens: int
+    subject: Subject,
+    readers: Sequence[Reader],
+    text: TextMask,
+    mean: Float[np.ndarray, " d_out"],
+    n_tokens: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[LossMetrics | None]:
     """Losses of each reader, all at one hook point, on documents spread over the corpus with about `n_tokens` tokens.
 
     Cross-entropy and KL are means over tokens whose next token is text. Replaced is every token that the harvest looks
     at, outlier norms included, so that BOS and padding keep their own activations. `mean` is the target's mean. None
-    where no token that is looked at follows another.
+    where no token that is looked at follows another. `tell` hears how many of how many tokens are done.
     """
     average = torch.from_numpy(mean).to(subject.device, subject.dtype)
     ce = np.zeros(3 + len(readers))
     kl = np.zeros(3 + len(readers))
     n = 0
     size = max(1, LOGITS_AT_ONCE // subject.d_vocab)
-    for document in _documents(subject, text, n_tokens):
+    for document in _told(_documents(subject, text, n_tokens), tell):
         wanted = document.tokens[0, 1:][document.predicts[:-1], None]
         if not len(wanted):
             continue
@@ -76,6 +81,16 @@ def measure_losses(
         LossMetrics.model_validate({**shared, "ce_dictionary": c, "kl_dictionary": k})
         for c, k in zip(ce[3:], kl[3:], strict=True)
     ]
+
+
+def _told(documents: Sequence[_Document], tell: Callable[[int, int], None]) -> Iterator[_Document]:
+    """The documents one after the other, telling how many of all their tokens are behind."""
+    done, total = 0, sum(document.tokens.shape[1] for document in documents)
+    for document in documents:
+        tell(done, total)
+        yield document
+        done += document.tokens.shape[1]
+    tell(total, total)
 
 
 def _documents(subject: Subject, text: TextMask, n_tokens: int) -> list[_Document]:

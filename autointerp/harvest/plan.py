@@ -4,7 +4,7 @@ Settings, readers and a corpus flow in; `plan.json` files and the settings in fo
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,8 @@ def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings
         if earlier is not None:
             if earlier.get("max_norm") == settings.max_norm:
                 reader = replace(reader, norm_limit=earlier.get("norm_limit"))
+            median, out = earlier.get("median_norm"), earlier.get("median_norm_out")
+            reader = replace(reader, median_norm=median, median_norm_out=out)
             _compare(reader, earlier, make_plan(reader, corpus, settings))
         _write(reader, corpus, settings, asked)
         planned.append(reader)
@@ -92,6 +94,22 @@ def _write(reader: Reader, corpus: Corpus, settings: PassSettings, asked: int) -
     plan = make_plan(reader, corpus, settings)
     halved = {} if asked == settings.batch_size else {"batch_size_asked": asked}
     write_atomically(reader.folder / "plan.json", seal({**plan, **halved}))
+
+
+def note_medians(readers: Sequence[Reader], medians: Mapping[str, float | None]) -> list[Reader]:
+    """Give the usual norms by hook point to readers without a shard that have none, and to their plans.
+
+    An earlier start's shards counted by its own, or not at all.
+    """
+    found = []
+    for reader in readers:
+        if reader.median_norm is None and not any(reader.folder.glob("shard-*.safetensors")):
+            median, out = medians.get(reader.spec.hook_point), medians.get(reader.dictionary.hook_out)
+            reader = replace(reader, median_norm=median, median_norm_out=out)
+            path = reader.folder / "plan.json"
+            write_atomically(path, seal({**read_plan(path), "median_norm": median, "median_norm_out": out}))
+        found.append(reader)
+    return found
 
 
 def _compare(reader: Reader, earlier: dict[str, Any], plan: dict[str, object]) -> None:
@@ -132,6 +150,8 @@ def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[st
         "weights": reader.spec.weights_digest,
         "hook_point": reader.spec.hook_point,
         "norm_limit": reader.norm_limit,
+        "median_norm": reader.median_norm,
+        "median_norm_out": reader.median_norm_out,
     }
 
 

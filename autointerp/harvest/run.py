@@ -14,24 +14,32 @@ import torch
 
 from autointerp.errors import UsageError
 from autointerp.harvest.close import close_readers
-from autointerp.harvest.encode import Encoded, Events, Reader, encode_rows
+from autointerp.harvest.effort import work_a_token
+from autointerp.harvest.encode import Encoded, Events, Reader, capture_text, encode, encode_rows
 from autointerp.harvest.events import free_bytes
 from autointerp.harvest.forecast import Forecast, check_disk, forecast
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.memory import PeakWatch
 from autointerp.harvest.metrics import SUMS
-from autointerp.harvest.plan import PassSettings, halve_batch, open_plans
+from autointerp.harvest.norms import median_norm
+from autointerp.harvest.plan import PassSettings, halve_batch, note_medians, open_plans
 from autointerp.harvest.sample import keep_documents, shard_documents, strongest_windows, totals
 from autointerp.harvest.shards import ShardWriter
 from autointerp.harvest.sort import Sorter
 from autointerp.harvest.tokenise import Progress
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
+from autointerp.listener import SILENT, Listener
 from autointerp.subject.devices import is_out_of_memory
 from autointerp.subject.model import Subject
 
 
 def open_pass(
-    subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, note: Callable[[str], None]
+    subject: Subject,
+    readers: Sequence[Reader],
+    corpus: Corpus,
+    settings: PassSettings,
+    note: Callable[[str], None],
+    loss_tokens: int = 0,
 ) -> tuple[list[Reader], PassSettings]:
     """Write plans, or hold this start against earlier ones; the unfinished readers and the settings in force.
 
@@ -48,7 +56,8 @@ def open_pass(
     work = _Work.find(readers, corpus, settings)
     left = work.n_tokens - work.n_done
     if left:
-        need, settings = _probe(subject, readers, corpus, settings, left)
+        n_loss = loss_tokens if settings.part is None else 0
+        need, settings, readers = _probe(subject, readers, corpus, settings, left, n_loss)
         note(f"the harvest of {', '.join(r.spec.id for r in readers)} will need {need}")
         check_disk(readers[0].folder.parent, need.disk_bytes, free_bytes)
     return readers, settings
@@ -61,6 +70,7 @@ def run_pass(
     settings: PassSettings,
     progress: Progress,
     loss_tokens: int = 0,
+    note: Callable[[str], None] = SILENT.note,
 ) -> None:
     """Harvest every reader over the whole corpus with one forward pass per batch, then close each.
 
@@ -88,7 +98,8 @@ def run_pass(
         done += corpus.count_tokens(settings.rows(corpus, index))
         progress(stage, done, work.n_tokens)
     if settings.part is None:
-        close_readers(subject, readers, corpus, settings, loss_tokens, began, started)
+        listener = Listener(progress=progress, note=note)
+        close_readers(subject, readers, corpus, settings, listener, loss_tokens, began, started)
 
 
 class _Work(NamedTuple):
@@ -110,16 +121,21 @@ class _Work(NamedTuple):
 
 
 def _probe(
-    subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, left: int
-) -> tuple[Forecast, PassSettings]:
-    """What the pass will need, from one batch; a GPU out of memory halves the batch."""
+    subject: Subject, readers: Sequence[Reader], corpus: Corpus, settings: PassSettings, left: int, loss_tokens: int
+) -> tuple[Forecast, PassSettings, list[Reader]]:
+    """What the pass will need, from one batch of rows spread over the corpus; a GPU out of memory halves the batch.
+
+    New readers come back knowing the median norms there.
+    """
     text = TextMask(corpus, settings.skip_tokens, special=settings.special_tokens)
     while True:
-        rows = np.arange(min(settings.batch_size, corpus.n_row))
+        n_row = min(settings.batch_size, corpus.n_row)
+        rows = np.arange(n_row) * corpus.n_row // n_row
         began = time.monotonic()
         try:
             with PeakWatch(settings.device) as watch:
-                events = [encoded.collect() for encoded in encode_rows(subject, readers, text, rows, 0)]
+                at_hook, slots = capture_text(subject, readers, text, rows, 0)
+                events = [encode(reader, at_hook, slots).collect() for reader in readers]
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -128,9 +144,13 @@ def _probe(
     if not any(e.n_token for e in events):
         _check_text(text)
     seconds = time.monotonic() - began
-    n_tokens = corpus.count_tokens(slice(0, len(rows)))
+    n_tokens = sum(corpus.count_tokens(slice(row, row + 1)) for row in rows.tolist())
     l0 = {r.spec.id: len(e.value) / max(n_tokens, 1) for r, e in zip(readers, events, strict=True)}
-    return forecast(readers, l0, corpus, settings, seconds / max(n_tokens, 1) * left, watch.peak), settings
+    of_losses = min(loss_tokens, corpus.n_tokens) * work_a_token(subject, readers)
+    seconds *= (left + of_losses) / max(n_tokens, 1)
+    need = forecast(readers, l0, corpus, settings, seconds, watch.peak)
+    medians = {hook: median_norm(x.norm(dim=1)) for hook, x in at_hook.items()}
+    return need, settings, note_medians(readers, medians)
 
 
 def _check_text(text: TextMask) -> None:
@@ -177,6 +197,9 @@ class _Piece:
         self.n_token = 0
         self.sums = np.zeros(len(SUMS))
         self.sum_in = np.zeros(0)
+        self.is_massive = np.zeros(n_slot, np.bool_)
+        self.massive_sums = np.zeros(len(SUMS))
+        self.massive_sum_in = np.zeros(0)
 
     def add(self, events: Events) -> None:
         self.sorter.add(events.slot, events.feature, events.value)
@@ -185,7 +208,11 @@ class _Piece:
         self.sums += events.sums
         if len(self.sum_in) < len(events.sum_in):
             self.sum_in = np.zeros_like(events.sum_in)
+            self.massive_sum_in = np.zeros_like(events.sum_in)
         self.sum_in += events.sum_in
+        self.is_massive[events.massive] = True
+        self.massive_sums += events.massive_sums
+        self.massive_sum_in += events.massive_sum_in
 
 
 def _collect_shard(
@@ -229,6 +256,9 @@ def _write(reader: Reader, piece: _Piece, corpus: Corpus, settings: PassSettings
     rows, sorter = settings.rows(corpus, index), piece.sorter
     masked = np.flatnonzero(piece.is_masked)
     more = {"sums": piece.sums, "sum_in": piece.sum_in}
+    if reader.median_norm is not None:
+        more |= {"massive_sums": piece.massive_sums, "massive_sum_in": piece.massive_sum_in}
+        more["massive"] = np.flatnonzero(piece.is_massive).astype(np.uint32)
     first_kept, n_event = rows.start, sorter.finish()
     documents = shard_documents(corpus, rows) if corpus.kept is not None else None
     writer = ShardWriter(reader.shard(index), float(sorter.largest), n_event, strongest=documents is not None)

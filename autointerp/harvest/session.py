@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ import torch
 from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.arrays import save_arrays
-from autointerp.harvest.controls import draw_control, spread_activations
+from autointerp.harvest.controls import draw_control
+from autointerp.harvest.effort import loss_tokens_for
 from autointerp.harvest.encode import Reader
+from autointerp.harvest.norms import measure_medians
 from autointerp.harvest.plan import PassSettings, read_plan
 from autointerp.harvest.run import open_pass, run_pass
 from autointerp.harvest.sample import draw_documents
@@ -83,13 +86,15 @@ def harvest_dictionaries(
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
                 if d.like is not None:
-                    progress(f"draw {d.id}", 0, 0)
-                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id)
-                readers.append(_reader(harvest, config, d, dictionary, subject, corpus))
+                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id, progress)
+                readers.append(_reader(harvest, d, dictionary, subject))
             with work.turn():
+                if config.harvest.max_norm is not None:
+                    readers = _limited(readers, config.harvest.max_norm, subject, corpus, progress)
                 asked = _settings(config, corpus, device, work.part)
-                readers, settings = open_pass(subject, readers, corpus, asked, note)
-            run_pass(subject, readers, corpus, settings, progress, config.harvest.loss_tokens)
+                loss_tokens = loss_tokens_for(config.harvest.loss_tokens, subject, readers, corpus)
+                readers, settings = open_pass(subject, readers, corpus, asked, note, loss_tokens)
+            run_pass(subject, readers, corpus, settings, progress, loss_tokens, note)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:
@@ -142,14 +147,7 @@ def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart 
     )
 
 
-def _reader(
-    harvest: Path,
-    config: RunConfig,
-    asked: DictionaryConfig,
-    dictionary: Dictionary,
-    subject: Subject,
-    corpus: Corpus,
-) -> Reader:
+def _reader(harvest: Path, asked: DictionaryConfig, dictionary: Dictionary, subject: Subject) -> Reader:
     spec = DictionarySpec(
         id=asked.id,
         role=asked.role,
@@ -162,11 +160,25 @@ def _reader(
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
-    limit = None
-    if config.harvest.max_norm is not None:
-        norms = spread_activations(subject, corpus, dictionary.hook_point).norm(dim=1)
-        limit = config.harvest.max_norm * float(norms.median())
-    return Reader(spec, dictionary.to(subject.device), harvest / asked.id, limit)
+    return Reader(spec, dictionary.to(subject.device), harvest / asked.id)
+
+
+def _limited(
+    readers: Sequence[Reader], max_norm: float, subject: Subject, corpus: Corpus, progress: Progress
+) -> list[Reader]:
+    """The readers knowing what is too large a norm; each hook point is measured once.
+
+    Not where an earlier start has measured, whose plan holds.
+    """
+    new = [r for r in readers if not (r.folder / "plan.json").is_file()]
+    hooks = sorted({hook for r in new for hook in (r.spec.hook_point, r.dictionary.hook_out)})
+    medians = measure_medians(subject, corpus, hooks, progress) if hooks else {}
+    found = []
+    for reader in readers:
+        median, out = medians.get(reader.spec.hook_point), medians.get(reader.dictionary.hook_out)
+        limit = max_norm * median if median and reader in new else None
+        found.append(replace(reader, norm_limit=limit, median_norm=median, median_norm_out=out))
+    return found
 
 
 def _corpus(

@@ -4,9 +4,11 @@
     check [blocks]                                            CRC-32 of eight features' positions and values
     masked [n]                                                positions whose norm was too large to be looked at
     sums [name], sum_in [d_out]                               what a dictionary's metrics need, in float64
+    massive [n], massive_sums, massive_sum_in                 positions with massive activations, and their sums alone
 
 `position` is row * context + place in the row, counted from the shard's first row; where a sample is kept, each kept
-document is a row of its own, and rows count from the shard's first such. `value` is fp16 after division by the shard's
+document is a row of its own, and rows count from the shard's first such; `massive` always counts all the shard's
+rows. `value` is fp16 after division by the shard's
 power of two, which stands in its header: activations below 2^-29 of the shard's largest lose digits, which a feature
 that is scaled a hundred million times smaller than its neighbours has all its life. In a harvest that keeps a sample
 the shard also holds, over all its rows, `n_active`, `n_document`, `max` and `total` of each feature, and each feature's

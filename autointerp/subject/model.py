@@ -5,6 +5,7 @@ or feature.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +29,7 @@ from autointerp.subject.vocabulary import HFTokenizer, encode_texts, escaped_voc
 
 UNEMBEDDING = "unembed.hook_in"
 """The hook point of what the unembedding is given."""
+_IN_BLOCK = re.compile(r"\b[a-z_]+\.(\d+)\b")
 
 
 class _Captured(Exception):  # noqa: N818 - a signal, not an error
@@ -187,6 +189,16 @@ class Subject:
     def output_tokens(self, directions: Float[Tensor, "n width"], hook_point: str) -> Float[Tensor, "n d_vocab"] | None:
         """Weights of directions at `hook_point` on the output tokens' logits; None where there is no direct path."""
         return output_weights(self._bridge, self._names_of(hook_point), directions)
+
+    def work_until(self, hook_points: Collection[str] | None) -> float:
+        """Weights that a token meets until the last of these hook points, roughly; with None until its logits."""
+        blocks = self._bridge.blocks
+        n_block = len(blocks)
+        a_block = float(sum(p.numel() for p in blocks.parameters())) / max(n_block, 1)
+        if hook_points is None:
+            return n_block * a_block + int(self._bridge.W_U.numel())
+        numbers = [int(found[1]) + 1 if (found := _IN_BLOCK.search(name)) else 1 for name in hook_points]
+        return max(numbers, default=n_block) * a_block
 
     def _names_of(self, hook_point: str) -> frozenset[str]:
         if hook_point not in self._names:
