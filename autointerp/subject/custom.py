@@ -17,6 +17,7 @@ from autointerp.subject.loaders import saelens
 from autointerp.subject.loaders.checkpoint import Checkpoint
 from autointerp.subject.loaders.hooks import hook_named
 from autointerp.subject.loaders.parts import SaeParts
+from autointerp.subject.loaders.table import read_checkpoint
 from autointerp.subject.sae import Sae, digest_tensors
 
 Encode = Callable[[Tensor], Tensor]
@@ -171,4 +172,4 @@ def saelens_parts(thing: Any) -> SaeParts | None:
     if config is None:
         return None
     state = {name: tensor.cpu() for name, tensor in thing.state_dict().items()}
-    return saelens.read(Checkpoint.in_memory(saelens.CONFIG, dict(config), saelens.WEIGHTS, state))
+    return read_checkpoint(Checkpoint.in_memory(saelens.CONFIG, dict(config), saelens.WEIGHTS, state), "saelens")

@@ -59,6 +59,16 @@ class Checkpoint:
             self._weights[path] = read_weights(path)
         return self._weights[path]
 
+    @property
+    def configs(self) -> tuple[CheckpointConfig, ...]:
+        """The configs that were read so far."""
+        return tuple(self._configs.values())
+
+    @property
+    def all_weights(self) -> tuple[Weights, ...]:
+        """The files of weights that were read so far."""
+        return tuple(self._weights.values())
+
     def tensor_names(self, file: Path) -> tuple[str, ...]:
         """Names of a file's tensors; of safetensors without reading the tensors. A damaged one has none."""
         if file.suffix != ".safetensors":

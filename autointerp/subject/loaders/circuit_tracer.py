@@ -57,7 +57,7 @@ def _single_layer(checkpoint: Checkpoint, file: Path, layer: str) -> SaeParts:
     weights = checkpoint.weights(file)
     d_sae, d_out = weights.length("b_enc"), weights.length("b_dec")
     d_in = weights.take("W_enc", None, None).numel() // d_sae
-    hook_point, hook_out = _hooks(checkpoint.folder, layer)
+    hook_point, hook_out = _hooks(checkpoint, layer)
     skip = "W_skip" in weights
     return SaeParts(
         W_enc=weights.take_either_way("W_enc", d_in, d_sae),
@@ -77,7 +77,7 @@ def _cross_layer(checkpoint: Checkpoint, file: Path, layer: str) -> SaeParts:
     encoder = checkpoint.weights(file.with_name(f"W_enc_{layer}{SUFFIX}"))
     decoder = checkpoint.weights(file.with_name(f"W_dec_{layer}{SUFFIX}"))
     d_sae, d_model = encoder.length(f"b_enc_{layer}"), encoder.length(f"b_dec_{layer}")
-    hook_point, hook_out = _hooks(checkpoint.folder, layer)
+    hook_point, hook_out = _hooks(checkpoint, layer)
     return SaeParts(
         W_enc=encoder.take_either_way(f"W_enc_{layer}", d_model, d_sae),
         b_enc=encoder.take(f"b_enc_{layer}", d_sae),
@@ -102,12 +102,10 @@ def _activation(weights: Weights, threshold: str, d_sae: int) -> Activation:
     return JumpRelu(weights.take_spread(threshold, d_sae))
 
 
-def _hooks(folder: Path, layer: str) -> tuple[str | None, str | None]:
+def _hooks(checkpoint: Checkpoint, layer: str) -> tuple[str | None, str | None]:
     """Where it reads and writes, from two plain lines of `config.yaml`; None where it does not say."""
-    file = folder / CONFIG
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    names: list[str | None] = []
-    for key in ("feature_input_hook", "feature_output_hook"):
-        match = re.search(rf"^{key}:\s*['\"]?([\w.]+)", text, re.MULTILINE)
-        names.append(f"blocks.{layer}.{match.group(1)}" if match else None)
-    return names[0], names[1]
+    if not (checkpoint.folder / CONFIG).is_file():
+        return None, None
+    config = checkpoint.config(CONFIG)
+    read, write = (config.text(key) for key in ("feature_input_hook", "feature_output_hook"))
+    return f"blocks.{layer}.{read}" if read else None, f"blocks.{layer}.{write}" if write else None

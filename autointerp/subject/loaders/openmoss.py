@@ -59,6 +59,7 @@ def read_2024(checkpoint: Checkpoint) -> SaeParts:
 def read_2025(checkpoint: Checkpoint) -> SaeParts:
     """The dictionary in its own, normalised units; raises as every reader."""
     config, weights = checkpoint.config(CONFIG), checkpoint.weights(WEIGHTS)
+    _check_type(config)
     linear = _linear(config, weights)
     glu = None
     if config.flag("use_glu_encoder", default=False):
@@ -70,8 +71,7 @@ def read_2025(checkpoint: Checkpoint) -> SaeParts:
 def read_2026(checkpoint: Checkpoint) -> SaeParts:
     """As `read_2025` with other names."""
     config, weights = checkpoint.config(CONFIG), checkpoint.weights(WEIGHTS)
-    if (config.text("sae_type") or "sae") != "sae":
-        raise config.wrong("sae_type", "sae")
+    _check_type(config)
     d_sae = weights.length("b_E")
     w_enc = weights.take("W_E", None, d_sae)
     d_in = len(w_enc)
@@ -81,6 +81,11 @@ def read_2026(checkpoint: Checkpoint) -> SaeParts:
     if config.flag("use_glu_encoder", default=False):
         glu = weights.take("W_E_glu", d_in, d_sae), weights.take("b_E_glu", d_sae)
     return _normalised(config, weights, linear, glu, "activation_function.log_jumprelu_threshold")
+
+
+def _check_type(config: CheckpointConfig) -> None:
+    if (config.text("sae_type") or "sae") != "sae":
+        raise config.wrong("sae_type", "sae")
 
 
 def _has(checkpoint: Checkpoint, name: str) -> bool:

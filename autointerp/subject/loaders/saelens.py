@@ -103,7 +103,7 @@ def _as_current(config: CheckpointConfig) -> CheckpointConfig:
     elif function not in ("relu", "tanh-relu"):
         raise config.wrong("activation_fn_str", "relu, tanh-relu or topk")
     values["tanh_relu"] = function == "tanh-relu"
-    return CheckpointConfig(config.path, values | {"metadata": metadata})
+    return CheckpointConfig(config.path, values | {"metadata": metadata}, config.asked)
 
 
 def _read(config: CheckpointConfig, weights: Weights) -> SaeParts:
@@ -128,6 +128,7 @@ def _read(config: CheckpointConfig, weights: Weights) -> SaeParts:
     hook_point, hook_out = metadata.text("hook_name"), metadata.text("hook_name_out")
     hook_point = hook_named(hook_point) if hook_point else None
     scaling, notes = _scaling(config)
+    notes += _positions(metadata.get("seqpos_slice") or config.get("seqpos_slice"))
     center = _is_centred(metadata) and is_residual(hook_point or "")
     return SaeParts(
         W_enc=w_enc,
@@ -185,6 +186,13 @@ def _scaling(config: CheckpointConfig) -> tuple[Scaling, tuple[str, ...]]:
             "SAELens runs it, which is right only if they were folded into the weights.",
         )
     return SCALINGS[name], notes
+
+
+def _positions(trained_on: object) -> tuple[str, ...]:
+    if not isinstance(trained_on, list) or not any(trained_on):
+        return ()
+    note = f"It was trained on positions {trained_on} of each context only; elsewhere its activations are guesses."
+    return (note,)
 
 
 def _is_centred(metadata: CheckpointConfig) -> bool:

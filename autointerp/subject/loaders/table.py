@@ -4,6 +4,7 @@ A path flows in, the reader's `SaeParts` flow out. A new format is a module here
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from autointerp.subject.loaders import (
     dictionary_learning,
     directions,
     gemma_scope,
+    keys,
     linear,
     neel,
     openai,
@@ -21,6 +23,7 @@ from autointerp.subject.loaders import (
     sparsify,
 )
 from autointerp.subject.loaders.checkpoint import Checkpoint
+from autointerp.subject.loaders.keys import Keys, check_left
 from autointerp.subject.loaders.parts import SaeParts
 
 
@@ -30,26 +33,30 @@ class Loader(NamedTuple):
     matches: Callable[[Checkpoint], bool]
     """Whether the files look like this format."""
     read: Callable[[Checkpoint], SaeParts]
+    keys: Keys = keys.NONE
+    """What the reader may leave aside of its files."""
 
 
 LOADERS: dict[str, Loader] = {
-    "saelens": Loader(saelens.matches, saelens.read),
-    "saelens-legacy": Loader(saelens.matches_legacy, saelens.read_legacy),
-    "sparsify": Loader(sparsify.matches, sparsify.read),
-    "openmoss-2025": Loader(openmoss.matches_2025, openmoss.read_2025),
-    "openmoss-2026": Loader(openmoss.matches_2026, openmoss.read_2026),
-    "llama-scope": Loader(openmoss.matches_2024, openmoss.read_2024),
-    "dictionary-learning": Loader(dictionary_learning.matches, dictionary_learning.read),
-    "dictionary-learning-stored": Loader(dictionary_learning.never_matches, dictionary_learning.read_as_stored),
+    "saelens": Loader(saelens.matches, saelens.read, keys.SAELENS),
+    "saelens-legacy": Loader(saelens.matches_legacy, saelens.read_legacy, keys.SAELENS),
+    "sparsify": Loader(sparsify.matches, sparsify.read, keys.SPARSIFY),
+    "openmoss-2025": Loader(openmoss.matches_2025, openmoss.read_2025, keys.OPENMOSS),
+    "openmoss-2026": Loader(openmoss.matches_2026, openmoss.read_2026, keys.OPENMOSS),
+    "llama-scope": Loader(openmoss.matches_2024, openmoss.read_2024, keys.OPENMOSS),
+    "dictionary-learning": Loader(dictionary_learning.matches, dictionary_learning.read, keys.LEARNING),
+    "dictionary-learning-stored": Loader(
+        dictionary_learning.never_matches, dictionary_learning.read_as_stored, keys.LEARNING
+    ),
     "gemma-scope": Loader(gemma_scope.matches, gemma_scope.read),
-    "gemma-scope-2": Loader(gemma_scope.matches_2, gemma_scope.read_2),
-    "hook-z": Loader(neel.matches_hook_z, neel.read),
-    "neel-1l": Loader(neel.matches, neel.read),
-    "openai": Loader(openai.matches, openai.read),
+    "gemma-scope-2": Loader(gemma_scope.matches_2, gemma_scope.read_2, keys.GEMMA_SCOPE_2),
+    "hook-z": Loader(neel.matches_hook_z, neel.read, keys.NEEL),
+    "neel-1l": Loader(neel.matches, neel.read, keys.NEEL),
+    "openai": Loader(openai.matches, openai.read, keys.OPENAI),
     "goodfire": Loader(linear.matches_goodfire, linear.read_goodfire),
     "qwen-scope": Loader(linear.matches_qwen_scope, linear.read_qwen_scope),
     "deepseek-r1": Loader(linear.matches_deepseek_r1, linear.read_deepseek_r1),
-    "circuit-tracer": Loader(circuit_tracer.matches, circuit_tracer.read),
+    "circuit-tracer": Loader(circuit_tracer.matches, circuit_tracer.read, keys.CIRCUIT_TRACER),
     "directions": Loader(directions.matches, directions.read),
 }
 """In the order in which formats are tried; several share file names and differ inside."""
@@ -85,4 +92,15 @@ def read_parts(path: Path, name: str | None) -> tuple[str, SaeParts]:
         raise UsageError(f"no dictionary format {name!r}; choose from {', '.join(LOADERS)}")
     checkpoint = Checkpoint(path)
     found = find_format(checkpoint) if name is None else name
-    return found, LOADERS[found].read(checkpoint)
+    return found, read_checkpoint(checkpoint, found)
+
+
+def read_checkpoint(checkpoint: Checkpoint, name: str) -> SaeParts:
+    """The dictionary in a checkpoint of a known format, with notes on what of its files is left aside.
+
+    Raises:
+        UsageError: as every reader, or a switch that no reader knows is on.
+    """
+    loader = LOADERS[name]
+    parts = loader.read(checkpoint)
+    return replace(parts, notes=parts.notes + check_left(checkpoint, loader.keys))

@@ -30,6 +30,7 @@ class Weights:
             UsageError: a tensor holds NaN or infinity.
         """
         self.path = path
+        self._taken: set[str] = set()
         self._tensors = {k: _checked(path, k, v.detach()) for k, v in values.items() if isinstance(v, Tensor)}
         self.others: dict[str, object] = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         """Strings, numbers and nested objects."""
@@ -51,7 +52,12 @@ class Weights:
         found = next((name for name in names if name in self._tensors), None)
         if found is None:
             raise UsageError(f"{self.path} has no tensor {names[0]} (it has {_list(self.names)}); is the format right?")
+        self._taken.add(found)
         return found
+
+    def left(self) -> list[str]:
+        """Tensors that nobody took and that are not zero throughout."""
+        return [name for name, tensor in self._tensors.items() if name not in self._taken and bool(tensor.any())]
 
     def take(self, name: str, *shape: int | None) -> Tensor:
         """The tensor of this name; None in `shape` accepts any length.

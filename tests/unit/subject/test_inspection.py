@@ -88,7 +88,7 @@ def test_centring_does_not_fit_rms_norms(tmp_path: Path) -> None:
     folder = write_saelens(tmp_path / "sae", random_weights(), metadata=CENTRED)
     with pytest.raises(UsageError, match="RMS norms"):
         check_fit(llama, load_dictionary(folder))
-    assert check_fit(llama, load_dictionary(folder, center_input=False)) != []
+    assert check_fit(llama, load_dictionary(folder, center_input=False)) == []
 
 
 def test_only_the_residual_stream_is_centred(tmp_path: Path) -> None:
