@@ -7,6 +7,7 @@ missing, so that everything after it works on a machine without torch.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from autointerp import batch, batch_run, estimate, interpretation, moving, selection
@@ -33,6 +34,7 @@ from autointerp.plans import Retries
 from autointerp.provenance import write_atomically
 from autointerp.records import Explanation, Usage
 from autointerp.scores import FeatureScore
+from autointerp.settings import with_environment
 from autointerp.sources import bare_records_of
 from autointerp.status import RunStatus, read_status
 from autointerp.store.chosen import LEADS_OUT
@@ -40,6 +42,8 @@ from autointerp.store.folder import RunFolder
 from autointerp.store.kept_records import keep_records, read_records
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.runs import RunStore
+
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 async def run(config: RunConfig, listener: Listener = SILENT, *, offline: bool = False) -> Summaries:
@@ -121,6 +125,7 @@ async def run_score(
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, object], listener: Listener) -> RunConfig:
+    changes = with_environment(changes, os.environ)
     for line in folder.left_out(named=changes):
         listener.note(line)
     config = change_config(folder.config(named=changes), changes)
@@ -153,16 +158,17 @@ def _discard_damaged(folder: RunFolder, config: RunConfig, listener: Listener) -
             listener.note(f"{d.id}: {name} is damaged and will be made again")
 
 
-async def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
+async def retry(
+    path: Path, listener: Listener = SILENT, *, refused: bool = False, changes: Mapping[str, object] = NOTHING
+) -> Summaries:
     """Ask again what ended Failed, and windows that were lost; with `refused` also what was refused.
 
-    The answers that could not be used are forgotten first; every other answer of theirs is free.
+    `changes` are as in `run_score`. The answers that could not be used are forgotten first; every other answer of
+    theirs is free.
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        config = folder.config()
-        for line in folder.left_out():
-            listener.note(line)
+        config = _changed(folder, changes, listener)
         retries: Retries = "refused" if refused else "failed"
         if config.llm is not None:
             forget_unusable(config, folder, retries)
@@ -247,7 +253,7 @@ async def estimate_run(config: RunConfig) -> estimate.Estimate:
 
 async def estimate_changes(path: Path, changes: Mapping[str, object], *, scoring: bool = True) -> estimate.Estimate:
     """The same of `run_score`; of `run_explain` where there is no scoring."""
-    folder = RunFolder.existing(path)
+    folder, changes = RunFolder.existing(path), with_environment(changes, os.environ)
     return await estimate.estimate_run(folder, change_config(folder.config(named=changes), changes), scoring=scoring)
 
 
@@ -274,7 +280,8 @@ async def import_answers(path: Path, files: Sequence[Path], cache: Path | None =
     """
     folder = RunFolder.existing(path)
     with folder.lock():
-        return await batch.import_files(folder, change_config(folder.config(), {"cache": cache}), files)
+        changes = with_environment({"cache": cache}, os.environ)
+        return await batch.import_files(folder, change_config(folder.config(named=changes), changes), files)
 
 
 async def run_batches(

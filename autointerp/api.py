@@ -97,9 +97,11 @@ def run_score(
     return _wait(aio.run_score(path, changes or {}, listener, offline=offline))
 
 
-def retry(path: Path, listener: Listener = SILENT, *, refused: bool = False) -> Summaries:
+def retry(
+    path: Path, listener: Listener = SILENT, *, refused: bool = False, changes: Mapping[str, object] = aio.NOTHING
+) -> Summaries:
     """Ask again what ended Failed; see `aio.retry`."""
-    return _wait(aio.retry(path, listener, refused=refused))
+    return _wait(aio.retry(path, listener, refused=refused, changes=changes))
 
 
 def read_status(path: Path) -> RunStatus:

@@ -33,6 +33,7 @@ from autointerp.llm.budget import Budget
 from autointerp.llm.collector import rare_collections
 from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
+from autointerp.llm.manner import in_manner
 from autointerp.llm.prices import Prices
 from autointerp.llm.probe import probe, probe_prompts, unprobed
 from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
@@ -280,6 +281,7 @@ def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: Sqlit
 
 
 def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
+    endpoint = replace(endpoint, model=in_manner(endpoint.model, config.endpoint))
     explainer = EXPLAINERS[config.explainer_name](endpoint)
     usable = endpoint.capabilities.top_logprobs > 0 and endpoint.capabilities.logprobs_differ
     simulator = SIMULATORS[config.simulator or ("top-logprobs" if usable else "structured")](endpoint)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from autointerp.addresses import check_base_url
+from autointerp.endpoint_config import EndpointConfig, Section
 from autointerp.errors import UsageError, near_matches
 from autointerp.records import Role
 from autointerp.settings import (
@@ -43,11 +44,7 @@ ID_RULE = "an id has at most 64 characters, of a-z, 0-9, '.', '_' and '-', the f
 _FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DictionaryConfig(_Section):
+class DictionaryConfig(Section):
     """One dictionary to harvest."""
 
     id: Annotated[str, Field(pattern=rf"^{DICTIONARY_ID.pattern}$")]
@@ -84,7 +81,7 @@ class DictionaryConfig(_Section):
         return self
 
 
-class HarvestConfig(_Section):
+class HarvestConfig(Section):
     """How the corpus is run through the model."""
 
     context: Annotated[int, Field(ge=8)] | None = None
@@ -123,18 +120,7 @@ class HarvestConfig(_Section):
     """CPU threads; 0 leaves torch's own choice."""
 
 
-class EndpointConfig(_Section):
-    """How an endpoint is asked."""
-
-    in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Requests at the same time, at most; how many the endpoint takes is found out."""
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """Of one request; longer for a local server that queues."""
-    most_failed: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """The run stops where more than this share of the last 200 items failed, refusals left out; 1 never stops it."""
-
-
-class ExplainConfig(_Section):
+class ExplainConfig(Section):
     """How explanations are made."""
 
     candidates: Annotated[int, Field(ge=1, le=50)] = 1
@@ -143,7 +129,7 @@ class ExplainConfig(_Section):
     """Show the explanation its errors on half of the select part; a revision that is better on the rest is kept."""
 
 
-class ScoreConfig(_Section):
+class ScoreConfig(Section):
     """How explanations are scored under `graded`."""
 
     windows: Literal[60, 120] = 60
@@ -156,7 +142,7 @@ class ScoreConfig(_Section):
     """How intervals over windows are made; the jackknife covered better on planted features, and costs less."""
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything one run does; a run folder holds its copy."""
 
     model: str = ""
@@ -201,6 +187,12 @@ class RunConfig(_Section):
     @classmethod
     def _holds_no_secret(cls, url: str | None) -> str | None:
         return url if url is None else check_base_url(url)
+
+    @field_validator("cache")
+    @classmethod
+    def _from_anywhere(cls, path: Path | None) -> Path | None:
+        """As it lies from here: a run keeps it, and may be gone on with from another place."""
+        return path if path is None else Path(os.path.abspath(path.expanduser()))
 
     @property
     def explainer_name(self) -> ExplainerName:
@@ -272,7 +264,10 @@ def make_config(toml: Path | None, flags: Mapping[str, object], default_out: str
 
 
 def change_config(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
-    """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone."""
+    """A run's configuration with some keys, or keys of sections as `section.key`, set anew; None leaves one alone.
+
+    What the environment says of a run is among the changes (`settings.with_environment`).
+    """
     values = config.model_dump()
     merge(values, nested_flags(changes))
     return check_config(values, "the changes asked for")

@@ -21,6 +21,7 @@ ENVIRONMENT_PREFIX = "AUTOINTERP_"
 NO_SETTINGS = ("AUTOINTERP_LOOPBACK_ONLY", "AUTOINTERP_CHROMIUM")
 """Variables that are no keys of a configuration: `llm.registry` and the browser tests read them."""
 DICTIONARY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+OF_A_HARVEST = ("model", "hook_point", "dictionary", "corpus", "records", "out", "seed", "harvest")
 _PATHS = ("model", "corpus", "prices")
 
 
@@ -111,6 +112,21 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                     raise UsageError(f"{name}: {section!r} is set to a text of its own by another variable; unset one")
             holder[key] = text
     return values
+
+
+def with_environment(changes: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """Changes to a run that exists, under `key` or `section.key`: the environment's, and over them those given.
+
+    What a harvest depends on stays as it is in the run: a variable for the next harvest says nothing of this one.
+    """
+    found: dict[str, object] = {}
+    for key, value in from_environment(environment).items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{inner}": own for inner, own in value.items()}
+        else:
+            found[key] = value
+    kept = {key: value for key, value in found.items() if key.partition(".")[0] not in OF_A_HARVEST}
+    return kept | {key: value for key, value in changes.items() if value is not None}
 
 
 def merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:

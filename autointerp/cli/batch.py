@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autointerp.cli.options import (
+    AnswerTokens,
     AsJson,
     BaseUrl,
     BudgetTokens,
     BudgetUsd,
     Cache,
     Explainer,
+    ExtraBody,
     Features,
     Llm,
     Protocol,
+    ReasoningEffort,
     Refine,
     Run,
     Simulator,
     Stop,
+    Timeout,
     Windows,
     given_settings,
 )
@@ -48,6 +52,9 @@ def export_requests(
     llm: Llm = None,
     base_url: BaseUrl = None,
     cache: Cache = None,
+    reasoning_effort: ReasoningEffort = None,
+    answer_tokens: AnswerTokens = None,
+    extra_body: ExtraBody = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the requests that can be asked now in OpenAI's batch file format. Needs no network and no key."""
@@ -101,6 +108,10 @@ def run_batches(
     cache: Cache = None,
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
+    timeout: Timeout = None,
+    reasoning_effort: ReasoningEffort = None,
+    answer_tokens: AnswerTokens = None,
+    extra_body: ExtraBody = None,
     poll: Annotated[
         float, typer.Option(min=0.01, metavar="S", help="Seconds between two looks at the batches.")
     ] = 30.0,

@@ -34,6 +34,18 @@ Cache = Annotated[Path | None, typer.Option(metavar="PATH", help="The reply cach
 BudgetUsd = Annotated[float | None, typer.Option(help="Stop before the call that could make the run cost more.")]
 BudgetTokens = Annotated[int | None, typer.Option(help="The same in tokens, input and output.")]
 InFlight = Annotated[int | None, typer.Option(help="Requests at the same time, at most (64).")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="S", help="Seconds for one answer (120; 600 at a server of one's own).")
+]
+ReasoningEffort = Annotated[
+    str | None, typer.Option(metavar="WORD", help="How much a thinking model thinks, in the endpoint's word.")
+]
+AnswerTokens = Annotated[
+    int | None, typer.Option(metavar="N", help="Room for an answer, thoughts included, beyond a question's own.")
+]
+ExtraBody = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Further fields of every request's body, such as '{\"top_k\": 1}'.")
+]
 MostFailed = Annotated[
     float | None, typer.Option(help="Stop where more than this share of the last 200 items failed (0.1); 1 never does.")
 ]
@@ -54,6 +66,7 @@ Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own mo
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
     *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
+    *("timeout", "reasoning_effort", "answer_tokens", "extra_body"),
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
@@ -62,6 +75,10 @@ _KEYS = {
     "refine": "explain.refine",
     "most_failed": "endpoint.most_failed",
     "in_flight": "endpoint.in_flight",
+    "timeout": "endpoint.timeout_s",
+    "reasoning_effort": "endpoint.reasoning_effort",
+    "answer_tokens": "endpoint.answer_tokens",
+    "extra_body": "endpoint.extra_body",
 }
 """Those that are keys of sections."""
 Offline = Annotated[

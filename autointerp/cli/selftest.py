@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.options import AnswerTokens, ExtraBody, InFlight, ReasoningEffort, Timeout, given_settings
 from autointerp.cli.say import say_json
 from autointerp.errors import UsageError
 
@@ -18,12 +20,18 @@ SIMULATOR_HELP = "How it is asked: top-logprobs, structured or prompt-logprobs; 
 
 
 def selftest(
+    context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help=QUICK_HELP)] = False,
     llm: Annotated[str | None, typer.Option(metavar="MODEL", help=LLM_HELP)] = None,
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Its endpoint; OPENAI_BASE_URL, else OpenAI's.")
     ] = None,
     simulator: Annotated[str | None, typer.Option(help=SIMULATOR_HELP)] = None,
+    in_flight: InFlight = None,
+    timeout: Timeout = None,
+    reasoning_effort: ReasoningEffort = None,
+    answer_tokens: AnswerTokens = None,
+    extra_body: ExtraBody = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")] = False,
 ) -> None:
@@ -32,13 +40,14 @@ def selftest(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from autointerp.cli.progress import listening
 
-    if llm is None and (base_url, simulator) != (None, None):
-        raise UsageError("--base-url and --simulator say how a judge is asked; name it with --llm MODEL")
+    asked = {key: value for key, value in given_settings(context).items() if key.startswith("endpoint.")}
+    if llm is None and any(value is not None for value in (base_url, simulator, *asked.values())):
+        raise UsageError("--base-url, --simulator and the like say how a judge is asked; name it with --llm MODEL")
     if llm is not None and quick:
         raise UsageError("--quick shortens the offline bench; --llm asks a model and has one length")
     with listening() as listener:
         told, passed = (
-            _offline(quick, seed, listener) if llm is None else _card(llm, base_url, simulator, seed, listener)
+            _offline(quick, seed, listener) if llm is None else _card(llm, base_url, simulator, asked, seed, listener)
         )
     if as_json:
         say_json(told)
@@ -63,20 +72,27 @@ def _offline(quick: bool, seed: int, listener: "Listener") -> tuple[dict[str, ob
 
 
 def _card(
-    llm: str, base_url: str | None, simulator: str | None, seed: int, listener: "Listener"
+    llm: str,
+    base_url: str | None,
+    simulator: str | None,
+    asked: Mapping[str, object],
+    seed: int,
+    listener: "Listener",
 ) -> tuple[dict[str, object], bool]:
     """The text bench with a language model as the judge."""
     from autointerp.aio import cache_folder
     from autointerp.asking import say_asked_at
     from autointerp.cli.show_selftest import show_card
+    from autointerp.endpoint_config import endpoint_settings
     from autointerp.selftest.card import JudgeCard, make_card, open_judge
     from autointerp.selftest.textbench import Bench
 
+    manner = endpoint_settings(asked, os.environ)
     for line in say_asked_at(llm, base_url):
         listener.note(line)
 
     async def ask() -> JudgeCard:
-        async with open_judge(llm, base_url, simulator) as judge:
+        async with open_judge(llm, base_url, simulator, manner, listener.note) as judge:
             return await make_card(Bench(cache_folder(), seed), judge, listener.progress)
 
     card = asyncio.run(ask())

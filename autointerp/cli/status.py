@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autointerp.cli.options import (
+    AnswerTokens,
+    AsJson,
+    BaseUrl,
+    BudgetTokens,
+    BudgetUsd,
+    Cache,
+    ExtraBody,
+    InFlight,
+    Llm,
+    MostFailed,
+    ReasoningEffort,
+    Run,
+    Timeout,
+    given_settings,
+)
 from autointerp.cli.say import make_console, say_json
 from autointerp.errors import UsageError
 
 if TYPE_CHECKING:
     from autointerp.status import RunStatus, StageStatus
-
-Run = Annotated[Path, typer.Argument(help="A run's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 
 
 def status(run: Run, as_json: AsJson = False) -> None:
@@ -29,9 +42,21 @@ def status(run: Run, as_json: AsJson = False) -> None:
 
 
 def retry(
+    context: typer.Context,
     run: Run,
     failed: Annotated[bool, typer.Option("--failed", help="What ended Failed, and scores that lost windows.")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Also what was refused.")] = False,
+    llm: Llm = None,
+    base_url: BaseUrl = None,
+    cache: Cache = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    most_failed: MostFailed = None,
+    in_flight: InFlight = None,
+    timeout: Timeout = None,
+    reasoning_effort: ReasoningEffort = None,
+    answer_tokens: AnswerTokens = None,
+    extra_body: ExtraBody = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask again what failed, and only that; every answer that could be used is kept and free."""
@@ -42,7 +67,7 @@ def retry(
     if not failed:
         raise UsageError("say what to try again: --failed, or --failed --refused for refusals too")
     with listening() as listener:
-        summaries = api.retry(run, listener, refused=refused)
+        summaries = api.retry(run, listener, refused=refused, changes=given_settings(context))
     show_summaries(summaries)
     if as_json:
         found = {i: s.model_dump() for i, s in summaries.items()}

@@ -26,6 +26,8 @@ class ChatRequest(Record):
     """Ask for this many most likely tokens at each generated position."""
     json_schema: dict[str, object] | None = None
     """Ask for an answer that fits this schema."""
+    extra_body: dict[str, object] | None = None
+    """Further fields of the body; part of the question only where there are any."""
     sample: int = 0
     """Number among repeated askings of the same question (candidates, asked again)."""
     stop: tuple[str, ...] = ()

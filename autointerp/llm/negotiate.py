@@ -146,7 +146,7 @@ class Negotiation:
             schema = self._plain(request.json_schema)
             asked = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": asked}
-        return body
+        return body | (request.extra_body or {})
 
     def _at_most(self, name: str, wanted: int) -> int:
         """What is asked for within the bounds that the endpoint named, each kept as `NAME>BOUND`."""
@@ -202,7 +202,7 @@ def _echo_body(request: PromptRequest, model: str) -> dict[str, object]:
         "max_tokens": request.max_tokens,
         "echo": True,
         "logprobs": request.top_logprobs,
-    }
+    } | (request.extra_body or {})
 
 
 def _without_system(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:

@@ -282,5 +282,7 @@ def request_key(endpoint: Endpoint, request: ChatRequest) -> str:
 
     Where an answer may end is left out: an answer that went on holds what was asked for as well, and is not asked anew.
     """
-    asked = request.model_dump(mode="json", exclude={"stop"})
+    # Requests had no further fields once, and the replies to those without any are still to be found.
+    unset = set() if request.extra_body else {"extra_body"}
+    asked = request.model_dump(mode="json", exclude={"stop", *unset})
     return digest({"endpoint": endpoint.model_dump(mode="json"), "request": asked})

@@ -5,17 +5,19 @@ asking goes the same way as the first, so it must not be answered from a cache.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from autointerp.endpoint_config import EndpointConfig
 from autointerp.errors import UsageError, near_matches
 from autointerp.format import MAX_LEVEL
 from autointerp.interpret.simulate import Simulator
 from autointerp.interpret.simulate_llm import LlmSimulatorName, make_llm_simulator
+from autointerp.llm.manner import in_manner
 from autointerp.llm.probe import probe, probe_prompts
 from autointerp.llm.registry import connect_model
 from autointerp.records import HARD_STRATA, Example, Record, Simulation, Usage
@@ -85,7 +87,11 @@ class _Pair(NamedTuple):
 
 @asynccontextmanager
 async def open_judge(
-    model: str, base_url: str | None, simulator: str | None, in_flight: int = 16
+    model: str,
+    base_url: str | None,
+    simulator: str | None,
+    manner: EndpointConfig = EndpointConfig(in_flight=16),  # noqa: B008
+    say: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Simulator]:
     """A language model as a simulator, without a reply cache: every asking is a new one.
 
@@ -97,14 +103,15 @@ async def open_judge(
         raise UsageError(
             f"no simulator {simulator!r} asks a language model; near: {near_matches(simulator, SIMULATORS)}"
         )
-    connected = connect_model(model, base_url=base_url, in_flight=in_flight)
+    connected = connect_model(model, base_url=base_url, in_flight=manner.in_flight, timeout_s=manner.timeout_s, say=say)
+    asked = in_manner(connected.model, manner)
     try:
-        seen = await probe(connected.provider, connected.meter)
+        seen = await probe(connected.provider, asked)
         usable = seen.top_logprobs > 0 and seen.logprobs_differ
         chosen: LlmSimulatorName = names[0] if simulator else "top-logprobs" if usable else "structured"
         if chosen == "prompt-logprobs":
             seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
-        yield make_llm_simulator(chosen, connected.model, seen)
+        yield make_llm_simulator(chosen, asked, seen)
     finally:
         await connected.aclose()
 

@@ -222,7 +222,7 @@ class RunFolder:
         """
         if self._config.is_file() and self._holds_work():
             check_agreement(self.path, self.harvest, self.config(named=LEADS_OUT), config)
-        values = config.model_dump(mode="json", exclude_none=True, exclude={"out", "cache"})
+        values = config.model_dump(mode="json", exclude_none=True, exclude={"out"})
         outside = leading_out({key: getattr(config, key) for key in LEADS_OUT if key in named})
         mark = self._mark() or (new_mark() if outside else None)
         write_atomically(self._config, marked(mark, tomli_w.dumps(values)))

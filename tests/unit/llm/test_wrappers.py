@@ -18,6 +18,7 @@ from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
 from autointerp.llm.gate import Gate
 from autointerp.llm.pace import Paced
 from autointerp.llm.wrappers import Cached, Metered, Retrying, request_key
+from autointerp.provenance import digest
 from tests.unit.llm.servers import question
 
 ENDPOINT = Endpoint(provider="openai", base_url="http://localhost/v1", model="m")
@@ -212,6 +213,21 @@ def test_a_question_without_stops_keeps_the_digest_of_before_there_were_any() ->
     assert request_key(endpoint, question(temperature=0.0)) == "blake2b:5765b2d66bb52cfd806143005e3522522e9a1d3f"
     read = PromptRequest(prompt="a", read=" b", top_logprobs=5)
     assert request_key(endpoint, read) == "blake2b:c385d23f898704eeae874909a4393cf1a2218f58"
+
+
+def test_what_is_asked_in_no_special_manner_keeps_its_key() -> None:
+    """Replies that were paid for under the first version must be found by every later one."""
+    asked = {
+        "messages": [{"role": "user", "content": "a"}],
+        "max_tokens": 20,
+        "temperature": None,
+        "top_logprobs": None,
+        "json_schema": None,
+        "sample": 0,
+    }
+    endpoint = {"provider": "openai", "base_url": "http://localhost/v1", "model": "m"}
+    assert request_key(ENDPOINT, question("a")) == digest({"endpoint": endpoint, "request": asked})
+    assert request_key(ENDPOINT, question("a", extra_body={"top_k": 1})) != request_key(ENDPOINT, question("a"))
 
 
 def test_a_script_that_ends_says_so() -> None:
