@@ -61,6 +61,7 @@ from autointerp.files import DISK_ADVICE, disk_error
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
+    from autointerp.interpretation import Summaries
 
 app = typer.Typer(
     name="autointerp",
@@ -107,22 +108,27 @@ def run(
     """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
     from autointerp import api
     from autointerp.cli.progress import listening
-    from autointerp.cli.show import show_summaries
 
-    flags = given_settings(context)
-    settings = _settings(config, flags, dictionary, demo=demo)
+    settings = _settings(config, given_settings(context), dictionary, demo=demo)
     if dry_run:
         show_estimate(api.estimate_run(settings), as_json=as_json)
         return
     with listening() as listener:
         summaries = api.run(settings, listener, offline=offline)
+    _show_run(settings, summaries, compared=demo and len(settings.dictionary) > 1)
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+
+
+def _show_run(settings: "RunConfig", summaries: "Summaries", *, compared: bool) -> None:
+    """Its tables and where they stand, and how its dictionaries compare."""
+    from autointerp.cli.show import show_summaries
+
     show_summaries(summaries)
     for name in ("summary.json", "report.html"):
         say(settings.out / name)
-    if demo and len(settings.dictionary) > 1:
+    if compared:
         show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
-    if as_json:
-        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
 @app.command()
