@@ -122,6 +122,8 @@ class BareSource:
 
     def select(self, spec: str, seed: int) -> list[int]:
         """As `selection.select_features`, of the features that records name."""
+        if spec == "all":
+            return sorted(self._records)
         return [i for i in select_features(spec, self.n_active, self.spec.id, seed) if i in self._records]
 
     def maker(self, design: Design, seed: int) -> RecordMaker:

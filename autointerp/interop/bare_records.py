@@ -12,14 +12,20 @@ it), or `{"special": NAME}`. Paths flow in and out; nothing here knows a run.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autointerp.bare import BareRecord
 from autointerp.errors import UsageError
 from autointerp.format import SpecialToken, escape_bytes, escape_special, escape_text, format_lines, unescape
+from autointerp.settings import encodes
 
+MOST_FEATURES = 2**26
+"""A feature's number is below it, since arrays are as long as the highest one; the largest dictionaries have half."""
+SMALLEST, LARGEST = 1.401298464324817e-45, 3.4028234663852886e38
+"""Of activations that are not 0, either way: those of float32. Sums of squares stay finite, and bins have a width."""
 FEATURE, DOCUMENT = "# feature ", "# document "
 
 
@@ -78,7 +84,7 @@ def _escaped(token: object, where: str) -> str:
     if isinstance(token, dict) and isinstance(token.get("special"), str) and len(token) == 1:
         return escape_special(SpecialToken(token["special"]))
     if not isinstance(token, str):
-        raise UsageError(f'{where}: a token is a text or {{"special": NAME}}, not {token!r}')
+        raise UsageError(f'{where}: a token is a text or {{"special": NAME}}, not {_short(token)}')
     try:
         return escape_bytes(token.encode("utf-8", errors="surrogateescape"))
     except UnicodeEncodeError:
@@ -103,8 +109,13 @@ def _read_json_lines(text: str, path: str) -> Iterator[BareRecord]:
         where = f"{path} line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             raise UsageError(f"{where} is not JSON: {error}") from None
+        except ValueError:
+            most = sys.get_int_max_str_digits()
+            raise UsageError(f"{where} holds a whole number of more than {most:,} digits") from None
+        except RecursionError:
+            raise UsageError(f"{where} is nested too deeply to be a record") from None
         if not isinstance(row, dict) or not {"tokens", "activations"} <= set(row):
             raise UsageError(f'{where} lacks "tokens" or "activations"; a record is an object with both')
         yield _from_values(row, where)
@@ -112,7 +123,9 @@ def _read_json_lines(text: str, path: str) -> Iterator[BareRecord]:
 
 def as_bare(record: BareRecord | Mapping[str, Any]) -> BareRecord:
     """A record as it is, or from plain values."""
-    return record if isinstance(record, BareRecord) else _from_values(record, "a record")
+    if isinstance(record, BareRecord):
+        return _record(record.feature, record.tokens, record.activations, record.document, "a record")
+    return _from_values(record, "a record")
 
 
 def _from_values(row: Mapping[str, Any], where: str) -> BareRecord:
@@ -126,7 +139,7 @@ def _from_values(row: Mapping[str, Any], where: str) -> BareRecord:
         raise UsageError(f"{where}: tokens and activations are lists with at least one entry")
     feature, document = row.get("feature", 0), row.get("document")
     if not isinstance(feature, int) or isinstance(feature, bool) or feature < 0:
-        raise UsageError(f"{where}: feature is a whole number from 0 on, not {feature!r}")
+        raise UsageError(f"{where}: feature is a whole number from 0 on, not {_short(feature)}")
     return _record(
         feature,
         [_escaped(token, where) for token in tokens],
@@ -136,20 +149,38 @@ def _from_values(row: Mapping[str, Any], where: str) -> BareRecord:
     )
 
 
-def _record(feature: int, tokens: list[str], values: list[float], document: str | None, where: str) -> BareRecord:
+def _record(
+    feature: int, tokens: Sequence[str], values: Sequence[float], document: str | None, where: str
+) -> BareRecord:
     if len(tokens) != len(values):
         raise UsageError(f"{where}: {len(tokens)} tokens but {len(values)} activations")
+    if feature >= MOST_FEATURES:
+        raise UsageError(f"{where}: feature {_short(feature)} is too high; numbers go up to {MOST_FEATURES - 1:,}")
+    if document is not None and not encodes(document):
+        raise UsageError(f"{where}: the document {_short(document)} holds half of a character, which no text can hold")
     return BareRecord(feature=feature, tokens=tuple(tokens), activations=tuple(values), document=document)
 
 
 def _finite(value: object, where: str) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise UsageError(f"{where}: {value!r} is no activation; it must be a finite number")
+        raise UsageError(f"{where}: {_short(value)} is no activation; it must be a finite number")
+    if number and not SMALLEST <= abs(number) <= LARGEST:
+        what = "large for an activation" if abs(number) > LARGEST else "small for an activation, so write 0"
+        raise UsageError(f"{where}: {_short(value)} is too {what}; float32 has no such number")
     return number
+
+
+def _short(value: object) -> str:
+    """A value as it is quoted in an error; its first characters where it has many."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= 60 else f"{text[:50]}…"
 
 
 def _read_tsv(text: str, path: str) -> Iterator[BareRecord]:
@@ -180,8 +211,8 @@ def _read_tsv(text: str, path: str) -> Iterator[BareRecord]:
 
 
 def _feature_number(text: str, where: str) -> int:
-    if not text.strip().isdecimal():
-        raise UsageError(f"{where}: `# feature` wants a whole number, not {text.strip()!r}")
+    if not text.strip().isdecimal() or len(text.strip()) > 100:
+        raise UsageError(f"{where}: `# feature` wants a whole number, not {_short(text.strip())}")
     return int(text)
 
 
