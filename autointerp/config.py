@@ -37,7 +37,7 @@ ExplainerName = Literal["lookup", "tsv"]
 SimulatorName = Literal["lookup", "top-logprobs", "structured", "prompt-logprobs"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 KeepName = Literal["all", "sample"]
-DtypeName = Literal["float32", "bfloat16", "float16"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 NOT_UTF8 = "is not UTF-8, so that no run can keep it; rename it"
 ID_RULE = "an id has at most 64 characters, of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
@@ -114,8 +114,8 @@ class HarvestConfig(Section):
     """Tokens to measure losses with each dictionary on, 0 for none; 16,384, on a CPU at most a quarter of the work."""
     device: DeviceName = "auto"
     """`cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes CUDA where it is there."""
-    dtype: DtypeName = "float32"
-    """Of the model; dictionaries stay in float32."""
+    dtype: DtypeName = "auto"
+    """Of the model; `auto` is bfloat16 on CUDA where the card has it, else float32. Dictionaries stay in float32."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads; 0 leaves torch's own choice."""
 

@@ -16,7 +16,7 @@ from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
 from autointerp.subject.corpus.sources import SourceStream
-from autointerp.subject.devices import choose_device, describe_device, on_device
+from autointerp.subject.devices import choose_device, choose_dtype, describe_device, on_device
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.random_directions import random_directions
@@ -40,7 +40,7 @@ def check_harvest(config: RunConfig, cache: Path) -> list[Finding]:
 def _check_on(device: str, config: RunConfig, cache: Path) -> list[Finding]:
     findings = []
     try:
-        subject = load_model(config.model, device=device, dtype=config.harvest.dtype)
+        subject = load_model(config.model, device=device, dtype=choose_dtype(config.harvest.dtype, device))
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
         stream = open_sources(config.corpus, cache, config.harvest.text_column)
         sample, n_tokens = _sample(config, subject, stream)

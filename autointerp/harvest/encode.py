@@ -24,6 +24,7 @@ from autointerp.metrics import MASSIVE
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import Dictionary
 from autointerp.subject.model import Subject
+from autointerp.subject.products import Products
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,16 @@ def _start_copy(array: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def encode_rows(
-    subject: Subject, readers: Sequence[Reader], text: TextMask, rows: Int[np.ndarray, " n"], first_row: int
+    subject: Subject,
+    readers: Sequence[Reader],
+    text: TextMask,
+    rows: Int[np.ndarray, " n"],
+    first_row: int,
+    products: Products,
 ) -> list[Encoded]:
     """Every reader's events of some rows, from one forward pass; slots count from `first_row`."""
     at_hook, slots = capture_text(subject, readers, text, rows, first_row)
-    return [encode(reader, at_hook, slots) for reader in readers]
+    return [encode(reader, at_hook, slots, products) for reader in readers]
 
 
 def capture_text(
@@ -130,7 +136,9 @@ def capture_text(
 
 
 @torch.inference_mode()
-def encode(reader: Reader, at_hook: Mapping[str, Float[Tensor, "n width"]], slots: Int[np.ndarray, " n"]) -> Encoded:
+def encode(
+    reader: Reader, at_hook: Mapping[str, Float[Tensor, "n width"]], slots: Int[np.ndarray, " n"], products: Products
+) -> Encoded:
     """One reader's events of the tokens that `capture_text` gave."""
     x, target = at_hook[reader.spec.hook_point], at_hook[reader.dictionary.hook_out]
     outlier = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -140,7 +148,8 @@ def encode(reader: Reader, at_hook: Mapping[str, Float[Tensor, "n width"]], slot
     if len(inside) < len(x):
         x, target = x[inside], target[inside]
     massive = is_massive(x, reader.median_norm) | is_massive(target, reader.median_norm_out)
-    code = reader.dictionary.encode_sparse(x)
+    with products.in_force(x.device):  # not the model's own products, whose rotations want all of float32
+        code = reader.dictionary.encode_sparse(x)
     try:
         out = reader.dictionary.decode_sparse(code, x)
         per_token, sum_in = _compare(target, out), target.sum(dim=0, dtype=_exact(target))

@@ -16,7 +16,9 @@ from autointerp.harvest.encode import Reader
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.provenance import seal, unseal, write_atomically
 from autointerp.settings import device_type
+from autointerp.subject.codes import DENSE_LIMIT
 from autointerp.subject.devices import no_room, release_memory
+from autointerp.subject.products import Precision, Products
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,16 @@ class PassSettings:
     """Whether special tokens inside the text are looked at like others."""
     max_norm: float | None = None
     """Tokens of a larger norm are masked; in multiples of the median norm at the hook point."""
+    precision: Precision = "ieee"
+    dense_limit: int = DENSE_LIMIT
+    """Both as `subject.products.Products`; a plan names them where they are a GPU's."""
     part: HarvestPart | None = None
     """Only every `of`-th shard from `number` on, and nothing is closed; no shard's bytes depend on it."""
+
+    @property
+    def products(self) -> Products:
+        """How the encoders' products are made."""
+        return Products(self.precision, self.dense_limit)
 
     def n_shard(self, corpus: Corpus) -> int:
         """Shards of all parts."""
@@ -76,6 +86,9 @@ def open_plans(readers: Sequence[Reader], corpus: Corpus, settings: PassSettings
     # Of all plans before any is written: the batch that one dictionary found room for is that of the whole pass.
     found = [plan["batch_size"] for plan in plans.values() if plan.get("batch_size_asked") == asked]
     settings = replace(settings, batch_size=min([asked, *found]))
+    for plan in plans.values():  # a GPU's ways go on as they began, in old plans as a CPU's
+        ways = Products(plan.get("precision", "ieee"), plan.get("dense_limit", DENSE_LIMIT))
+        settings = replace(settings, precision=ways.precision, dense_limit=ways.dense_limit)
     planned = []
     for reader in readers:
         earlier = plans.get(reader.spec.id)
@@ -138,10 +151,11 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 def make_plan(reader: Reader, corpus: Corpus, settings: PassSettings) -> dict[str, object]:
     """The values of a plan; those a user sets come first, so that a refusal names them."""
+    of_a_cpu = Products()._asdict().items()
     return {
         "format_version": FORMAT_VERSION,
         "dictionary": reader.spec.id,
-        **{key: value for key, value in asdict(settings).items() if key != "part"},
+        **{key: value for key, value in asdict(settings).items() if key != "part" and (key, value) not in of_a_cpu},
         "device": device_type(settings.device),
         "corpus": corpus.digest,
         "context": corpus.context,

@@ -29,6 +29,7 @@ from autointerp.harvest.sort import Sorter
 from autointerp.harvest.tokenise import Progress
 from autointerp.harvest.tokens import FORMAT_VERSION, Corpus
 from autointerp.listener import SILENT, Listener
+from autointerp.settings import device_type
 from autointerp.subject.devices import is_out_of_memory
 from autointerp.subject.model import Subject
 
@@ -135,7 +136,13 @@ def _probe(
         try:
             with PeakWatch(settings.device) as watch:
                 at_hook, slots = capture_text(subject, readers, text, rows, 0)
-                events = [encode(reader, at_hook, slots).collect() for reader in readers]
+                events = [encode(reader, at_hook, slots, settings.products).collect() for reader in readers]
+            seconds = time.monotonic() - began
+            if device_type(settings.device) != "cpu":  # whose first batch is slow: it loads its kernels
+                began = time.monotonic()
+                for encoded in encode_rows(subject, readers, text, rows, 0, settings.products):
+                    encoded.collect()
+                seconds = time.monotonic() - began
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -143,7 +150,6 @@ def _probe(
         settings = halve_batch(readers, corpus, settings)
     if not any(e.n_token for e in events):
         _check_text(text)
-    seconds = time.monotonic() - began
     n_tokens = sum(corpus.count_tokens(slice(row, row + 1)) for row in rows.tolist())
     l0 = {r.spec.id: len(e.value) / max(n_tokens, 1) for r, e in zip(readers, events, strict=True)}
     of_losses = min(loss_tokens, corpus.n_tokens) * work_a_token(subject, readers)
@@ -228,7 +234,7 @@ def _collect_shard(
     n_slot = (stretch.stop - stretch.start) * corpus.context
     pieces = [_Piece(reader.shard(index).stem, n_slot, reader.spec.d_sae) for reader in readers]
     seen = 0
-    for rows, encoded in _a_batch_late(subject, readers, text, settings.batch_size, stretch):
+    for rows, encoded in _a_batch_late(subject, readers, text, settings, stretch):
         for piece, one in zip(pieces, encoded, strict=True):
             piece.add(one.collect())
         seen += corpus.count_tokens(slice(int(rows[0]), int(rows[-1]) + 1))
@@ -237,13 +243,13 @@ def _collect_shard(
 
 
 def _a_batch_late(
-    subject: Subject, readers: Sequence[Reader], text: TextMask, size: int, stretch: slice
+    subject: Subject, readers: Sequence[Reader], text: TextMask, settings: PassSettings, stretch: slice
 ) -> Iterator[tuple[np.ndarray, list[Encoded]]]:
     """A shard's batches, each given when the next is under way, so that its copies from the device are over."""
     waiting: tuple[np.ndarray, list[Encoded]] | None = None
-    for low in range(stretch.start, stretch.stop, size):
-        rows = np.arange(low, min(low + size, stretch.stop))
-        encoded = encode_rows(subject, readers, text, rows, stretch.start)
+    for low in range(stretch.start, stretch.stop, settings.batch_size):
+        rows = np.arange(low, min(low + settings.batch_size, stretch.stop))
+        encoded = encode_rows(subject, readers, text, rows, stretch.start, settings.products)
         if waiting is not None:
             yield waiting
         waiting = rows, encoded

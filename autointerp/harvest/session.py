@@ -31,13 +31,15 @@ from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
 from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
-from autointerp.subject.devices import choose_device, on_device
+from autointerp.subject.devices import choose_device, choose_dtype, on_device, room_for
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit, place
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.packing import check_packing
+from autointerp.subject.products import Products
 from autointerp.subject.tails import BothTails
 
+_FREE_SOME = "free some and start it again"
 MOST_CONTEXT = 1024
 TOKENS_A_BATCH_ON_CPU = 2048
 ROWS_A_BATCH_ON_GPU = 32
@@ -71,10 +73,11 @@ def harvest_dictionaries(
         RunError: an activation is NaN or infinite.
     """
     device = choose_device(config.harvest.device)
+    dtype = _dtype(harvest, config, device, note)
     for seed in dict.fromkeys(d.rerandomise_seed for d in missing):
         progress(f"load {Path(config.model).name}", 0, 0)
         with _threads(config.harvest.threads), on_device(device):
-            subject = load_model(config.model, device=device, dtype=config.harvest.dtype, rerandomise_seed=seed)
+            subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
             loaded = [(d, load_asked(config, d, subject)) for d in missing]
             remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
             group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
@@ -86,12 +89,13 @@ def harvest_dictionaries(
                 for remark in remarks[d.id]:
                     note(f"{d.id}: {remark}")
                 if d.like is not None:
-                    dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id, progress)
+                    with room_for(f"random directions like {d.like}", _FREE_SOME):
+                        dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id, progress)
                 readers.append(_reader(harvest, d, dictionary, subject))
             with work.turn():
                 if config.harvest.max_norm is not None:
                     readers = _limited(readers, config.harvest.max_norm, subject, corpus, progress)
-                asked = _settings(config, corpus, device, work.part)
+                asked = _settings(config, corpus, device, dtype, work.part)
                 loss_tokens = loss_tokens_for(config.harvest.loss_tokens, subject, readers, corpus)
                 readers, settings = open_pass(subject, readers, corpus, asked, note, loss_tokens)
             run_pass(subject, readers, corpus, settings, progress, loss_tokens, note)
@@ -130,12 +134,26 @@ def _batch_size(corpus: Corpus, device: str) -> int:
     return max(1, TOKENS_A_BATCH_ON_CPU // corpus.context) if device == "cpu" else ROWS_A_BATCH_ON_GPU
 
 
-def _settings(config: RunConfig, corpus: Corpus, device: str, part: HarvestPart | None) -> PassSettings:
+def _dtype(harvest: Path, config: RunConfig, device: str, note: Callable[[str], None]) -> str:
+    """The model's precision; where it is left open, that of what is begun in this folder."""
+    plans = sorted(harvest.glob("*/plan.json")) if config.harvest.dtype == "auto" else []
+    if plans:
+        return str(read_plan(plans[0])["dtype"])
+    dtype = choose_dtype(config.harvest.dtype, device)
+    if config.harvest.dtype == "auto" and dtype != "float32":
+        note(f'the model runs in {dtype} on {device}; set [harvest] dtype = "float32" for twice the precision and time')
+    return dtype
+
+
+def _settings(config: RunConfig, corpus: Corpus, device: str, dtype: str, part: HarvestPart | None) -> PassSettings:
+    products = Products.fitting(device, dtype)
     return PassSettings(
         batch_size=config.harvest.batch_size or _batch_size(corpus, device),
         shard_rows=max(1, config.harvest.shard_tokens // corpus.context),
         device=device,
-        dtype=config.harvest.dtype,
+        dtype=dtype,
+        precision=products.precision,
+        dense_limit=products.dense_limit,
         threads=config.harvest.threads or torch.get_num_threads(),
         keep=config.harvest.keep,
         keep_tokens=config.harvest.keep_tokens if corpus.kept is not None else 0,
@@ -160,7 +178,9 @@ def _reader(harvest: Path, asked: DictionaryConfig, dictionary: Dictionary, subj
         weights_digest=dictionary.weights_digest,
         rerandomise_seed=asked.rerandomise_seed,
     )
-    return Reader(spec, dictionary.to(subject.device), harvest / asked.id)
+    with room_for(f"the dictionary {asked.id}", f"harvest fewer dictionaries at once, or {_FREE_SOME}"):
+        moved = dictionary.to(subject.device)
+    return Reader(spec, moved, harvest / asked.id)
 
 
 def _limited(
@@ -172,7 +192,8 @@ def _limited(
     """
     new = [r for r in readers if not (r.folder / "plan.json").is_file()]
     hooks = sorted({hook for r in new for hook in (r.spec.hook_point, r.dictionary.hook_out)})
-    medians = measure_medians(subject, corpus, hooks, progress) if hooks else {}
+    with room_for("the norms of activations", _FREE_SOME):
+        medians = measure_medians(subject, corpus, hooks, progress) if hooks else {}
     found = []
     for reader in readers:
         median, out = medians.get(reader.spec.hook_point), medians.get(reader.dictionary.hook_out)

@@ -5,6 +5,8 @@ file.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ CACHED_LIMIT = 1 << 22
 """The same on a CPU, where 16 MB stay in the cache while they are encoded and searched."""
 LEAST_ROWS = 256
 """As many rows at once on a CPU all the same, within `DENSE_LIMIT`: smaller products lose more than the cache wins."""
+_more_dense: ContextVar[int | None] = ContextVar("more dense values than DENSE_LIMIT", default=None)
 MARKS_AT_ONCE = 1 << 20
 LEAST_BLOCK, MOST_BLOCK = 32, 128
 
@@ -35,8 +38,19 @@ class SparseCode(NamedTuple):
 
 def rows_a_chunk(d_sae: int, device: torch.device | str) -> int:
     """How many rows may be dense at once on a device."""
-    most = max(1, DENSE_LIMIT // d_sae)
-    return min(most, max(LEAST_ROWS, CACHED_LIMIT // d_sae)) if torch.device(device).type == "cpu" else most
+    if torch.device(device).type == "cpu":
+        return min(max(1, DENSE_LIMIT // d_sae), max(LEAST_ROWS, CACHED_LIMIT // d_sae))
+    return max(1, (_more_dense.get() or DENSE_LIMIT) // d_sae)
+
+
+@contextmanager
+def at_most_dense(n: int) -> Iterator[None]:
+    """Inside it as many values may be dense at once on a GPU."""
+    token = _more_dense.set(n)
+    try:
+        yield
+    finally:
+        _more_dense.reset(token)
 
 
 def select_where(values: Float[Tensor, "n d_sae"], is_active: Callable[[Tensor], Tensor]) -> SparseCode:

@@ -39,6 +39,8 @@ class CustomDictionary:
     weights_digest: str
     signed: bool
     directions: Float[Tensor, "d_sae d_out"] | None
+    takes: Tensor
+    """An empty tensor of the device and precision that the object wants, where it is no module that tells them."""
     module: torch.nn.Module | None = None
     prepend_bos: bool | None = None
     notes: tuple[str, ...] = ()
@@ -50,9 +52,9 @@ class CustomDictionary:
         return join_codes((first, select_nonzero(self.encode(x[first : first + size]))) for first in firsts)
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        """Dense activations, as the object gives them."""
+        """Dense activations, as the object gives them, on the input's device and at its precision."""
         with torch.no_grad():
-            return self.encoder(x)
+            return self.encoder(x.to(self._takes())).to(x)
 
     def decode(
         self, acts: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
@@ -65,7 +67,7 @@ class CustomDictionary:
         if self.decoder is None:
             raise UsageError(f"the dictionary {self.kind} only encodes; it has no decode")
         with torch.no_grad():
-            return self.decoder(acts)
+            return self.decoder(acts.to(self._takes())).to(acts)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """The object's own decoding of a code.
@@ -87,11 +89,15 @@ class CustomDictionary:
         """None: an encoder of any kind has no directions."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "CustomDictionary":
-        """The same with its module, if it is one, moved in place."""
+        """The same with its module, if it is one, moved in place; a function stays, and inputs are brought to it."""
         if self.module is not None:
             self.module.to(device, dtype)
         moved = None if self.directions is None else self.directions.to(device, dtype)
         return replace(self, directions=moved)
+
+    def _takes(self) -> Tensor:
+        """A tensor where and at the precision that the object computes now."""
+        return self.takes if self.module is None else next(self.module.parameters(), self.takes)
 
 
 def wrap_dictionary(
@@ -125,10 +131,8 @@ def _wrap(thing: object, hook_point: str, d_in: int, decode: Encode | None) -> C
     module = thing if isinstance(thing, torch.nn.Module) else None
     probe = torch.randn(N_PROBE, d_in, generator=torch.Generator().manual_seed(0))
     if module is not None:
-        weight = next(module.parameters(), probe)
-        probe = probe.to(weight.device, weight.dtype)
-    with torch.no_grad():
-        acts = encode(probe)
+        probe = probe.to(next(module.parameters(), probe))
+    probe, acts = _try(encode, probe)
     if not isinstance(acts, Tensor) or acts.ndim != 2 or len(acts) != N_PROBE:
         got = list(acts.shape) if isinstance(acts, Tensor) else type(acts).__name__
         raise UsageError(f"encode gives {got} for {N_PROBE} rows, expected [{N_PROBE}, d_sae]")
@@ -145,19 +149,55 @@ def _wrap(thing: object, hook_point: str, d_in: int, decode: Encode | None) -> C
         weights_digest=digest_tensors({"kind": name}, state),
         signed=bool((acts < 0).any()),
         directions=None if decoder is None else _affine_directions(decoder, acts),
+        takes=probe[:0],
         module=module,
     )
+
+
+def _try(encode: Encode, probe: Float[Tensor, "n d_in"]) -> tuple[Tensor, Tensor]:
+    """The probe where and at the precision that a function takes it, and what it gives; the probe's own come first.
+
+    Raises:
+        UsageError: it takes none.
+    """
+    homes = [probe.device, *(torch.device(name) for name in ("cuda", "mps") if _is_there(name))]
+    dtypes = dict.fromkeys((probe.dtype, torch.float32, torch.bfloat16, torch.float16, torch.float64))
+    first: Exception | None = None
+    for home in homes:
+        for dtype in dtypes:
+            if home.type == "mps" and dtype == torch.float64:
+                continue
+            try:
+                with torch.no_grad():
+                    given = probe.to(home, dtype)
+                    return given, encode(given)
+            except (RuntimeError, TypeError, ValueError) as error:
+                first = first or error
+    told = next(iter(str(first).strip().splitlines()), type(first).__name__)
+    raise UsageError(f"encode fails on activations [{len(probe)}, {probe.shape[1]}]: {told}") from first
+
+
+def _is_there(device: str) -> bool:
+    return torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
 
 
 def _affine_directions(decode: Encode, acts: Float[Tensor, "n d_sae"]) -> Float[Tensor, "d_sae d_out"] | None:
     """What decoding adds for a unit of each feature, where that does not depend on the rest."""
     with torch.no_grad():
         nothing = decode(torch.zeros_like(acts[:1]))
-        units = torch.eye(acts.shape[1], dtype=acts.dtype, device=acts.device)
-        rows = decode(units) - nothing
-        expected = acts @ rows + nothing
-        tolerance = 1e-3 * float(expected.abs().max().clamp_min(1))
-        return rows if torch.allclose(decode(acts), expected, atol=tolerance, rtol=0) else None
+        d_sae, size = acts.shape[1], rows_a_chunk(acts.shape[1], acts.device)
+        rows = torch.cat([decode(_units(low, min(low + size, d_sae), acts)) - nothing for low in range(0, d_sae, size)])
+        expected = acts.float() @ rows.float() + nothing.float()
+        share = 1e-3 if acts.dtype in (torch.float32, torch.float64) else 3e-2
+        tolerance = share * float(expected.abs().max().clamp_min(1))
+        return rows if torch.allclose(decode(acts).float(), expected, atol=tolerance, rtol=0) else None
+
+
+def _units(low: int, high: int, like: Float[Tensor, "n d_sae"]) -> Float[Tensor, "m d_sae"]:
+    """Rows of the identity; the whole of it would be gigabytes."""
+    units = like.new_zeros(high - low, like.shape[1])
+    units.diagonal(low).fill_(1)
+    return units
 
 
 def _saelens_config(thing: object) -> Mapping[str, Any] | None:

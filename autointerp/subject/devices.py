@@ -43,6 +43,19 @@ def choose_device(name: str | torch.device) -> str:
     return wanted
 
 
+def choose_dtype(name: str, device: str | torch.device) -> str:
+    """The precision of a model; `auto` is bfloat16 on a CUDA device that has it, else float32.
+
+    Never float16, whose range some models' residual streams leave.
+    """
+    if name != "auto":
+        return name
+    if torch.device(device).type != "cuda":
+        return "float32"
+    with on_device(device):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
 def on_device(device: str | torch.device) -> AbstractContextManager[object]:
     """Inside it a CUDA device is the current one: what names no device, such as an event, is of the current one."""
     wanted = torch.device(device)

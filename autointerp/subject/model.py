@@ -272,8 +272,8 @@ def load_model(
     """A model from a local folder, without network, or by a name that TransformerLens or the hub knows.
 
     A folder is Hugging Face's, or holds a TransformerLens config and safetensors; either way with its tokenizer. With
-    `rerandomise_seed` its matrices are redrawn from that seed (`subject.rerandomise`). `auto` takes CUDA where it is
-    there, else the CPU.
+    `rerandomise_seed` its matrices are redrawn from that seed (`subject.rerandomise`). Device `auto` takes
+    CUDA where it is there, else the CPU; dtype `auto` is bfloat16 on CUDA where the card has it, else float32.
 
     Raises:
         UsageError: a file is missing or damaged, weights hold NaN, or the tokenizer does not fit the model.

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from autointerp.errors import UsageError
-from autointerp.subject.devices import choose_device
+from autointerp.subject.devices import choose_device, choose_dtype
 from autointerp.subject.model_files import check_model_folder, find_weights, is_lens_config, read_json
 from autointerp.subject.rerandomise import rerandomise
 from autointerp.subject.sae import digest_tensors
@@ -52,7 +52,8 @@ def open_model(name: str, device: str, dtype: str, rerandomise_seed: int | None)
     """The model in a folder or of a name; raises UsageError as `subject.model.load_model` says."""
     folder = Path(name).expanduser()
     local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    target, number = choose_device(device), _pick_dtype(dtype)
+    target = choose_device(device)
+    number = _pick_dtype(choose_dtype(dtype, target))
     if local:
         check_model_folder(folder)
     with _quiet(), _offline(local):
@@ -184,7 +185,7 @@ def _check_weights(name: str, model: torch.nn.Module) -> str:
 
 def _pick_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
-        raise UsageError(f"no model dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+        raise UsageError(f"no model dtype {dtype!r}; choose from auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
 
 

@@ -14,6 +14,10 @@ _RESIDUAL = re.compile(r"hook_(pos_)?embed|blocks\.\d+\.hook_(resid_pre|resid_mi
 _WRITTEN = re.compile(r"blocks\.(\d+)\.(mlp|attn)\.(hook_post|hook_z|hook_out)")
 
 
+TOKENS_AT_ONCE = 2**14
+"""Columns of the unembedding in float32 at once: a product in bfloat16 would change which tokens are first."""
+
+
 def output_weights(
     bridge: TransformerBridge, names: frozenset[str], directions: Float[Tensor, "n width"]
 ) -> Float[Tensor, "n d_vocab"] | None:
@@ -30,8 +34,11 @@ def output_weights(
         residual = residual - residual.mean(dim=-1, keepdim=True)
     unembedding: Tensor = bridge.W_U.detach()
     gained = residual * _gain(bridge, bridge.ln_final)
-    weights: Tensor = gained.to(unembedding.dtype) @ unembedding
-    return weights.float()
+    weights = gained.new_empty(len(gained), unembedding.shape[1])
+    for low in range(0, unembedding.shape[1], TOKENS_AT_ONCE):
+        part = slice(low, low + TOKENS_AT_ONCE)
+        weights[:, part] = gained @ unembedding[:, part].float()
+    return weights
 
 
 def _to_residual(bridge: TransformerBridge, names: frozenset[str], directions: Tensor) -> Tensor | None:

@@ -88,7 +88,11 @@ class Sae:
         return join_codes((first, self.activation.sparse(pre)) for first, pre in self._pre_activations(x, room))
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        """Dense activations. Heads (`[..., head, d_head]`) are flattened first."""
+        """Dense activations. Heads (`[..., head, d_head]`) are flattened first.
+
+        Raises:
+            UsageError: they have another width, or are on another device.
+        """
         rows = self._flatten_heads(x)
         flat = rows.reshape(-1, self.d_in)
         acts = torch.cat([self.activation.dense(pre) for _, pre in self._pre_activations(flat)])
@@ -105,6 +109,7 @@ class Sae:
             UsageError: `x` is missing where the scaling of each input or a skip connection needs it, or nothing can be
                 decoded.
         """
+        self._check_device(acts)
         return self._finish(acts.to(self.W_dec.dtype) @ self.W_dec, x)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
@@ -115,6 +120,7 @@ class Sae:
         """
         if self.cannot_decode is not None:
             raise UsageError(self.cannot_decode)
+        self._check_device(x)
         starts = torch.searchsorted(code.row, torch.arange(len(x), device=x.device))
         written = torch.nn.functional.embedding_bag(
             code.feature, self.W_dec, starts, mode="sum", per_sample_weights=code.value.to(self.W_dec.dtype)
@@ -151,6 +157,13 @@ class Sae:
             raise UsageError(f"the dictionary reads activations of width {self.d_in}, not {x.shape[-1]}")
         return x
 
+    def _check_device(self, x: Tensor) -> None:
+        if x.device != self.W_dec.device:
+            raise UsageError(
+                f"the dictionary is on {self.W_dec.device} and its input on {x.device}; "
+                f'move the dictionary there with .to("{x.device}")'
+            )
+
     def _center(self, x: Tensor) -> Tensor:
         return x - x.mean(dim=-1, keepdim=True) if self.center_input else x
 
@@ -162,6 +175,7 @@ class Sae:
         Where there is `room`, every chunk is written into it: fresh memory for each costs a tenth of the product.
         """
         size = rows_a_chunk(self.d_sae, self.W_enc.device)
+        self._check_device(x)
         for first in range(0, max(len(x), 1), size):
             z = self.scaling.scale(self._center(x[first : first + size].to(self.W_enc.dtype)))
             if self.subtract_b_dec:

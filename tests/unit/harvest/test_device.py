@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from autointerp.config import RunConfig, check_config
+from autointerp.errors import UsageError
+from autointerp.harvest import session
 from autointerp.harvest.events import Harvest
-from tests.device import pretended
+from autointerp.subject import model as model_module
+from autointerp.subject.model import Subject
+from autointerp.subject.sae import Sae
+from tests.device import Machine, pretended
 from tests.every_dictionary import every_dictionary
 from tests.small_run import SmallRun, make_texts
 from tests.unit.harvest.conftest import run_harvest
@@ -38,7 +44,14 @@ def few(small: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Configure:
 
     def configure(out: Path, names: Sequence[str] = (), **harvest: object) -> RunConfig:
         asked = [table for table in tables if not names or table["id"] in names]
-        settings = {"batch_size": 4, "shard_tokens": 1024, "threads": 1, "loss_tokens": 120, "device": "cpu"}
+        settings = {
+            "batch_size": 4,
+            "shard_tokens": 1024,
+            "threads": 1,
+            "loss_tokens": 120,
+            "device": "cpu",
+            "dtype": "float32",
+        }
         return check_config(
             {"model": str(small.model), "corpus": str(root / "text.jsonl"), "dictionary": asked, "out": out,
              "harvest": {**settings, **harvest}},
@@ -91,3 +104,113 @@ def test_every_dictionary_is_harvested_as_on_the_cpu(few: Configure, of_all: Pat
     assert machine.highest[device if device != "mps" else "mps:0"] > 0
     assert not machine.highest["cuda:0"], "a tensor on the card that was not asked for"
     alike(of_all, folder, [d.id for d in config.dictionary])
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_everything_that_can_be_set_is_as_on_the_cpu(few: Configure, tmp_path: Path, device: str) -> None:
+    """Packed rows, a kept sample and masks by place, token and norm, each with tensors of its own."""
+    names = ["topk", "abstopk", "jumpskip", "random", "tails"]
+    here = run_harvest(few(tmp_path / "cpu", names, **HARD))
+    with pretended(device == "cuda", mps=device == "mps"):
+        there = run_harvest(few(tmp_path / "device", names, device=device, **HARD))
+    alike(here, there, names)
+
+
+def test_auto_is_bfloat16_on_cuda_with_tensor_cores_for_the_encoder(few: Configure, tmp_path: Path) -> None:
+    """float32 by default took five times as long; the plan says what shards were made with, and holds a resume to it."""
+    names = ["topk", "jump"]
+    here = run_harvest(few(tmp_path / "cpu", names, dtype="bfloat16"))
+    with pretended() as machine:
+        there = run_harvest(few(tmp_path / "device", names, device="cuda", dtype="auto"))
+        plan = json.loads((there / "topk/plan.json").read_text(encoding="utf-8"))
+        assert [plan[key] for key in ("device", "dtype", "precision", "dense_limit")] == [
+            "cuda", "bfloat16", "tf32", 2**29,
+        ]  # fmt: skip
+        assert machine.products["tf32"] > 0
+        (there / "topk/manifest.json").unlink()
+        machine.bfloat16 = False
+        run_harvest(few(tmp_path / "device", names, device="cuda:0", dtype="auto"))
+        assert machine.products["ieee"] == 0, "a product of a float32 model's encoder"
+    alike(here, there, names)
+
+
+def test_a_card_without_bfloat16_and_a_float32_model_keep_all_bits(few: Configure, tmp_path: Path) -> None:
+    """TF32 under a float32 model would be a coarser answer than was asked for, in silence."""
+    with pretended() as machine:
+        machine.bfloat16 = False
+        folder = run_harvest(few(tmp_path, ["jump"], device="cuda", dtype="auto", loss_tokens=0))
+    plan = json.loads((folder / "jump/plan.json").read_text(encoding="utf-8"))
+    assert (plan["dtype"], "precision" in plan) == ("float32", False)
+    assert machine.products["ieee"] > 0
+    assert machine.products["tf32"] == 0
+
+
+class Starved:
+    """A function that gets no memory for calls of more than `most` things."""
+
+    def __init__(self, machine: Machine, whole: Callable[..., Any], argument: int, most: int) -> None:
+        self.machine, self.whole, self.argument, self.most, self.refused = machine, whole, argument, most, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.argument < len(args) and len(args[self.argument]) <= self.most:
+            return self.whole(*args, **kwargs)
+        self.refused += 1
+        with self.machine.full():
+            return self.whole(*args, **kwargs)
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, machine: Machine, where: Any, name: str, most: int, nth: int) -> Starved:
+    """Replace a function or method by its starved self."""
+    starved = Starved(machine, getattr(where, name), nth, most)
+    monkeypatch.setattr(where, name, lambda *args, **kwargs: starved(*args, **kwargs))
+    return starved
+
+
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "argument", "most", "error"),
+    [
+        (Subject, "capture", 1, 1, torch.OutOfMemoryError("CUDA out of memory.")),
+        (Subject, "capture", 1, 2, CUBLAS),
+        (Sae, "encode_sparse", 1, 90, RuntimeError("CUDA error: out of memory")),
+        (Subject, "unembed", 1, 3, torch.OutOfMemoryError("CUDA out of memory.")),
+        (Subject, "output_tokens", 1, 5, torch.OutOfMemoryError("CUDA out of memory.")),
+    ],
+)
+def test_work_that_does_not_fit_is_done_in_smaller_pieces(
+    few: Configure, of_all: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    where: Any, name: str, argument: int, most: int, error: Exception,
+) -> None:  # fmt: skip
+    """Losses and facts ended a night's pass in a traceback, again and again; cuBLAS's own words were not known."""
+    with pretended() as machine:
+        machine.out_of_memory = lambda: error
+        starved = starve(monkeypatch, machine, where, name, most, argument)
+        folder = run_harvest(few(tmp_path, ["topk", "relu"], device="cuda"))
+    assert starved.refused
+    alike(of_all, folder, ["topk", "relu"])
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "says"),
+    [
+        (model_module, "open_model", "for the model .* bfloat16"),
+        (Sae, "to", "for the dictionary topk"),
+        (session, "draw_control", "for random directions like topk"),
+        (Subject, "final_states", "for the losses on a document of .* what is finished stays.* loss_tokens = 0"),
+    ],
+)
+def test_what_cannot_be_smaller_is_a_sentence_and_the_run_goes_on(
+    few: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, says: str
+) -> None:
+    """Each of these was a traceback, and what the message advised was refused."""
+    config = few(tmp_path, ["topk", "random"], device="cuda")
+    with pretended() as machine:
+        starve(monkeypatch, machine, where, name, -1, 0)
+        with pytest.raises(UsageError, match=says):
+            run_harvest(config)
+        if name != "final_states":
+            monkeypatch.undo()
+        folder = run_harvest(few(tmp_path, ["topk", "random"], device="cuda", loss_tokens=0))
+    assert Harvest(folder, "random").metrics.loss is None
