@@ -185,7 +185,7 @@ def _check_weights(name: str, model: torch.nn.Module) -> str:
 
 def _pick_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
-        raise UsageError(f"no model dtype {dtype!r}; choose from auto, {', '.join(DTYPES)}")
+        raise UsageError(f"no model dtype {dtype!r}; choose from {', '.join(DTYPES)}, auto")
     return DTYPES[dtype]
 
 
