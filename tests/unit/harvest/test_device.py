@@ -63,7 +63,7 @@ def figures(harvest: Harvest) -> dict[str, float]:
         for name, value in values.items():
             if isinstance(value, dict):
                 walk(value, f"{path}{name}.")
-            elif value is not None:
+            elif value is not None and name != "median_norm":  # of one batch, whatever its size
                 found[path + name] = value
 
     walk(harvest.metrics.model_dump(), "")
