@@ -26,6 +26,7 @@ from autointerp.interop.bare_records import (
     write_json_lines,
     write_tsv,
 )
+from autointerp.interop.special_tokens import leave_out_special
 from autointerp.interpret.protocols import PROTOCOLS
 from autointerp.interpret.score import Terms, score_feature
 from autointerp.interpretation import Summaries
@@ -192,8 +193,12 @@ async def write_report(path: Path, listener: Listener = SILENT) -> Path:
     return folder.report
 
 
-async def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:
+async def import_records(
+    path: Path, out: Path, dictionary: str = "records", seed: int = 0, listener: Listener = SILENT
+) -> int:
     """Make a run of bare records, ready for `run_explain` and `run_score`; no model and no torch.
+
+    Declared special tokens are left out, as a harvest leaves them out; the listener's note says how many.
 
     Returns:
         How many features the records name.
@@ -201,7 +206,11 @@ async def import_records(path: Path, out: Path, dictionary: str = "records", see
     Raises:
         UsageError: the file cannot be read, or the folder holds another run.
     """
-    records = read_bare_records(path)
+    records, notes = leave_out_special(read_bare_records(path))
+    if not records:
+        raise UsageError(f"{path} holds special tokens only, and no text")
+    for note in notes:
+        listener.note(note)
     values = {"dictionary": [{"id": dictionary, "path": path.name}], "records": path.name, "features": "all"}
     folder = RunFolder(out)
     with folder.lock():
@@ -343,7 +352,8 @@ async def score(
     Returns:
         Its score with an interval; undefined with a reason where the records are too few.
     """
-    bare = read_bare_records(Path(records)) if isinstance(records, Path | str) else [as_bare(r) for r in records]
+    given = read_bare_records(Path(records)) if isinstance(records, Path | str) else [as_bare(r) for r in records]
+    bare, _ = leave_out_special(given)
     if not bare or len({record.feature for record in bare}) > 1:
         raise UsageError("score takes the records of one feature; give those of one, at least one record")
     record = make_scored_record(bare)

@@ -109,9 +109,11 @@ def read_status(path: Path) -> RunStatus:
     return _wait(aio.status(path))
 
 
-def import_records(path: Path, out: Path, dictionary: str = "records", seed: int = 0) -> int:
+def import_records(
+    path: Path, out: Path, dictionary: str = "records", seed: int = 0, listener: Listener = SILENT
+) -> int:
     """Make a run of bare records; see `aio.import_records`."""
-    return _wait(aio.import_records(path, out, dictionary, seed))
+    return _wait(aio.import_records(path, out, dictionary, seed, listener))
 
 
 def export_records(path: Path, dictionary: str | None, kind: Literal["tsv", "jsonl"], out: Path) -> int:

@@ -58,6 +58,6 @@ def read_ranges(spec: str) -> list[tuple[int, int]]:
 
 def _read_feature_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the feature list {path}: {error}") from None

@@ -42,7 +42,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: no such file, or no TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:

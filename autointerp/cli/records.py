@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from autointerp.cli.progress import listening
 from autointerp.cli.say import say, say_json
 from autointerp.errors import UsageError
 
@@ -24,7 +25,8 @@ def import_records(
     """Make a run of tokens with activations that you have: no model, no torch. `explain` and `score` follow."""
     from autointerp import api
 
-    n = api.import_records(path, out, dictionary, seed)
+    with listening() as listener:
+        n = api.import_records(path, out, dictionary, seed, listener)
     say(f"{n} features in {out}; next: autointerp score {out}")
     if as_json:
         say_json({"out": str(out), "features": n})

@@ -6,6 +6,7 @@ r"""Bare records as text: tab-separated, or JSON lines; reading is the inverse o
      cat<TAB>4.5
 
 Records are separated by one blank line. `# feature N` holds until the next; `# document ID` until the next of either.
+Lines may end as DOS ends them and begin with a byte order mark, also where files were put together.
 In JSON lines a token is its text (a byte that is no whole UTF-8 as a lone low surrogate, as `surrogateescape` gives
 it), or `{"special": NAME}`. Paths flow in and out; nothing here knows a run.
 """
@@ -26,6 +27,8 @@ MOST_FEATURES = 2**26
 """A feature's number is below it, since arrays are as long as the highest one; the largest dictionaries have half."""
 SMALLEST, LARGEST = 1.401298464324817e-45, 3.4028234663852886e38
 """Of activations that are not 0, either way: those of float32. Sums of squares stay finite, and bins have a width."""
+MARK = "\ufeff"
+"""A byte order mark; as part of a token it is written `\\u{FEFF}`."""
 FEATURE, DOCUMENT = "# feature ", "# document "
 
 
@@ -36,7 +39,7 @@ def read_bare_records(path: Path) -> list[BareRecord]:
         UsageError: the file cannot be read or a line cannot be understood; the text names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").removeprefix(MARK).replace(f"\n{MARK}", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:

@@ -111,7 +111,7 @@ def _said_source(provider: _Provider, path: Path) -> str:
 
 def _read(path: Path) -> _Table:
     try:
-        return _Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return _Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the prices in {path}: {error}") from None
     except ValidationError as error:

@@ -99,7 +99,7 @@ def read_json(file: Path) -> dict[str, object]:
         UsageError: it is unreadable or holds something else.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read as JSON ({error}); copy or download it again") from error
     if not isinstance(values, dict):

@@ -77,9 +77,13 @@ class ListedSources:
 
 
 def make_source(name: str, text: str | None) -> Source:
-    """A source from what a file holds, which may be no text, or text that JSON can spell and UTF-8 cannot hold."""
-    good = encodable(text or "")
-    return Source(encodable(name), good, mended=good != (text or ""))
+    """A source from what a file holds: maybe no text, or text that JSON can spell and UTF-8 cannot hold.
+
+    A byte order mark in front of the text is none of it.
+    """
+    plain = (text or "").removeprefix("\ufeff")
+    good = encodable(plain)
+    return Source(encodable(name), good, mended=good != plain)
 
 
 def encodable(text: str) -> str:

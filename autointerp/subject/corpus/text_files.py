@@ -45,8 +45,7 @@ def read_json_lines(file: Path, name: str, column: str, skip: int) -> Iterator[R
     with _open(file) as (lines, raw):
         size = max(file.stat().st_size, 1)
         for number, line in enumerate(lines_of(lines), start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            line = line.removeprefix(codecs.BOM_UTF8)
             if number > skip and line.strip():
                 yield Record(number, raw.tell() / size, _source_of_line(file, name, number, line, column))
 
@@ -142,7 +141,7 @@ def _unpack(file: Path, raw: BinaryIO) -> BinaryIO:
 def _text_lines(file: Path, lines: BinaryIO) -> Iterator[str]:
     """Lines that end in a newline, whatever ended them in the file."""
     for number, line in enumerate(lines_of(lines), start=1):
-        text = _decode(line, f"{file} line {number}")
+        text = _decode(line.removeprefix(codecs.BOM_UTF8), f"{file} line {number}")
         if "\r" in text:
             yield from io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
         else:

@@ -100,7 +100,7 @@ def read_config(path: Path) -> CheckpointConfig:
         UsageError: the file is missing or holds no JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = _plain_yaml(text) if path.suffix == ".yaml" else json.loads(text)
     except FileNotFoundError as error:
         raise UsageError(f"{path} is missing; the dictionary's folder is not complete") from error

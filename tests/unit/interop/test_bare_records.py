@@ -84,3 +84,27 @@ def test_bytes_and_special_tokens_in_json() -> None:
     record = BareRecord(feature=1, tokens=("\\xE2", "\\s{bos}", "é"), activations=(0.0, 1.5, 2.0))
     row = json.loads(write_json_lines([record]))
     assert row["tokens"] == ["\udce2", {"special": "bos"}, "é"]
+
+
+ROWS = {
+    ".tsv": "# feature 3\n# document d\nthe\t0\n cat\t4.5\n",
+    ".jsonl": '{"feature": 3, "document": "d", "tokens": ["the", " cat"], "activations": [0, 4.5]}\n',
+}
+
+
+@pytest.mark.parametrize("suffix", ROWS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_marks_and_line_ends_of_windows(tmp_path: Path, suffix: str, end: str, mark: str) -> None:
+    """A byte order mark became part of the first token, or an error that showed nothing odd; also in joined files."""
+    path = tmp_path / f"r{suffix}"
+    whole = mark + ROWS[suffix] + ("\n" if suffix == ".tsv" else "")
+    path.write_bytes((whole * 2).replace("\n", end).encode())
+    expected = BareRecord(feature=3, tokens=("the", " cat"), activations=(0.0, 4.5), document="d")
+    assert read_bare_records(path) == [expected, expected]
+
+
+def test_a_mark_in_front_of_the_first_token_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "r.tsv"
+    path.write_text("\ufeffthe\t1\n\\u{FEFF}the\t2\n", encoding="utf-8")
+    assert read_bare_records(path)[0].tokens == ("the", "\\u{FEFF}the")

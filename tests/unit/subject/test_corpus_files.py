@@ -88,6 +88,20 @@ def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
     assert read(tmp_path / "x.jsonl") == {"i?": "a?b \U0001f600"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz", "a.jsonl.gz", "folder/a.txt"])
+def test_byte_order_marks_are_no_text(tmp_path: Path, name: str, end: str) -> None:
+    """Text files kept U+FEFF in their first token, JSON lines did not; joined files have one in the middle."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    lines = ["the cat", "sat down"]
+    rows = [json.dumps({"text": "\ufeff" + line}) if "jsonl" in name else line for line in lines]
+    whole = "".join("\ufeff" + row + end for row in rows).encode()
+    path.write_bytes(gzip.compress(whole) if name.endswith(".gz") else whole)
+    found = list(read(path if path.parent == tmp_path else path.parent).values())
+    assert found == (lines if "jsonl" in name else ["the cat\nsat down\n"])
+
+
 @pytest.mark.parametrize("rest", [b'{"text": "a"}\n', b'\n{"text": "a"}\n'])
 def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path, rest: bytes) -> None:
     """Editors on Windows write one; it is no part of the first line, which may be blank behind it."""
