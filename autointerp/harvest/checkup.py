@@ -16,7 +16,7 @@ from autointerp.harvest.session import load_asked
 from autointerp.records import Finding
 from autointerp.subject.corpus.files import open_sources
 from autointerp.subject.corpus.sources import SourceStream
-from autointerp.subject.devices import choose_device, choose_dtype, describe_device, on_device
+from autointerp.subject.devices import choose_device, choose_dtype, describe_device, on_device, room_for
 from autointerp.subject.fit import check_fit
 from autointerp.subject.model import Subject, load_model
 from autointerp.subject.random_directions import random_directions
@@ -54,12 +54,13 @@ def _check_on(device: str, config: RunConfig, cache: Path) -> list[Finding]:
     need = 0.0
     for asked in config.dictionary:
         try:
-            dictionary = load_asked(config, asked, subject).to(subject.device)
-            remarks = check_fit(subject, dictionary)
-            x = subject.capture(sample, [dictionary.hook_point])[dictionary.hook_point][:, 1:].flatten(0, 1)
-            if asked.like is not None:
-                dictionary = random_directions(dictionary, x, config.seed).to(subject.device)
-            l0 = len(dictionary.encode_sparse(x.float()).value) / len(x)
+            with room_for(f"the dictionary {asked.id} beside the model", "harvest fewer at once, or free some"):
+                dictionary = load_asked(config, asked, subject).to(subject.device)
+                remarks = check_fit(subject, dictionary)
+                x = subject.capture(sample, [dictionary.hook_point])[dictionary.hook_point][:, 1:].flatten(0, 1)
+                if asked.like is not None:
+                    dictionary = random_directions(dictionary, x, config.seed).to(subject.device)
+                l0 = len(dictionary.encode_sparse(x.float()).value) / len(x)
             need += l0 * n_tokens * BYTES_AN_EVENT
             found = f"{dictionary.kind} at {dictionary.hook_point}, {dictionary.d_sae} features, about {l0:.0f} a token"
             findings.append(Finding("warn" if remarks else "ok", asked.id, found, "; ".join(remarks)))

@@ -143,7 +143,8 @@ def encode(
     x, target = at_hook[reader.spec.hook_point], at_hook[reader.dictionary.hook_out]
     outlier = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if reader.norm_limit is not None:
-        outlier = x.norm(dim=1) > reader.norm_limit  # a NaN is no outlier: it has to stop the pass
+        norm = x.norm(dim=1)
+        outlier = (norm > reader.norm_limit) & norm.isfinite()  # what is not finite has to stop the pass
     inside = (~outlier).nonzero()[:, 0]
     if len(inside) < len(x):
         x, target = x[inside], target[inside]

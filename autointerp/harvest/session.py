@@ -31,7 +31,7 @@ from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
 from autointerp.settings import NEURON_PREFIXES, PYTHON_DOCS, RANDOM_PREFIX
 from autointerp.subject.corpus.files import corpus_name, open_sources
-from autointerp.subject.devices import choose_device, choose_dtype, on_device, room_for
+from autointerp.subject.devices import choose_device, choose_dtype, on_device, release_memory, room_for
 from autointerp.subject.dictionaries import Dictionary, load_dictionary
 from autointerp.subject.fit import check_fit, place
 from autointerp.subject.model import Subject, load_model
@@ -77,28 +77,45 @@ def harvest_dictionaries(
     for seed in dict.fromkeys(d.rerandomise_seed for d in missing):
         progress(f"load {Path(config.model).name}", 0, 0)
         with _threads(config.harvest.threads), on_device(device):
-            subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
-            loaded = [(d, load_asked(config, d, subject)) for d in missing]
-            remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
-            group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
-            with work.turn():
-                everything = [dictionary for _, dictionary in loaded]
-                corpus = _corpus(harvest, config, subject, everything, cache, progress, note)
-            readers = []
-            for d, dictionary in group:
-                for remark in remarks[d.id]:
-                    note(f"{d.id}: {remark}")
-                if d.like is not None:
-                    with room_for(f"random directions like {d.like}", _FREE_SOME):
-                        dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id, progress)
-                readers.append(_reader(harvest, d, dictionary, subject))
-            with work.turn():
-                if config.harvest.max_norm is not None:
-                    readers = _limited(readers, config.harvest.max_norm, subject, corpus, progress)
-                asked = _settings(config, corpus, device, dtype, work.part)
-                loss_tokens = loss_tokens_for(config.harvest.loss_tokens, subject, readers, corpus)
-                readers, settings = open_pass(subject, readers, corpus, asked, note, loss_tokens)
-            run_pass(subject, readers, corpus, settings, progress, loss_tokens, note)
+            _harvest_on(seed, device, dtype, harvest, config, missing, cache, progress, note, work)
+            release_memory(device)  # before the next model, or what else the device is to do
+
+
+def _harvest_on(
+    seed: int | None,
+    device: str,
+    dtype: str,
+    harvest: Path,
+    config: RunConfig,
+    missing: Sequence[DictionaryConfig],
+    cache: Path,
+    progress: Progress,
+    note: Callable[[str], None],
+    work: PartWork,
+) -> None:
+    """The pass of the dictionaries on one model; nothing holds the model when it is over."""
+    subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
+    loaded = [(d, load_asked(config, d, subject)) for d in missing]
+    remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
+    group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
+    with work.turn():
+        everything = [dictionary for _, dictionary in loaded]
+        corpus = _corpus(harvest, config, subject, everything, cache, progress, note)
+    readers = []
+    for d, dictionary in group:
+        for remark in remarks[d.id]:
+            note(f"{d.id}: {remark}")
+        if d.like is not None:
+            with room_for(f"random directions like {d.like}", _FREE_SOME):
+                dictionary = draw_control(subject, corpus, dictionary, config.seed, d.id, progress)
+        readers.append(_reader(harvest, d, dictionary, subject))
+    with work.turn():
+        if config.harvest.max_norm is not None:
+            readers = _limited(readers, config.harvest.max_norm, subject, corpus, progress)
+        asked = _settings(config, corpus, device, dtype, work.part)
+        loss_tokens = loss_tokens_for(config.harvest.loss_tokens, subject, readers, corpus)
+        readers, settings = open_pass(subject, readers, corpus, asked, note, loss_tokens)
+    run_pass(subject, readers, corpus, settings, progress, loss_tokens, note)
 
 
 def load_asked(config: RunConfig, asked: DictionaryConfig, subject: Subject) -> Dictionary:

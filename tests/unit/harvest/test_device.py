@@ -1,6 +1,7 @@
 """Every path through torch on a pretended device: what is harvested there is what is harvested on the CPU."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 from autointerp.config import RunConfig, check_config
-from autointerp.errors import UsageError
+from autointerp.errors import RunError, UsageError
 from autointerp.harvest import session
+from autointerp.harvest.checkup import check_harvest
+from autointerp.harvest.encode import Encoded
 from autointerp.harvest.events import Harvest
 from autointerp.subject import model as model_module
 from autointerp.subject.model import Subject
@@ -208,3 +212,65 @@ def test_what_cannot_be_smaller_is_a_sentence_and_the_run_goes_on(
             monkeypatch.undo()
         folder = run_harvest(few(tmp_path, ["topk", "random"], device="cuda", loss_tokens=0))
     assert Harvest(folder, "random").metrics.loss is None
+
+
+def test_one_model_at_a_time_and_nothing_is_kept(
+    few: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redrawn control's model was loaded beside the first one and its dictionaries: 21 GB for Gemma-2-2B."""
+    held: list[int] = []
+    whole = model_module.load_model
+    with pretended() as machine:
+
+        def load(*args: Any, **kwargs: Any) -> Subject:
+            held.append(machine.allocated["cuda:0"])
+            return whole(*args, **kwargs)
+
+        monkeypatch.setattr(session, "load_model", load)
+        run_harvest(few(tmp_path, ["topk", "redrawn"], device="cuda", loss_tokens=0))
+        assert held == [0, 0]
+        assert machine.allocated["cuda:0"] == 0
+        assert machine.emptied == 2, "the cache stayed while a language model on the same card was asked"
+
+
+def test_a_model_that_leaves_the_range_of_float16_is_told_with_max_norm_too(
+    few: Configure, small: SmallRun, tmp_path: Path
+) -> None:
+    """The median norm was NaN and could not be written into the plan: a traceback from its JSON."""
+    model = GPT2LMHeadModel.from_pretrained(small.model)
+    with torch.no_grad():
+        model.transformer.wte.weight[:, 5] += 4e4
+        model.transformer.wpe.weight[:, 5] += 4e4
+    model.save_pretrained(tmp_path / "large")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(small.model / file, tmp_path / "large" / file)
+    config = few(tmp_path / "run", ["relu"], dtype="float16", max_norm=10.0)
+    with pytest.raises(RunError, match="has the activation nan"):
+        run_harvest(config.model_copy(update={"model": str(tmp_path / "large")}))
+
+
+def test_copies_belong_to_their_own_device() -> None:
+    """An event of the current device was over at once, and the host read what had not arrived."""
+    arrays = [torch.arange(4), torch.arange(4), torch.ones(4), torch.zeros(4, dtype=torch.bool)]
+    arrays += [torch.ones(2, 4, dtype=torch.float64), torch.ones(3), torch.zeros(4, dtype=torch.bool), torch.ones(3)]
+    with pretended(2) as machine:
+        there = [array.to("cuda:1") for array in arrays]
+        assert machine.current == 0
+        events = Encoded(np.arange(4, dtype=np.uint32), there).collect()
+    assert events.feature.tolist() == [0, 1, 2, 3]
+    assert events.value.tolist() == [1.0] * 4
+
+
+def test_doctor_looks_at_the_runs_own_device(few: Configure, tmp_path: Path) -> None:
+    """It loaded on cuda:0 whatever was asked for, and said ok to a card that is not there."""
+    with pretended(2) as machine:
+        findings = check_harvest(few(tmp_path, ["topk", "random", "tails"], device="cuda:1"), tmp_path / "cache")
+        assert {finding.state for finding in findings} <= {"ok", "warn"}
+        assert findings[0].found == "cuda:1: pretended cuda:1"
+        assert machine.highest["cuda:1"] > 0
+        assert machine.highest["cuda:0"] == 0
+        missing = check_harvest(few(tmp_path, ["topk"], device="cuda:5"), tmp_path / "cache")
+        assert [(finding.state, finding.what) for finding in missing] == [("fail", "device")]
+        machine.limit = 2_500_000
+        short = check_harvest(few(tmp_path, ["topk"], device="cuda"), tmp_path / "cache")
+        assert any(f.state == "fail" and "too little memory on the device" in f.found for f in short), short
