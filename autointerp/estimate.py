@@ -21,7 +21,7 @@ from autointerp.harvest.events import is_finished
 from autointerp.interpret.oracle import ShownWindow, oracle
 from autointerp.listener import SILENT
 from autointerp.llm.answers import AnswerFunction
-from autointerp.llm.foreseen import CHARACTERS_PER_TOKEN, Asked, Foreseen
+from autointerp.llm.foreseen import Asked, Foreseen
 from autointerp.llm.prices import Prices, Quote
 from autointerp.llm.probe import ANSWER_TOKENS
 from autointerp.pipeline import n_shuffled
@@ -84,6 +84,8 @@ class Estimate(Record):
     """What is taken for granted of an endpoint that nobody asked yet."""
     at_most: tuple[str, ...] = ()
     """Why there may be fewer calls."""
+    correction: float | None = None
+    """Factor on input tokens by what the endpoint counted of questions that the cache answers; None where unknown."""
 
     @property
     def host(self) -> str:
@@ -250,10 +252,11 @@ async def _rehearse(plan: Interpretation, *, scoring: bool) -> None:
 
 def _summed(config: RunConfig, backends: Backends, model: Foreseen, tally: _Tally) -> Estimate:
     quote = Prices(config.prices).quote(model.endpoint)
-    stages = {name: _priced(sums, quote) for name, sums in tally.stages.items() if sums["calls"] or sums["free"]}
+    scale = model.correction or 1.0
+    stages = {name: _priced(sums, quote, scale) for name, sums in tally.stages.items() if sums["calls"] or sums["free"]}
     if backends.taken and stages:
-        probe = {"calls": PROBES, "free": 0, "input_characters": 0, "output_characters": 0}
-        stages = {"probe": _priced({**probe, "most_output_tokens": PROBES * ANSWER_TOKENS}, quote), **stages}
+        probe = {"calls": PROBES, "free": 0, "input_tokens": 0, "output_tokens": 0}
+        stages = {"probe": _priced({**probe, "most_output_tokens": PROBES * ANSWER_TOKENS}, quote, 1.0), **stages}
     at_most = []
     if config.score.stop == "ci" and "simulate" in stages:
         at_most.append("every score is taken to need all its windows; --stop ci may end earlier")
@@ -270,12 +273,12 @@ def _summed(config: RunConfig, backends: Backends, model: Foreseen, tally: _Tall
         batch=quote.batch if quote else None,
         taken=backends.taken,
         at_most=tuple(at_most),
+        correction=model.correction,
     )
 
 
-def _priced(sums: Mapping[str, float], quote: Quote | None) -> StageEstimate:
-    read = round(sums["input_characters"] / CHARACTERS_PER_TOKEN)
-    written = round(sums["output_characters"] / CHARACTERS_PER_TOKEN)
+def _priced(sums: Mapping[str, float], quote: Quote | None, scale: float) -> StageEstimate:
+    read, written = round(sums["input_tokens"] * scale), round(sums["output_tokens"])
     most = max(written, round(sums["most_output_tokens"]))
     prices = [quote.price(Usage(input_tokens=read, output_tokens=n)) if quote else None for n in (written, most)]
     return StageEstimate(

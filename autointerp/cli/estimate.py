@@ -51,8 +51,11 @@ def _lines(seen: "Estimate") -> list[str]:
         lines.append(f"estimated from the requests of {seen.sampled} of {seen.features} features that are left")
     else:
         lines.append(f"counted on the requests of all {seen.features} features that are left")
+    counted = "by their pieces (words, digits, marks), an estimate"
+    if seen.correction is not None:
+        counted += f" corrected by what the endpoint counted before (times {seen.correction:.2f})"
     lines.append(
-        "tokens are characters over four, an estimate; questions whose answers cannot be read are asked again, at most "
+        f"tokens are counted {counted}; questions whose answers cannot be read are asked again, at most "
         f"twice; a model that thinks writes more, at most {seen.total.most_output_tokens:,} tokens"
     )
     lines += list(seen.at_most)

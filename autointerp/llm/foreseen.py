@@ -17,10 +17,13 @@ from autointerp.llm.negotiate import Negotiation, route
 from autointerp.llm.purpose import purpose
 from autointerp.llm.testserver.bodies import Speaker
 from autointerp.llm.testserver.profiles import Profile
+from autointerp.llm.token_estimate import estimate_input, estimate_tokens
 from autointerp.llm.wrappers import request_key
 
-CHARACTERS_PER_TOKEN = 4
-"""Of English text, roughly; no tokenizer is at hand that would count what an endpoint counts."""
+LEAST_TOLD = 5
+"""Kept replies whose own counts of input tokens correct the estimate."""
+MOST_CORRECTION = 2.0
+"""A count further off than this, to either side, is of a prompt that was cut, or of a server that does not count."""
 
 
 @dataclass
@@ -30,8 +33,9 @@ class Asked:
     calls: int = 0
     free: int = 0
     """Those that the cache answers, not among the calls."""
-    input_characters: int = 0
-    output_characters: int = 0
+    input_tokens: int = 0
+    """By the pieces of the texts, as the output's."""
+    output_tokens: int = 0
     most_output_tokens: int = 0
     """What the requests allow to be generated."""
 
@@ -54,6 +58,7 @@ class Foreseen:
     def __post_init__(self) -> None:
         self._speaker = Speaker(self.answer, Profile())
         self._negotiation = Negotiation(self.rejected)
+        self._told: list[tuple[int, int]] = []
 
     @property
     def name(self) -> str:
@@ -66,6 +71,7 @@ class Foreseen:
         reply = self.kept(request_key(self.endpoint, request))
         if reply is not None:
             stage.free += 1
+            self._note(request, reply)
             return reply
         body = self._negotiation.body(request, self.endpoint.model)
         said = self._speaker.say(URL_PREFIX + route(request), body, None)
@@ -73,15 +79,21 @@ class Foreseen:
         if request.sample:  # askings of one question again differ in nothing else, and neither must their answers
             reply = reply.model_copy(update={"text": f"{reply.text} [{request.sample}]"})
         stage.calls += 1
-        stage.input_characters += _length(request)
-        stage.output_characters += 0 if isinstance(request, PromptRequest) else len(reply.text)
+        stage.input_tokens += estimate_input(request)
+        stage.output_tokens += 0 if isinstance(request, PromptRequest) else estimate_tokens(reply.text)
         stage.most_output_tokens += request.max_tokens
         self.by_purpose[purpose()] += 1
         return reply
 
+    def _note(self, request: ChatRequest, reply: ChatReply) -> None:
+        """What the endpoint counted of a question, where it did."""
+        told, estimated = reply.usage.input_tokens, estimate_input(request)
+        if estimated / MOST_CORRECTION <= told <= estimated * MOST_CORRECTION:
+            self._told.append((told, estimated))
 
-def _length(request: ChatRequest) -> int:
-    if isinstance(request, PromptRequest):
-        return len(request.prompt) + len(request.read)
-    schema = json.dumps(request.json_schema) if request.json_schema else ""
-    return len(schema) + sum(len(message.content) for message in request.messages)
+    @property
+    def correction(self) -> float | None:
+        """Input tokens by the endpoint's own counts over those estimated; None where it counted too few."""
+        if len(self._told) < LEAST_TOLD:
+            return None
+        return sum(told for told, _ in self._told) / sum(estimated for _, estimated in self._told)

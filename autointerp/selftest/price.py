@@ -1,7 +1,7 @@
 """What a protocol asks of a language model for one score: requests and input tokens, counted on real requests.
 
 A design flows in; calls and tokens flow out. The project's own simulator renders its requests for windows of stand-in
-words, and every four characters count as a token, as the rehearsal server counts.
+words, and tokens are counted by the pieces of these texts.
 """
 
 import asyncio
@@ -9,10 +9,10 @@ import asyncio
 from autointerp.interpret.simulate_llm import StructuredSimulator
 from autointerp.llm.base import ChatReply, ChatRequest
 from autointerp.llm.fakes import FunctionModel
+from autointerp.llm.token_estimate import estimate_input
 from autointerp.records import Explanation, FeatureId, Usage, Window
 from autointerp.selftest.samplers import BenchDesign
 
-CHARACTERS_PER_TOKEN = 4
 WORD = " words"
 TEXT = "the name of a Python module where a sentence tells the reader to import it, in prose and not in code"
 
@@ -31,8 +31,7 @@ def price_of(design: BenchDesign) -> tuple[int, int]:
         feature=FeatureId(dictionary="selftest", index=0), text=TEXT, author="human", method="human", examples_digest=""
     )
     asyncio.run(StructuredSimulator(model).simulate(explanation, [window] * n))
-    characters = sum(len(message.content) for request in model.asked for message in request.messages)
-    return len(model.asked), characters // CHARACTERS_PER_TOKEN
+    return len(model.asked), sum(estimate_input(request) for request in model.asked)
 
 
 def _refuse(request: ChatRequest) -> ChatReply:

@@ -4,7 +4,7 @@
 
 Planted features of density 1e-3 (the selftest's generator), the good explanation, at three hit rates: the chance that a
 hard negative is a true look-alike. Half-width .1 means 1.96 standard deviations of the score over draws, which shrink
-with the root of the number of windows; windows are rounded up to whole requests. Tokens are characters / 4 of the real
+with the root of the number of windows; windows are rounded up to whole requests. Tokens are pieces of the real
 requests and answers.
 """
 
@@ -15,10 +15,11 @@ from dataclasses import replace
 import numpy as np
 
 from autointerp.interpret.questions import format_levels
+from autointerp.llm.token_estimate import estimate_tokens
 from autointerp.provenance import generator
 from autointerp.selftest.generator import plant
 from autointerp.selftest.measure import draw_scores
-from autointerp.selftest.price import CHARACTERS_PER_TOKEN, price_of
+from autointerp.selftest.price import price_of
 from autointerp.selftest.samplers import DESIGNS, BenchDesign, graded
 
 HALF_WIDTH = 0.1
@@ -67,7 +68,7 @@ def _cost(design: BenchDesign) -> tuple[int, int, int]:
     calls, input_tokens = price_of(design)
     levels = design.n_scored * design.windows_per_request
     answer = format_levels([0] * levels, None)
-    return calls, input_tokens, calls * len(answer) // CHARACTERS_PER_TOKEN
+    return calls, input_tokens, calls * estimate_tokens(answer)
 
 
 def _row(cost: tuple[int, int, int]) -> str:
