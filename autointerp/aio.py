@@ -43,6 +43,10 @@ from autointerp.store.folder import RunFolder
 from autointerp.store.kept_records import keep_records, read_records
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.runs import RunStore
+from autointerp.underway import kept
+
+LOADING = "load torch and the model's library"
+"""A stage of its own: it takes ten seconds."""
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -86,11 +90,13 @@ async def run_harvest_part(config: RunConfig, part: HarvestPart, listener: Liste
     """
     selection.read_ranges(config.features)
     folder = RunFolder(config.out)
-    with folder.lock_part(part):
+    with folder.lock_part(part), kept(folder, listener, part) as listener:
         missing = [d for d in config.dictionary if not is_finished(folder.harvest / d.id)]
         if missing:
+            listener.progress(LOADING, 0, 1)
             from autointerp.harvest.session import PartWork, harvest_dictionaries
 
+            listener.progress(LOADING, 1, 1)
             work = PartWork(part, lambda: folder.turn(config, listener.note))
             harvest_dictionaries(
                 folder.harvest, config, missing, cache_folder(), listener.progress, listener.note, work
@@ -145,10 +151,13 @@ def _harvest(folder: RunFolder, config: RunConfig, listener: Listener, *, repair
     if not missing and not has_tokens(folder.harvest, sampled=config.harvest.keep == "sample"):
         missing = list(config.dictionary)
     if missing:
-        from autointerp.harvest.session import harvest_dictionaries
+        with kept(folder, listener) as listener:
+            listener.progress(LOADING, 0, 1)
+            from autointerp.harvest.session import harvest_dictionaries
 
-        folder.write_manifest(config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False)
-        harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
+            listener.progress(LOADING, 1, 1)
+            folder.write_manifest(config, [], corpus_digest=None, n_tokens=0, prompts={}, usage=Usage(), closed=False)
+            harvest_dictionaries(folder.harvest, config, missing, cache_folder(), listener.progress, listener.note)
 
 
 def _discard_damaged(folder: RunFolder, config: RunConfig, listener: Listener) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from autointerp.config import RunConfig
-from autointerp.harvest.events import is_finished
+from autointerp.harvest.events import is_finished, tokens_done
 from autointerp.interpret.protocols import make_plan
 from autointerp.plans import NEVER_ANSWERED, Results
 from autointerp.records import Record
@@ -17,6 +17,7 @@ from autointerp.sources import open_sources
 from autointerp.spending import StageSpending, read_spending
 from autointerp.store.folder import RunFolder
 from autointerp.store.runs import RunStore
+from autointerp.underway import Underway, read_underway
 
 STAGES = ("explain", "score", "shuffled")
 
@@ -35,6 +36,10 @@ class DictionaryStatus(Record):
     """One dictionary of a run."""
 
     harvested: bool
+    tokens_done: int | None = None
+    """Tokens of the finished shards of an unfinished harvest; None before it has begun."""
+    tokens: int | None = None
+    """Of the whole corpus."""
     n_features: int | None = None
     """Asked for; None before the harvest is finished."""
     stages: dict[str, StageStatus] = Field(default_factory=dict)
@@ -52,6 +57,8 @@ class RunStatus(Record):
     finished: bool
     """Whether its summary stands, with nothing left that the next run would do."""
     dictionaries: dict[str, DictionaryStatus]
+    underway: tuple[Underway, ...] = ()
+    """Stages of a harvest that is being written now, one of each part."""
     spending: tuple[StageSpending, ...] = ()
     """What language models have cost it, by stage."""
 
@@ -68,19 +75,25 @@ def read_status(folder: RunFolder) -> RunStatus:
     if all(harvested.values()) and keys and folder.store.is_file():
         dictionaries = _of_store(folder, config, keys)
     else:
-        dictionaries = {name: DictionaryStatus(harvested=done) for name, done in harvested.items()}
+        dictionaries = {name: _of_harvest(folder, name, done=done) for name, done in harvested.items()}
     left = [stage for d in dictionaries.values() for stage in d.stages.values() if _is_left(stage)]
     return RunStatus(
         running=running,
         stopped=_text(folder.read_note("stopped").get("message")),
         finished=running is None and folder.summary.is_file() and not left,
         dictionaries=dictionaries,
+        underway=read_underway(folder) if running else (),
         spending=read_spending(folder.calls, config.prices),
     )
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _of_harvest(folder: RunFolder, name: str, *, done: bool) -> DictionaryStatus:
+    so_far, tokens = (None if done else tokens_done(folder.harvest, name)) or (None, None)
+    return DictionaryStatus(harvested=done, tokens_done=so_far, tokens=tokens)
 
 
 def _is_left(stage: StageStatus) -> bool:

@@ -16,26 +16,34 @@ from autointerp.cli.batch import app as batch_app
 from autointerp.cli.cache import app as cache_app
 from autointerp.cli.compare import compare, show_comparison_of
 from autointerp.cli.estimate import show_estimate
+from autointerp.cli.inspect import inspect
 from autointerp.cli.options import (
     AnswerTokens,
     AsJson,
     BaseUrl,
+    BatchSize,
     BudgetTokens,
     BudgetUsd,
     Cache,
     Config,
+    Context,
     Corpus,
     Demo,
+    Device,
     Dictionaries,
     DryRun,
+    Dtype,
     Explainer,
     ExtraBody,
     Features,
     HookPoint,
     InFlight,
     Llm,
+    LossTokens,
+    MaxNorm,
     Model,
     MostFailed,
+    NTokens,
     Offline,
     Out,
     Protocol,
@@ -46,11 +54,12 @@ from autointerp.cli.options import (
     Shard,
     Simulator,
     Stop,
+    Threads,
     Timeout,
     Windows,
     given_settings,
 )
-from autointerp.cli.progress import stop_gently
+from autointerp.cli.progress import say_starting, stop_gently
 from autointerp.cli.records import export_records, import_records
 from autointerp.cli.say import open_streams, say, say_error, say_json
 from autointerp.cli.selftest import selftest
@@ -80,6 +89,14 @@ def run(
     hook_point: HookPoint = None,
     dictionary: Dictionaries = None,
     corpus: Corpus = None,
+    n_tokens: NTokens = None,
+    context_tokens: Context = None,
+    batch_size: BatchSize = None,
+    max_norm: MaxNorm = None,
+    loss_tokens: LossTokens = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    threads: Threads = None,
     features: Features = None,
     protocol: Protocol = None,
     explainer: Explainer = None,
@@ -111,16 +128,13 @@ def run(
 
     settings = _settings(config, given_settings(context), dictionary, demo=demo)
     if dry_run:
-        show_estimate(api.estimate_run(settings), as_json=as_json)
-        return
+        return show_estimate(api.estimate_run(settings), as_json=as_json)
     with listening() as listener:
         summaries = api.run(settings, listener, offline=offline)
-    _show_run(settings, summaries, compared=demo and len(settings.dictionary) > 1)
-    if as_json:
-        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
+    return _show_run(settings, summaries, compared=demo and len(settings.dictionary) > 1, as_json=as_json)
 
 
-def _show_run(settings: "RunConfig", summaries: "Summaries", *, compared: bool) -> None:
+def _show_run(settings: "RunConfig", summaries: "Summaries", *, compared: bool, as_json: bool) -> None:
     """Its tables and where they stand, and how its dictionaries compare."""
     from autointerp.cli.show import show_summaries
 
@@ -129,6 +143,8 @@ def _show_run(settings: "RunConfig", summaries: "Summaries", *, compared: bool) 
         say(settings.out / name)
     if compared:
         show_comparison_of([str(settings.out)], "dictionary", False, None, settings.out)
+    if as_json:
+        _print_json({"out": str(settings.out), "dictionaries": {i: s.model_dump() for i, s in summaries.items()}})
 
 
 @app.command()
@@ -139,6 +155,14 @@ def harvest(
     hook_point: HookPoint = None,
     dictionary: Dictionaries = None,
     corpus: Corpus = None,
+    n_tokens: NTokens = None,
+    context_tokens: Context = None,
+    batch_size: BatchSize = None,
+    max_norm: MaxNorm = None,
+    loss_tokens: LossTokens = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    threads: Threads = None,
     out: Out = None,
     seed: Seed = None,
     shard: Shard = None,
@@ -272,6 +296,14 @@ def doctor(
     hook_point: HookPoint = None,
     dictionary: Dictionaries = None,
     corpus: Corpus = None,
+    n_tokens: NTokens = None,
+    context_tokens: Context = None,
+    batch_size: BatchSize = None,
+    max_norm: MaxNorm = None,
+    loss_tokens: LossTokens = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    threads: Threads = None,
     out: Out = None,
     demo: Demo = False,
     as_json: AsJson = False,
@@ -290,22 +322,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-@app.command()
-def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dictionary's folder or file.")],
-    format: Annotated[str | None, typer.Option(help="Its format, where its files leave a doubt.")] = None,  # noqa: A002
-    as_json: AsJson = False,
-) -> None:
-    """Say what a dictionary's files are: format, shape, where it reads, how it encodes, what is odd."""
-    from autointerp.cli.show import show_inspection
-    from autointerp.subject.inspection import inspect_dictionary
-
-    seen = inspect_dictionary(path, format)
-    show_inspection(seen)
-    if as_json:
-        _print_json(seen.model_dump(mode="json"))
-
-
+app.command()(inspect)
 app.command("testserver")(rehearse)
 app.command()(compare)
 app.command()(selftest)
@@ -351,6 +368,7 @@ def _stop(signum: int, frame: object) -> None:
 def main() -> None:
     """Run the command line; an error on purpose becomes one sentence and its exit code."""
     open_streams()
+    say_starting(sys.argv[1:])
     signal.signal(signal.SIGINT, _stop)
     try:
         app()

@@ -62,11 +62,24 @@ Seed = Annotated[int | None, typer.Option(help="Of every random draw.")]
 Shard = Annotated[
     str | None, typer.Option(metavar="I/N", help="Only part I, from 0, of N; then the same without it closes.")
 ]
+NTokens = Annotated[int | None, typer.Option(help="Read text until it has this many tokens; all of it by default.")]
+Context = Annotated[
+    int | None, typer.Option("--context", help="Tokens a row, BOS included; the model's own, at most 1,024.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Rows a forward pass; 32 on a GPU, 2,048 tokens' on a CPU.")]
+MaxNorm = Annotated[
+    float | None, typer.Option(help="Leave out tokens with more than this many times the median norm, such as 10.")
+]
+LossTokens = Annotated[int | None, typer.Option(help="Tokens to measure losses on; 0 for none.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; auto (the default) takes CUDA if any.")]
+Dtype = Annotated[str | None, typer.Option(help="Of the model: auto, float32, bfloat16 or float16.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; 1 is quickest where others use the machine too.")]
 Demo = Annotated[bool, typer.Option("--demo", help="Start from the demo's own model, dictionaries and corpus.")]
 _SETTINGS = {
     *("model", "hook_point", "corpus", "features", "protocol", "explainer", "simulator", "windows", "stop", "refine"),
     *("llm", "base_url", "cache", "out", "seed", "budget_usd", "budget_tokens", "most_failed", "in_flight"),
     *("timeout", "reasoning_effort", "answer_tokens", "extra_body"),
+    *("n_tokens", "context_tokens", "batch_size", "max_norm", "loss_tokens", "device", "dtype", "threads"),
 }
 """Parameters of commands that are settings of a run."""
 _KEYS = {
@@ -79,6 +92,14 @@ _KEYS = {
     "reasoning_effort": "endpoint.reasoning_effort",
     "answer_tokens": "endpoint.answer_tokens",
     "extra_body": "endpoint.extra_body",
+    "n_tokens": "harvest.n_tokens",
+    "context_tokens": "harvest.context",
+    "batch_size": "harvest.batch_size",
+    "max_norm": "harvest.max_norm",
+    "loss_tokens": "harvest.loss_tokens",
+    "device": "harvest.device",
+    "dtype": "harvest.dtype",
+    "threads": "harvest.threads",
 }
 """Those that are keys of sections."""
 Offline = Annotated[

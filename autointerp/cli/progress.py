@@ -7,13 +7,18 @@ A `Listener`'s calls flow in; text flows out.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from autointerp.cli.say import make_console, say_json
+from autointerp.cli.say import make_console, say, say_json
 from autointerp.listener import Listener, Spending
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 SECONDS_BETWEEN_LINES = 2.0
+_SLOW = {"run", "harvest", "explain", "score", "report", "doctor", "compare", "selftest", "retry", "batch"}
 _stop: Callable[[], None] | None = None
 """Ends the asking of language models gently, while there is any."""
 
@@ -33,45 +38,36 @@ def _stoppable(stop: Callable[[], None] | None) -> None:
     _stop = stop
 
 
+def say_starting(words: Sequence[str]) -> None:
+    """The first words of a command: what it needs takes seconds to load, and silence looks like a hang."""
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is None or command not in _SLOW or "--help" in words:
+        return
+    if sys.stderr.isatty():
+        say(f"{command}: loading what it needs …", sys.stderr)
+    else:
+        _say({"stage": "load", "done": 0, "total": None})
+
+
 @contextmanager
 def listening() -> Iterator[Listener]:
     """A listener that shows progress until the block ends."""
     if not sys.stderr.isatty():
         yield _json_lines()
         return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Pace(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Pace(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=make_console(stderr=True)) as bars:
+    with _bars() as bars:
         tasks: dict[str, TaskID] = {}
         cost = ""
 
         def progress(stage: str, done: int, total: int) -> None:
+            nonlocal tasks
             if stage not in tasks:
+                for task in [task for task in bars.tasks if task.finished]:
+                    bars.remove_task(task.id)
+                    tasks = {name: number for name, number in tasks.items() if number != task.id}
                 tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None, description=f"{stage}  {cost}".rstrip())
+            said = f"{stage}  {cost}".rstrip()
+            bars.update(tasks[stage], completed=done, total=total or None, description=said)
 
         def spent(spending: Spending) -> None:
             nonlocal cost
@@ -81,6 +77,36 @@ def listening() -> Iterator[Listener]:
             bars.console.print(text, highlight=False, markup=False)
 
         yield Listener(progress=progress, note=note, spent=spent, stoppable=_stoppable)
+
+
+def _bars() -> "Progress":
+    """Bars that fit 80 columns and are gone when the block ends."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        Pace(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+    )
+    return Progress(*columns, console=make_console(stderr=True), transient=True, expand=True)
 
 
 def _json_lines() -> Listener:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,8 @@ from autointerp.errors import UsageError
 if TYPE_CHECKING:
     from autointerp.listener import Listener
 
+_Told = tuple[Callable[[], None], dict[str, object], bool]
+"""What shows the tables, what `--json` ends with, and whether the bench passed."""
 QUICK_HELP = "Fewer draws: within a minute on two cores."
 LLM_HELP = "Certify this language model as a judge instead; it is asked about 700 times."
 SIMULATOR_HELP = "How it is asked: top-logprobs, structured or prompt-logprobs; as the endpoint allows, where absent."
@@ -46,16 +48,17 @@ def selftest(
     if llm is not None and quick:
         raise UsageError("--quick shortens the offline bench; --llm asks a model and has one length")
     with listening() as listener:
-        told, passed = (
+        show, told, passed = (
             _offline(quick, seed, listener) if llm is None else _card(llm, base_url, simulator, asked, seed, listener)
         )
+    show()  # not before the bars are gone: they would be drawn over it
     if as_json:
         say_json(told)
     if not passed:
         raise typer.Exit(1)
 
 
-def _offline(quick: bool, seed: int, listener: "Listener") -> tuple[dict[str, object], bool]:
+def _offline(quick: bool, seed: int, listener: "Listener") -> _Told:
     """Both benches without a model."""
     from autointerp.aio import cache_folder
     from autointerp.cli.show_selftest import show_generator_bench, show_text_bench
@@ -65,10 +68,13 @@ def _offline(quick: bool, seed: int, listener: "Listener") -> tuple[dict[str, ob
     report = bench.run_generator_bench(bench.QUICK if quick else bench.FULL, seed, listener.progress)
     plans = ("graded-60",) if quick else tuple(PLANS)
     text = run_text_bench(cache_folder(), plans, 1 if quick else 3, seed, listener.progress)
-    show_generator_bench(report)
-    show_text_bench(text)
+
+    def show() -> None:
+        show_generator_bench(report)
+        show_text_bench(text)
+
     told = {**bench.as_json_object(report), "planted_text": text.model_dump(mode="json")}
-    return told, all(check.ok for check in report.checks)
+    return show, told, all(check.ok for check in report.checks)
 
 
 def _card(
@@ -78,7 +84,7 @@ def _card(
     asked: Mapping[str, object],
     seed: int,
     listener: "Listener",
-) -> tuple[dict[str, object], bool]:
+) -> _Told:
     """The text bench with a language model as the judge."""
     from autointerp.aio import cache_folder
     from autointerp.asking import say_asked_at
@@ -96,5 +102,4 @@ def _card(
             return await make_card(Bench(cache_folder(), seed), judge, listener.progress)
 
     card = asyncio.run(ask())
-    show_card(card)
-    return {"judge": card.model_dump(mode="json")}, True
+    return lambda: show_card(card), {"judge": card.model_dump(mode="json")}, True

@@ -28,7 +28,7 @@ from autointerp.cli.say import make_console, say_json
 from autointerp.errors import UsageError
 
 if TYPE_CHECKING:
-    from autointerp.status import RunStatus, StageStatus
+    from autointerp.status import DictionaryStatus, RunStatus, StageStatus
 
 
 def status(run: Run, as_json: AsJson = False) -> None:
@@ -86,7 +86,7 @@ def _show(run: Path, seen: "RunStatus") -> None:
     table.add_column("why", overflow="fold")
     for name, dictionary in seen.dictionaries.items():
         if not dictionary.stages:
-            table.add_row(name, "harvest", *("yes" if dictionary.harvested else "no", "-", "-", "-", ""))
+            table.add_row(name, "harvest", _harvested(dictionary), "-", "-", _left(dictionary), "")
         for i, (stage, counts) in enumerate(dictionary.stages.items()):
             numbers = (counts.done, counts.skipped, sum(counts.failed.values()), counts.open)
             table.add_row("" if i else name, stage, *map(str, numbers), _why(counts))
@@ -107,6 +107,18 @@ def _show(run: Path, seen: "RunStatus") -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _harvested(dictionary: "DictionaryStatus") -> str:
+    if dictionary.harvested:
+        return "yes"
+    return "no" if dictionary.tokens_done is None else f"{dictionary.tokens_done:,} tokens"
+
+
+def _left(dictionary: "DictionaryStatus") -> str:
+    if dictionary.tokens_done is None or dictionary.tokens is None:
+        return "-"
+    return f"{dictionary.tokens - dictionary.tokens_done:,} tokens"
+
+
 def _why(counts: "StageStatus") -> str:
     return ", ".join(f"{reason} {n}" for reason, n in counts.failed.items())
 
@@ -117,6 +129,10 @@ def _lines(run: Path, seen: "RunStatus") -> list[str]:
         if dictionary.lost_windows:
             lost = ", ".join(f"{reason} {n}" for reason, n in dictionary.lost_windows.items())
             lines.append(f"{name}: features with a score that lost windows: {lost}")
+    for one in seen.underway:
+        part = f"part {one.part}: " if one.part else ""
+        far = f" {one.done:,} of {one.total:,}, {one.total - one.done:,} left" if one.total > 1 else ""
+        lines.append(f"{part}now: {one.stage}{far}")
     if seen.running:
         lines.append(f"being written by {seen.running}")
     elif seen.finished:

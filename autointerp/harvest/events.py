@@ -20,14 +20,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autointerp.config import HarvestPart
-from autointerp.errors import RunError, UsageError
+from autointerp.errors import AutointerpError, RunError, UsageError
 from autointerp.harvest.arrays import REPAIR, map_arrays
 from autointerp.harvest.masks import TextMask
 from autointerp.harvest.shards import FeatureEvents, Shard
 from autointerp.harvest.tokens import KEPT, Corpus, read_sealed
 from autointerp.harvest.windows import read_windows, silent_windows, strongest_windows
 from autointerp.metrics import DictionaryMetrics
-from autointerp.provenance import generator
+from autointerp.provenance import generator, unseal
 from autointerp.records import ActivationRecord, DictionarySpec, FeatureFacts, FeatureStats
 from autointerp.splits import CorpusIndex
 
@@ -94,6 +94,18 @@ def shards_of(folder: Path, part: HarvestPart) -> list[str]:
     """Names of the shards of one part that a dictionary's folder holds, in order."""
     names = sorted(path.name for path in folder.glob("shard-*.safetensors"))
     return [name for name in names if int(name[6:11]) % part.of == part.number]
+
+
+def tokens_done(harvest: Path, dictionary: str) -> tuple[int, int] | None:
+    """Tokens of a dictionary's finished shards, and of the whole corpus; None before tokens and plan stand."""
+    try:
+        corpus = Corpus.open_whole(harvest)
+        rows = int(unseal((harvest / dictionary / "plan.json").read_text(encoding="utf-8"))["shard_rows"])
+        starts = [int(path.name[6:11]) * rows for path in (harvest / dictionary).glob("shard-*.safetensors")]
+        done = sum(corpus.count_tokens(slice(low, min(low + rows, corpus.n_row))) for low in starts)
+    except (AutointerpError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return done, corpus.n_tokens
 
 
 def is_finished(folder: Path) -> bool:

@@ -75,7 +75,6 @@ def harvest_dictionaries(
     device = choose_device(config.harvest.device)
     dtype = _dtype(harvest, config, device, note)
     for seed in dict.fromkeys(d.rerandomise_seed for d in missing):
-        progress(f"load {Path(config.model).name}", 0, 0)
         with _threads(config.harvest.threads), on_device(device):
             _harvest_on(seed, device, dtype, harvest, config, missing, cache, progress, note, work)
             release_memory(device)  # before the next model, or what else the device is to do
@@ -94,9 +93,16 @@ def _harvest_on(
     work: PartWork,
 ) -> None:
     """The pass of the dictionaries on one model; nothing holds the model when it is over."""
+    loading = f"load {Path(config.model).name}"
+    progress(loading, 0, 1)
     subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
-    loaded = [(d, load_asked(config, d, subject)) for d in missing]
+    progress(loading, 1, 1)
+    loaded: list[tuple[DictionaryConfig, Dictionary]] = []
+    for d in missing:
+        progress("load dictionaries", len(loaded), len(missing))
+        loaded.append((d, load_asked(config, d, subject)))
     remarks = {d.id: check_fit(subject, dictionary) for d, dictionary in loaded}
+    progress("load dictionaries", len(loaded), len(missing))
     group = [(d, dictionary) for d, dictionary in loaded if d.rerandomise_seed == seed]
     with work.turn():
         everything = [dictionary for _, dictionary in loaded]
@@ -114,7 +120,9 @@ def _harvest_on(
             readers = _limited(readers, config.harvest.max_norm, subject, corpus, progress)
         asked = _settings(config, corpus, device, dtype, work.part)
         loss_tokens = loss_tokens_for(config.harvest.loss_tokens, subject, readers, corpus)
+        progress("try one batch", 0, 1)
         readers, settings = open_pass(subject, readers, corpus, asked, note, loss_tokens)
+        progress("try one batch", 1, 1)
     run_pass(subject, readers, corpus, settings, progress, loss_tokens, note)
 
 

@@ -5,6 +5,7 @@ A path flows in, the reader's `SaeParts` flow out. A new format is a module here
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,8 @@ LOADERS: dict[str, Loader] = {
     "directions": Loader(directions.matches, directions.read),
 }
 """In the order in which formats are tried; several share file names and differ inside."""
+MOST_SHOWN, MOST_LOOKED_AT = 4, 64
+"""Of the folders inside a folder that is no dictionary itself."""
 PICKLES = (".pkl", ".pickle", ".pkl.gz", ".gz")
 
 
@@ -80,10 +83,34 @@ def find_format(checkpoint: Checkpoint) -> str:
     for name, loader in LOADERS.items():
         if loader.matches(checkpoint):
             return name
+    inside = _dictionaries_in(path)
+    if inside:
+        shown = ", ".join(f"{name}/" for name in inside[:MOST_SHOWN]) + (", …" if len(inside) > MOST_SHOWN else "")
+        raise UsageError(f"{path} holds dictionaries, {shown}, and is none itself; name one, as {path / inside[0]}")
     raise UsageError(
         f"{path} is no dictionary in a known format ({', '.join(LOADERS)}); give the path of its folder or file, or "
         "its format"
     )
+
+
+def _dictionaries_in(path: Path) -> list[str]:
+    """The folders inside a folder that hold a dictionary, as paths below it; releases are one or two levels deep."""
+    if not path.is_dir():
+        return []
+    below = [sub for sub in sorted(path.glob("*"))[:MOST_LOOKED_AT] if sub.is_dir() and not sub.is_symlink()]
+    here = [sub for sub in below if _is_dictionary(sub)]
+    if here:
+        return [sub.name for sub in here]
+    deeper = [inner for sub in below for inner in sorted(sub.glob("*"))[:MOST_LOOKED_AT] if inner.is_dir()]
+    found = (sub for sub in deeper if _is_dictionary(sub))
+    return [str(sub.relative_to(path)) for sub in islice(found, MOST_SHOWN + 1)]
+
+
+def _is_dictionary(path: Path) -> bool:
+    try:
+        return any(loader.matches(Checkpoint(path)) for loader in LOADERS.values())
+    except UsageError:
+        return False
 
 
 def read_parts(path: Path, name: str | None) -> tuple[str, SaeParts]:
