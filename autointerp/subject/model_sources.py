@@ -128,7 +128,9 @@ def _open_lens_folder(folder: Path, device: str, dtype: torch.dtype, rerandomise
     if rerandomise_seed is not None:
         rerandomise(model, rerandomise_seed)
         digest = _check_weights(str(folder), model)
-    return Opened(bridge.to(device=device, dtype=dtype).eval(), tokenizer, digest)
+    bridge = bridge.to(dtype=dtype)
+    _check_finite(str(folder), bridge.original_model)
+    return Opened(bridge.to(device=device).eval(), tokenizer, digest)
 
 
 @contextmanager
@@ -170,16 +172,27 @@ def _official(name: str) -> str:
     return next((official for official, aliases in MODEL_ALIASES.items() if name in aliases), name)
 
 
-def _check_weights(name: str, model: torch.nn.Module) -> str:
-    """The digest of all weights.
+def _check_finite(name: str, model: torch.nn.Module) -> None:
+    """Nothing, where every weight is a finite number.
 
     Raises:
-        UsageError: a tensor holds NaN or infinity.
+        UsageError: a tensor holds NaN or infinity, be it that its precision has no such large numbers.
     """
+    for key, parameter in model.named_parameters():
+        if bool(torch.isfinite(parameter).all()):
+            continue
+        if parameter.dtype == torch.float16 and not bool(torch.isnan(parameter).any()):
+            raise UsageError(
+                f"the model {name}: {key} holds values beyond 65,504, the largest of float16; take dtype = "
+                '"bfloat16" or "float32" in [harvest]'
+            )
+        raise UsageError(f"the model {name}: {key} holds NaN or infinite values; get its weights again")
+
+
+def _check_weights(name: str, model: torch.nn.Module) -> str:
+    """The digest of all weights; raises as `_check_finite`."""
+    _check_finite(name, model)
     tensors = {key: parameter.detach() for key, parameter in model.named_parameters()}
-    for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"the model {name}: {key} holds NaN or infinite values; get its weights again")
     return digest_tensors({"class": type(model).__name__}, tensors)
 
 

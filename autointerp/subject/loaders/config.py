@@ -10,6 +10,9 @@ from pathlib import Path
 
 from autointerp.errors import UsageError
 
+LARGEST = 3.4028234663852886e38
+"""Of float32."""
+
 
 class CheckpointConfig:
     """One JSON object from a checkpoint's folder, which remembers the keys that were asked for."""
@@ -45,11 +48,18 @@ class CheckpointConfig:
         return value
 
     def number(self, *keys: str) -> float:
-        """The first of `keys` that is there, as a number."""
+        """The first of `keys` that is there, as a number that float32 can hold."""
         value = self.get(*keys)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             raise self.wrong(keys[0], "a number")
         return float(value)
+
+    def norm(self, key: str) -> float:
+        """A number above zero."""
+        value = self.number(key)
+        if value <= 0:
+            raise self.wrong(key, "a number above zero")
+        return value
 
     def whole(self, *keys: str) -> int:
         """The first of `keys` that is there, as an integer of at least 1."""

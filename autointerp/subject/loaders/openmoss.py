@@ -110,7 +110,7 @@ def _factors_2024(config: CheckpointConfig) -> tuple[float, float]:
     if config.text("norm_activation") != "dataset-wise":
         raise config.wrong("norm_activation", "dataset-wise or inference")
     norms, root = config.section(_NORM), math.sqrt(config.whole("d_model"))
-    return root / norms.number("in"), root / norms.number("out")
+    return root / norms.norm("in"), root / norms.norm("out")
 
 
 def _activation_2024(config: CheckpointConfig, d_sae: int) -> Activation:

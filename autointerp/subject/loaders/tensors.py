@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -121,7 +120,7 @@ def read_weights(path: Path) -> Weights:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of a damaged file these libraries raise anything; so do the two below
         raise _unreadable(path, "safetensors", error) from error
 
 
@@ -134,13 +133,13 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
                 raise UsageError(f"{path} holds {bombs[0]}, which is packed to fill the memory; get it again")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name].copy()) for name in arrays.files}
-    except (ValueError, TypeError) as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            raise _would_run_code(path) from error
-        raise _unreadable(path, "numpy", error) from error
+    except UsageError:
+        raise
     except MemoryError as error:
         raise UsageError(f"{path} needs more memory than there is ({error})") from None
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        if isinstance(error, ValueError) and ("pickle" in str(error).lower() or "object" in str(error).lower()):
+            raise _would_run_code(path) from error
         raise _unreadable(path, "numpy", error) from error
 
 
@@ -149,7 +148,7 @@ def _read_torch(path: Path) -> dict[str, object]:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _would_run_code(path) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
         raise _unreadable(path, "torch", error) from error
     if not isinstance(values, Mapping):
         raise UsageError(f"{path} holds no named tensors but a {type(values).__name__}; save a state dict instead")

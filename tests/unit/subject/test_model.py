@@ -234,6 +234,21 @@ def test_nan_in_weights(copied: Path) -> None:
         load_model(copied)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(70_000.0, "beyond 65,504, the largest of float16; take dtype"), (float("nan"), "holds NaN")]
+)
+def test_weights_beyond_half_precision(copied: Path, value: float, words: str) -> None:
+    """The cast made them infinite, and the message was to get the weights again."""
+    file = copied / "model.safetensors"
+    tensors = load_file(file)
+    tensors["transformer.h.1.mlp.c_fc.weight"][0, 0] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=words):
+        load_model(copied, "cpu", "float16")
+    if value == 70_000.0:
+        assert load_model(copied, "cpu", "bfloat16").dtype == torch.bfloat16
+
+
 def test_missing_weight_is_not_made_up(copied: Path) -> None:
     """The library fills what a file lacks with fresh random weights and only warns."""
     file = copied / "model.safetensors"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformer_lens.model_bridge.sources.native  # noqa: F401 - makes `boot_native` known
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
@@ -245,6 +245,16 @@ def test_transformer_lens_folder(tmp_path: Path, as_hooked_transformer: bool) ->
     assert subject.output_tokens(torch.eye(24)[:2], "blocks.0.mlp.hook_post") is not None
     redrawn = load_model(folder, "cpu", rerandomise_seed=1)
     assert redrawn.digest != subject.digest
+
+
+def test_transformer_lens_folder_beyond_half_precision(tmp_path: Path) -> None:
+    """Its weights were cast after they were checked."""
+    folder, _ = write_lens_folder(tmp_path, as_hooked_transformer=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["blocks.1.mlp.in.weight"][0, 0] = 70_000.0
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UsageError, match="largest of float16"):
+        load_model(folder, "cpu", "float16")
 
 
 def test_transformer_lens_folder_with_other_sizes(tmp_path: Path) -> None:

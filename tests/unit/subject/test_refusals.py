@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from autointerp.errors import UsageError
 from autointerp.subject.dictionaries import load_dictionary
+from tests.unit.subject.test_agreement import FIXTURES
 from tests.unit.subject.tiny import random_weights, write_saelens
 
 HOOK = "blocks.0.hook_resid_pre"
@@ -62,6 +64,31 @@ def test_npz_with_an_object(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="refused"):
         load_dictionary(tmp_path, hook_point=HOOK)
     assert TRAP == []
+
+
+def test_torch_file_under_a_numpy_name(tmp_path: Path) -> None:
+    """Both are zip files; what is inside is no array."""
+    torch.save(random_weights(), tmp_path / "params.npz")
+    with pytest.raises(UsageError, match="no numpy file"):
+        load_dictionary(tmp_path, hook_point=HOOK)
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 10**5 + "1" + "}" * 10**5, "[" * 10**5])
+def test_deep_config(tmp_path: Path, text: str) -> None:
+    (write_saelens(tmp_path, random_weights()) / "cfg.json").write_text(text)
+    with pytest.raises(UsageError, match=r"cfg\.json cannot be read as JSON"):
+        load_dictionary(tmp_path)
+
+
+@pytest.mark.parametrize("norm", [0, -1, 1e308, float("inf"), float("nan"), "1", True])
+def test_norms_that_are_none(tmp_path: Path, norm: object) -> None:
+    """Division by zero, or weights of NaN."""
+    folder = Path(shutil.copytree(FIXTURES / "llama-scope" / "bf16" / "checkpoint", tmp_path / "copy"))
+    config = json.loads((folder / "hyperparams.json").read_text())
+    config["dataset_average_activation_norm"]["in"] = norm
+    (folder / "hyperparams.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"in is .*expected a number"):
+        load_dictionary(folder)
 
 
 def test_torch_file_without_names(tmp_path: Path) -> None:
