@@ -22,6 +22,14 @@ DISK_ADVICE = {
     errno.EPERM: "that is not allowed; make it readable and writable",
     errno.EIO: "the disk or the connection to it fails; look at it",
     errno.ESTALE: "the file is gone from the network disk; look at it",
+    errno.ENOENT: "it is gone; see who removed it",
+    errno.EISDIR: "it is a folder; name a file, or move the folder away",
+    errno.ENOTDIR: "a file stands where a folder should be; choose another place",
+    errno.EEXIST: "something else stands there; choose another place",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.ETIMEDOUT: "the network disk does not answer; look at it",
     errno.EFBIG: "the file system or a limit (`ulimit -f`) takes no file so large; raise it",
 }
 """What a disk says no with, and what a person can do about it. Nothing of this is a fault of the data."""
