@@ -169,8 +169,15 @@ class BadKeyError(EndpointStoppedError):
 
     reason = "bad_key"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(f"the endpoint does not accept the key in OPENAI_API_KEY: {message}")
+    def __init__(self, message: str, kept_from: str | None = None) -> None:
+        """`kept_from` is the URL that the key was not sent to."""
+        if kept_from is None:
+            super().__init__(f"the endpoint does not accept the key in OPENAI_API_KEY: {message}")
+        else:
+            super().__init__(
+                f"the endpoint wants a key, and yours was not sent to it, as only the run's folder names it; where you "
+                f"trust it, name it once with --base-url {kept_from} (it says: {message})"
+            )
 
 
 class WrongUrlError(EndpointStoppedError):

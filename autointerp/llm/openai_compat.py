@@ -32,6 +32,7 @@ from autointerp.llm.decode import (
 )
 from autointerp.llm.errors import (
     AnswerTooLargeError,
+    BadKeyError,
     AwayError,
     ConnectionLostError,
     EndpointTimeoutError,
@@ -81,6 +82,7 @@ class OpenAICompatible:
             UsageError: no URL, OpenAI without `OPENAI_API_KEY`, or a key that is none.
         """
         self._key = checked_key() if with_key else ""
+        self._keeps_key = not with_key and bool(secret_key())
         self.endpoint = Endpoint(provider="openai", base_url=self.url_of(base_url), model=model)
         if not self._key and self.endpoint.base_url == OPENAI_URL:
             raise UsageError(
@@ -149,7 +151,7 @@ class OpenAICompatible:
                 return filtered_reply(self.endpoint.model)
             if facts.is_unknown_model:
                 raise UnknownModelError(self.endpoint.model, await self._served())
-            raise classify(facts)
+            raise self._error(facts)
 
     async def _answer(self, request: ChatRequest, body: dict[str, object]) -> ChatReply | ErrorFacts:
         """The reply to one body, or what the endpoint says against it."""
@@ -222,7 +224,13 @@ class OpenAICompatible:
         try:
             return await sent
         except openai.APIStatusError as error:
-            raise classify(self._facts(error)) from None
+            raise self._error(self._facts(error)) from None
+
+    def _error(self, facts: ErrorFacts) -> LlmError:
+        error = classify(facts)
+        if isinstance(error, BadKeyError) and self._keeps_key:
+            return BadKeyError(facts.message, kept_from=self.endpoint.base_url)
+        return error
 
     def _facts(self, error: openai.APIStatusError) -> ErrorFacts:
         """What a status that says no says.

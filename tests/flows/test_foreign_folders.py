@@ -174,7 +174,7 @@ def test_no_key_goes_where_only_the_folder_says(received: Path, host: Host) -> N
     """`score RUN` and `retry RUN --failed` of a received folder sent the key to its sender's server."""
     names(received, llm="gpt-x", base_url=host.url)
     assert not ask(received, host)
-    with pytest.raises(AutointerpError):
+    with pytest.raises(AutointerpError, match=rf"yours was not sent to it.* --base-url {host.url}"):
         api.retry(received)
     with pytest.raises(AutointerpError):
         api.run_batches(received)
