@@ -32,8 +32,8 @@ from autointerp.llm.decode import (
 )
 from autointerp.llm.errors import (
     AnswerTooLargeError,
-    BadKeyError,
     AwayError,
+    BadKeyError,
     ConnectionLostError,
     EndpointTimeoutError,
     LlmError,
