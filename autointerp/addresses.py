@@ -25,6 +25,7 @@ def check_base_url(url: str) -> str:
     if "@" in parts.netloc:
         raise ValueError(f"the base URL holds a user name or a password; leave it out: {advice}")
     fields = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True, separator="&")]
+    fields += ["a key" for _, value in parse_qsl(parts.query) if value.startswith("sk-")]
     secret = [name for name in fields if name.lower() not in _PLAIN_FIELDS and _SECRET.search(name)]
     if secret:
         raise ValueError(f"the base URL holds {secret[0][:40]!r} in its query; leave it out: {advice}")

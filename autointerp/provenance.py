@@ -49,7 +49,10 @@ def unseal(text: str) -> dict[str, Any]:
     told, _, tail = told.partition('"')
     if told != digest_bytes([sealed.encode() + b"}"]) or tail[:1] not in ("}", ","):
         raise ValueError("its seal does not fit")
-    return dict(json.loads(sealed + tail))
+    try:
+        return dict(json.loads(sealed + tail))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def digest(value: object) -> str:
@@ -101,7 +104,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         commit_file(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)  # a full disk has no room for half of it
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             error.filename = str(path)  # a write that fails names no file
         raise
 

@@ -70,7 +70,7 @@ def map_arrays(path: Path, later: tuple[str, ...] = ()) -> tuple[dict[str, np.nd
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(header_size)) if 8 + header_size <= size else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{damaged} ({error})") from None
     if not isinstance(header, dict):
         raise RunError(damaged)
@@ -93,7 +93,7 @@ def map_arrays(path: Path, later: tuple[str, ...] = ()) -> tuple[dict[str, np.nd
             n_looked_at = 2 if name in later else 3
             if _seal(array, look=name not in later)[:n_looked_at] != told["arrays"][name][:n_looked_at]:
                 raise RunError(damaged)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RunError(f"{damaged} ({error})") from None
     meta: dict[str, object] = told["meta"]
     return arrays, meta

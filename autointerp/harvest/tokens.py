@@ -191,8 +191,12 @@ def read_sealed(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     try:
         values = unseal(text)
-    except ValueError:
-        _check_version(json.loads(text), path.parent)  # formats before this one had no seal
+    except ValueError as error:
+        try:
+            unsealed = json.loads(text)  # formats before this one had no seal
+        except RecursionError:
+            raise error from None
+        _check_version(unsealed, path.parent)
         raise
     _check_version(values, path.parent)
     return values

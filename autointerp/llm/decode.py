@@ -172,7 +172,7 @@ def decode_models(body: bytes) -> tuple[str, ...]:
     """The names in a models listing; empty where it has another shape."""
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     rows = data.get("data") if isinstance(data, dict) else None
     if not isinstance(rows, list):

@@ -194,7 +194,7 @@ class OpenAICompatible:
         try:
             body = await self._timed(self._connected().get(f"{root}/props", cast_to=bytes), CONNECT_TIMEOUT_S)
             slots = json.loads(body).get("total_slots")
-        except (LlmError, openai.APIStatusError, ValueError, AttributeError):
+        except (LlmError, openai.APIStatusError, ValueError, AttributeError, RecursionError):
             return None
         return slots if isinstance(slots, int) and slots > 0 else None
 

@@ -122,7 +122,7 @@ def _fewest_tops(reply: ChatReply) -> int:
 def _has_shape(reply: ChatReply) -> bool:
     try:
         value = json.loads(reply.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and set(value) == {_HIDDEN_KEY} and isinstance(value[_HIDDEN_KEY], int)
 

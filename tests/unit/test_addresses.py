@@ -32,6 +32,7 @@ def test_usual_urls_stand(url: str) -> None:
         "http://host/v1?access_token=CANARY",
         "http://host/v1?code=CANARY",
         "http://host/v1?password=CANARY",
+        "http://host/v1?x=sk-CANARY",
     ],
 )
 def test_what_must_not_be_kept_is_refused_and_not_quoted(url: str) -> None:

@@ -96,3 +96,10 @@ def test_generator_is_numpys_pcg64() -> None:
     """The stream is a promise: choices in a published run are redrawn by it."""
     assert generator("x").bit_generator.state["bit_generator"] == "PCG64"
     assert isinstance(generator("x"), np.random.Generator)
+
+
+def test_a_seal_over_what_nobody_can_read_is_a_value_error() -> None:
+    """Whoever writes a whole folder writes its seals too; nested 100,000 deep it was a `RecursionError`."""
+    sealed = '{"a":' + "[" * 100_000 + "]" * 100_000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        unseal(f'{sealed},"seal":"{digest_bytes([(sealed + "}").encode()])}"}}')
