@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-browser test-tl39 check bench clean setup
+.PHONY: demo test test-browser test-tl39 check bench bench-gpu clean setup
 
 demo: setup
 	$(BIN)/autointerp run --demo --out runs/demo
@@ -30,6 +30,11 @@ check: setup
 
 bench: setup
 	for file in tests/bench/bench_*.py; do PYTHONPATH=. $(BIN)/python $$file || exit 1; done
+
+# All that only a card can show, half an hour: what is harvested there against the CPU, short memory, kills, speed.
+DEVICE ?= cuda
+bench-gpu: setup
+	PYTHONPATH=. $(BIN)/python tests/bench/gpu.py --device $(DEVICE)
 
 setup: $(READY)
 

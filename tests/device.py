@@ -311,6 +311,8 @@ class _Functions(TorchFunctionMode):
                 if isinstance(args[0], Pretended):
                     return args[0].to(home, **given)
                 return Pretended(function(*args, **given), home, self.machine)
+        if function is Tensor.to and len(args) > 1 and isinstance(args[1], Tensor):
+            args = (args[0], args[1].device, args[1].dtype, *args[2:])
         if function is Tensor.__setitem__ and isinstance(args[0], Pretended) and not isinstance(args[2], Tensor):
             args = (*args[:2], torch.tensor(args[2], dtype=args[0].dtype))  # torch would make it on `meta`
         if kwargs.get("pin_memory") or getattr(function, "__name__", "") == "pin_memory":

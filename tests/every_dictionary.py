@@ -12,23 +12,23 @@ MLP_IN, MLP_OUT = "blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out"
 D_SAE = 48
 
 
-def write_every_dictionary(root: Path) -> dict[str, Path]:
+def write_every_dictionary(root: Path, d_in: int = D_MODEL, d_sae: int = D_SAE) -> dict[str, Path]:
     """Folders by name; weights are random, biases such that a few features are active on a token."""
     draw = torch.Generator().manual_seed(3)
-    unit = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=draw), dim=1)
-    plain = {"W_enc": unit.T, "b_enc": torch.full((D_SAE,), -0.5), "W_dec": unit, "b_dec": torch.zeros(D_MODEL)}
-    long = {"W_dec": unit * (1 + torch.rand(D_SAE, 1, generator=draw))}
-    other = {"W_dec": 0.1 * torch.randn(D_SAE, D_MODEL, generator=draw), "b_dec": torch.randn(D_MODEL, generator=draw)}
-    skip = {"W_skip": 0.1 * torch.randn(D_MODEL, D_MODEL, generator=draw)}
-    threshold = {"threshold": 0.5 * torch.rand(D_SAE, generator=draw)}
-    gates = {"b_gate": plain["b_enc"], "b_mag": torch.zeros(D_SAE), "r_mag": torch.zeros(D_SAE)}
+    unit = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=draw), dim=1)
+    plain = {"W_enc": unit.T, "b_enc": torch.full((d_sae,), -0.5), "W_dec": unit, "b_dec": torch.zeros(d_in)}
+    long = {"W_dec": unit * (1 + torch.rand(d_sae, 1, generator=draw))}
+    other = {"W_dec": 0.1 * torch.randn(d_sae, d_in, generator=draw), "b_dec": torch.randn(d_in, generator=draw)}
+    skip = {"W_skip": 0.1 * torch.randn(d_in, d_in, generator=draw)}
+    threshold = {"threshold": 0.5 * torch.rand(d_sae, generator=draw)}
+    gates = {"b_gate": plain["b_enc"], "b_mag": torch.zeros(d_sae), "r_mag": torch.zeros(d_sae)}
     gated = {"W_enc": unit.T, "W_dec": unit, "b_dec": plain["b_dec"], **gates}
     out: dict[str, Any] = {
         "metadata": {"hook_name": MLP_IN, "hook_name_out": MLP_OUT, "prepend_bos": True},
-        "d_out": D_MODEL,
+        "d_out": d_in,
     }
     write_saelens(root / "relu", plain, "standard", RESID)
-    write_topk(root / "topk", d_sae=D_SAE)
+    write_topk(root / "topk", d_in, d_sae)
     write_saelens(root / "rescaled", plain | long, "topk", RESID, k=4, rescale_acts_by_decoder_norm=True)
     write_saelens(root / "abstopk", plain, "abstopk", RESID, k=4, rescale_acts_by_decoder_norm=False)
     write_saelens(root / "jump", plain | threshold, "jumprelu", RESID)

@@ -160,7 +160,9 @@ def _try(encode: Encode, probe: Float[Tensor, "n d_in"]) -> tuple[Tensor, Tensor
     Raises:
         UsageError: it takes none.
     """
-    homes = [probe.device, *(torch.device(name) for name in ("cuda", "mps") if _is_there(name))]
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    homes = [probe.device, *(torch.device("cuda", number) for number in range(n_cuda))]
+    homes += [torch.device("mps")] if torch.backends.mps.is_available() else []
     dtypes = dict.fromkeys((probe.dtype, torch.float32, torch.bfloat16, torch.float16, torch.float64))
     first: Exception | None = None
     for home in homes:
@@ -175,10 +177,6 @@ def _try(encode: Encode, probe: Float[Tensor, "n d_in"]) -> tuple[Tensor, Tensor
                 first = first or error
     told = next(iter(str(first).strip().splitlines()), type(first).__name__)
     raise UsageError(f"encode fails on activations [{len(probe)}, {probe.shape[1]}]: {told}") from first
-
-
-def _is_there(device: str) -> bool:
-    return torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
 
 
 def _affine_directions(decode: Encode, acts: Float[Tensor, "n d_sae"]) -> Float[Tensor, "d_sae d_out"] | None:
