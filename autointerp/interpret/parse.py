@@ -240,6 +240,8 @@ def _read_distributions(
     for entry, prefix in _entries_at(entries, [(s + offset, e + offset) for s, e in spans]):
         if entry is None:
             return Unparsed("split_level", "A level was written in more than one token.")
+        if _level_in(entry.token, prefix) not in written:
+            return Unparsed("split_level", "A level shared its token with something else.")
         found = _expectation(entry, prefix, form)
         if isinstance(found, Unparsed):
             return found

@@ -393,6 +393,16 @@ def test_lines_are_read_whatever_stands_around_them(text: str) -> None:
     assert [spoken(text)[low:high] for low, high in spans] == ["2", "10"]
 
 
+def test_a_level_that_shares_its_token_is_a_failure() -> None:
+    """Where "3**" is one token, the bare "4" among its alternatives would be all that is left of the distribution."""
+    glued = with_logprobs(*sure("**", "1", ":** ", "**"), ("3**", {"3**": 0.9, "4": 0.1}))
+    assert reason(parse_distributions(glued, 1, NUMBERS)) == "split_level"
+    apart = with_logprobs(*sure("1", ": ", "**"), ("3", {"3": 0.9, "4": 0.1}), *sure("**"))
+    value = parse_distributions(apart, 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((3.1,))
+
+
 def test_a_list_that_ran_on_until_it_was_cut_off_is_read() -> None:
     """SmolLM2 wrote ten perfect lines and went on to 1,500 tokens: each question was lost after nine minutes."""
     text = "1: a\n2: k\n3: a\n4: a\n5"
