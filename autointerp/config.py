@@ -41,7 +41,7 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 NOT_UTF8 = "is not UTF-8, so that no run can keep it; rename it"
 ID_RULE = "an id has at most 64 characters, of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
-_FEATURES = re.compile(r"all|@.+|sample:[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_FEATURES = re.compile(r"all|@.+|(sample|matched):[1-9][0-9]*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
 
 class DictionaryConfig(Section):
@@ -155,7 +155,7 @@ class RunConfig(Section):
     records: Path | None = None
     """Bare records in the place of model and corpus; set by `autointerp import`."""
     features: str = "sample:500"
-    """`all`, `0-999,7`, `@file`, or `sample:N` (seeded, spread evenly over density)."""
+    """`all`, `0-999,7`, `@file`, `sample:N` (spread over density), or `matched:N` (pairs of several dictionaries)."""
     protocol: ProtocolName = "graded"
     """How windows are chosen, shown, asked and scored."""
     explainer: ExplainerName | None = None
@@ -226,7 +226,7 @@ class RunConfig(Section):
         if self.explain.refine and self.explainer_name == "lookup":
             raise ValueError("refine asks a language model to revise; name one with --llm MODEL, or leave refine out")
         if not _FEATURES.fullmatch(self.features):
-            raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500")
+            raise ValueError(f"features {self.features!r} is none of: all, 0-999,7, @file, sample:500, matched:200")
         return self
 
     def _check_like(self, asked: DictionaryConfig) -> None:

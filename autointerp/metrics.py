@@ -68,6 +68,8 @@ class MassiveTokens(Record):
     """Tokens looked at whose norm, where the dictionary reads or writes, is over `MASSIVE` times the median there."""
     n_first: int
     """Of them, those at the first place that is looked at in their document."""
+    skip_tokens: int
+    """Places before it, after BOS, that were left out."""
     median_norm: float
     """Where the dictionary reads; of a sample of rows spread over the corpus, kept in the plan."""
     share_of_variance: float | None

@@ -23,13 +23,7 @@ def select_features(spec: str, n_active: Int[np.ndarray, " d_sae"], dictionary: 
         return list(range(d_sae))
     if spec.startswith("sample:"):
         size = int(spec.removeprefix("sample:"))
-        alive = np.flatnonzero(n_active)
-        rng = generator(seed, dictionary, "sample")
-        order = alive[np.lexsort((rng.permutation(len(alive)), n_active[alive]))]
-        if size >= len(order):
-            return sorted(order.tolist())
-        places = (np.arange(size) + rng.random()) * (len(order) / size)
-        return sorted(order[places.astype(np.int64)].tolist())
+        return sorted(spread_over_density(np.flatnonzero(n_active), n_active, size, dictionary, seed, "sample"))
     chosen: set[int] = set()
     for low, high in read_ranges(spec):
         if high >= d_sae:
@@ -38,13 +32,25 @@ def select_features(spec: str, n_active: Int[np.ndarray, " d_sae"], dictionary: 
     return sorted(chosen)
 
 
+def spread_over_density(
+    pool: Int[np.ndarray, " n"], n_active: Int[np.ndarray, " d_sae"], size: int, dictionary: str, seed: int, what: str
+) -> list[int]:
+    """At most `size` features of a pool: systematic over them in order of density, from a start seeded by `what`."""
+    rng = generator(seed, dictionary, what)
+    order = pool[np.lexsort((rng.permutation(len(pool)), n_active[pool]))]
+    if size >= len(order):
+        return [int(i) for i in order]
+    places = (np.arange(size) + rng.random()) * (len(order) / max(size, 1))
+    return [int(i) for i in order[places.astype(np.int64)]]
+
+
 def read_ranges(spec: str) -> list[tuple[int, int]]:
-    """First and last feature of each range that `0-999,7` or the file of `@file` names; none for `all` and a sample.
+    """First and last feature of each range that `0-999,7` or the file of `@file` names; none for `all` and samples.
 
     Raises:
         UsageError: the file cannot be read, or names something else.
     """
-    if spec == "all" or spec.startswith("sample:"):
+    if spec == "all" or spec.startswith(("sample:", "matched:")):
         return []
     text = _read_feature_file(Path(spec[1:])) if spec.startswith("@") else spec
     ranges = []

@@ -5,7 +5,7 @@ Knows no LLM and no torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +13,11 @@ from jaxtyping import Int
 
 from autointerp.bare import BareReader, BareRecord, BareRows, make_chooser
 from autointerp.config import RunConfig
+from autointerp.errors import UsageError
 from autointerp.examples import Chooser
 from autointerp.harvest.events import Harvest
 from autointerp.interop.bare_records import parse_json_lines
+from autointerp.matched import PREFIX, Side, draw_matched
 from autointerp.metrics import DictionaryMetrics
 from autointerp.outside import Outside
 from autointerp.plans import RecordMaker
@@ -65,8 +67,15 @@ class FeatureSource(Protocol):
 class HarvestSource:
     """Features of a harvested dictionary."""
 
-    def __init__(self, harvest: Harvest, index: Callable[[Harvest], CorpusIndex]) -> None:
+    def __init__(
+        self,
+        harvest: Harvest,
+        index: Callable[[Harvest], CorpusIndex],
+        matched: Callable[[int, int], Mapping[str, list[int]]] | None = None,
+    ) -> None:
+        """`matched` draws the run's pairs of features: of a number and a seed, by dictionary."""
         self.spec = harvest.spec
+        self._matched = matched
         self._harvest = harvest
         self._index = index
         self.feature_stats = harvest.feature_stats
@@ -86,7 +95,11 @@ class HarvestSource:
         return float(self.n_active.sum() / self.n_tokens)
 
     def select(self, spec: str, seed: int) -> list[int]:
-        """As `selection.select_features`."""
+        """As `selection.select_features`, or with `matched:N` as `matched.draw_matched`."""
+        if spec.startswith(PREFIX):
+            if self._matched is None:
+                raise UsageError(f"{spec} draws pairs of several dictionaries of one run, and here is one alone")
+            return self._matched(int(spec.removeprefix(PREFIX)), seed)[self.spec.id]
         return select_features(spec, self.n_active, self.spec.id, seed)
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
@@ -124,6 +137,8 @@ class BareSource:
         """As `selection.select_features`, of the features that records name."""
         if spec == "all":
             return sorted(self._records)
+        if spec.startswith(PREFIX):
+            raise UsageError(f"bare records hold no decoder directions, so {spec} cannot be drawn; use sample:N or all")
         return [i for i in select_features(spec, self.n_active, self.spec.id, seed) if i in self._records]
 
     def maker(self, design: Design, seed: int) -> RecordMaker:
@@ -195,4 +210,12 @@ def open_sources(folder: RunFolder, config: RunConfig) -> list[FeatureSource]:
             opened[key] = CorpusIndex(harvest.corpus, config.seed, masked)
         return opened[key]
 
-    return [HarvestSource(Harvest(folder.harvest, d.id), index) for d in config.dictionary]
+    harvests = [Harvest(folder.harvest, d.id) for d in config.dictionary]
+    matched = cache(lambda n, seed: draw_matched([_side(harvest) for harvest in harvests], n, seed))
+    return [HarvestSource(harvest, index, matched) for harvest in harvests]
+
+
+def _side(harvest: Harvest) -> Side:
+    spec = harvest.spec
+    trained, directions = spec.role == "trained", harvest.facts.direction
+    return Side(spec.id, trained, spec.model, spec.hook_point, directions, np.asarray(harvest.stats.n_active))

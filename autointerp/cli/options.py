@@ -19,7 +19,9 @@ Corpus = Annotated[
     str | None,
     typer.Option(help="python-docs, a .txt, .jsonl or .parquet file, a folder of such, or hf:NAME for a data set."),
 ]
-Features = Annotated[str | None, typer.Option(help="all, 0-999,7, @file, or sample:500 (the default).")]
+Features = Annotated[
+    str | None, typer.Option(help="all, 0-999,7, @file, sample:500 (default), or matched:200 for pairs.")
+]
 Protocol = Annotated[str | None, typer.Option(help="How windows are chosen and scored: graded, or simulate.")]
 Explainer = Annotated[str | None, typer.Option(help="Who explains: lookup, or tsv with a language model.")]
 Simulator = Annotated[

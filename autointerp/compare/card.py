@@ -8,7 +8,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
-from autointerp.metrics import LossMetrics, Reconstruction
+from autointerp.metrics import LossMetrics, MassiveTokens, Reconstruction
 from autointerp.records import Record
 
 CardGroup = Literal["activity", "reconstruction", "loss", "rare", "encoder", "concentration", "redundancy", "recovery"]
@@ -105,6 +105,8 @@ class Card(Record):
     architecture: str
     activity: Activity | None = None
     reconstruction: Reconstruction | None = None
+    massive: MassiveTokens | None = None
+    """The few tokens far out in norm, and the reconstruction without them; None where its harvest did not count."""
     loss: LossMetrics | None = None
     loss_recovered: float | None = None
     """(CE of zero ablation - CE with the dictionary) / (CE of zero ablation - CE of the model)."""

@@ -14,11 +14,12 @@ from autointerp.compare.card import Card
 from autointerp.compare.contrast import LEAST_FEATURES, Sides, correct, measure
 from autointerp.compare.data import By, Comparison, Contrast, Method
 from autointerp.compare.features import entropy_tertiles
-from autointerp.compare.match import COSINE_FLOOR
+from autointerp.compare.hints import LOOKUP, explained_by_lookup, hints_on
 from autointerp.compare.pairing import Matcher, differing_pairs
 from autointerp.compare.permutation import N_PERMUTATION
 from autointerp.compare.runs import OpenArm, contrasted
 from autointerp.compare.strata import LEAST_IN_STRATUM, PER_DECADE, common_strata
+from autointerp.nearest import COSINE_FLOOR
 from autointerp.provenance import package_versions
 from autointerp.records import Usage
 from autointerp.report.data import CorpusFacts, ProtocolFacts
@@ -135,12 +136,15 @@ def _contrasts(
     progress("compare", len(todo), len(todo))
     settled = [*correct([c for c in found if c.planned]), *correct([c for c in found if not c.planned])]
     by_key = {arm.key: arm.open for arm in arms}
-    return [_with_notes(contrast, by_key[contrast.a], by_key[contrast.b]) for contrast in settled]
+    told = [_with_notes(contrast, by_key[contrast.a], by_key[contrast.b]) for contrast in settled]
+    if told and told[0].by == "dictionary" and explained_by_lookup(list(by_key.values())):
+        told[0] = told[0].model_copy(update={"notes": (*told[0].notes, LOOKUP)})
+    return told
 
 
 def _with_notes(c: Contrast, a: OpenArm, b: OpenArm) -> Contrast:
     """The contrast with what the dictionaries themselves say to it."""
-    notes = list(c.notes)
+    notes = [*c.notes, *hints_on(c, a, b)]
     alive = [int((arm.source.n_active > 0).sum()) for arm in (a, b)]
     if c.verdict == "not_separable" and c.n_needed is not None and c.n_needed > min(alive):
         notes.append(

@@ -66,6 +66,7 @@ def make_card(arm: str, harvest: Harvest, weights: Weights | str, known: Known |
         architecture=spec.kind,
         activity=_activity(metrics, np.asarray(stats.n_active)),
         reconstruction=metrics.reconstruction,
+        massive=metrics.massive,
         loss=metrics.loss,
         loss_recovered=None if recovered is None else round(recovered, 6),
         rare=_rare(np.asarray(stats.n_active), harvest.n_tokens, weights),

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from autointerp.compare.card import Concentration, Recovery, Redundancy, Spread
-from autointerp.compare.match import Directions, nearest
+from autointerp.nearest import Directions, nearest
 from autointerp.provenance import generator
 
 N_GAUSSIAN = 2_048

@@ -13,8 +13,9 @@ from autointerp.compare.arms import ReadArm
 from autointerp.compare.card import Splitting
 from autointerp.compare.contrast import Pairs
 from autointerp.compare.data import By, FeaturePair, FeatureSide
-from autointerp.compare.match import COSINE_FLOOR, Directions, Nearest, mutual, nearest, split_between
 from autointerp.compare.runs import OpenArm
+from autointerp.compare.splitting import split_between
+from autointerp.nearest import COSINE_FLOOR, Directions, Nearest, mutual, nearest
 from autointerp.records import Simulation
 from autointerp.report.collect import report_window
 from autointerp.report.data import ReportWindow

@@ -54,7 +54,7 @@ def close_readers(
             listener.progress(stage, number + done, len(readers))
 
         metrics[i] = _close(subject, reader, shards[i], corpus, settings, masked, losses.get(i), began, started, tell)
-    for sentence in tell_massive(metrics, {r.spec.id: r.spec.hook_point for r in readers}, settings.skip_tokens):
+    for sentence in tell_massive(metrics, {r.spec.id: r.spec.hook_point for r in readers}):
         listener.note(sentence)
 
 

@@ -63,6 +63,7 @@ def count_massive(
     return MassiveTokens(
         n_tokens=len(found.slot),
         n_first=int((place == corpus.first + skip_tokens).sum()),
+        skip_tokens=skip_tokens,
         median_norm=median_norm,
         share_of_variance=share,
         reconstruction=reconstruction,
@@ -76,9 +77,7 @@ def save_massive(folder: Path, found: MassiveArrays) -> str:
     return MASSIVE_FILE
 
 
-def tell_massive(
-    metrics: Mapping[str, DictionaryMetrics], places: Mapping[str, str], skip_tokens: int
-) -> Iterator[str]:
+def tell_massive(metrics: Mapping[str, DictionaryMetrics], places: Mapping[str, str]) -> Iterator[str]:
     """Sentences on dictionaries, by id, with where each reads: the tokens of each hook point are told once."""
     for hook in dict.fromkeys(places.values()):
         met = {i: m.massive for i, m in metrics.items() if places[i] == hook and m.massive and m.massive.n_tokens}
@@ -92,8 +91,8 @@ def tell_massive(
             f"{hook}: {most.n_tokens:,} of {n:,} tokens have activations over {MASSIVE:.0f} times the median norm "
             f"({most.median_norm:.4g}){variance}. "
             f"{_explained(metrics, met)}{_maxima(met)}"
-            f"[harvest] max_norm = {MASSIVE:.0f} leaves such tokens out; skip_tokens = {skip_tokens + 1} leaves out "
-            f"the {most.n_first:,} of them that come first in their documents"
+            f"[harvest] max_norm = {MASSIVE:.0f} leaves such tokens out; skip_tokens = {most.skip_tokens + 1} leaves "
+            f"out the {most.n_first:,} of them that come first in their documents"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from autointerp.harvest.massive import tell_massive
 from autointerp.interpret.simulate import WINDOWS_A_REQUEST
 from autointerp.interpret.statistics import N_BOOTSTRAP, bootstrap_mean
 from autointerp.interpret.summary import LEAST_FOR_INTERVAL, DictionarySummary, Means, counted, counted_values
@@ -65,6 +66,9 @@ def tell(
         yield from _shares(name, scores[name])
         yield from _by_tokens(name, summaries[name])
     yield from tell_spending(summaries)
+    harvested = {name: summary.metrics for name, summary in summaries.items() if summary.metrics}
+    for sentence in tell_massive(harvested, {name: specs[name].hook_point for name in harvested}):
+        yield sentence + "."
 
 
 def tell_spending(summaries: Mapping[str, DictionarySummary]) -> Iterator[str]:

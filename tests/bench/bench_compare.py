@@ -20,7 +20,7 @@ import numpy as np
 
 from autointerp.compare.contrast import Pairs, Sides, correct, measure
 from autointerp.compare.features import Features, entropy_tertiles
-from autointerp.compare.match import mutual, nearest
+from autointerp.nearest import mutual, nearest
 from autointerp.records import Explanation, FeatureId, TokenProfile
 from autointerp.scores import FeatureScore, Score
 from autointerp.store.runs import RunStore, ScoreKey

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from typer.testing import CliRunner
 
+import autointerp
 from autointerp import underway
 from autointerp.cli import progress
 from autointerp.cli.main import app
@@ -14,7 +17,7 @@ from autointerp.errors import UsageError
 from autointerp.listener import Listener
 from autointerp.status import RunStatus, read_status
 from autointerp.store.folder import RunFolder
-from tests.small_run import SmallRun
+from tests.small_run import SmallRun, write_saelens
 
 QUICK = ["--device", "cpu", "--threads", "1", "--loss-tokens", "0"]
 
@@ -96,3 +99,20 @@ def test_the_first_words_come_before_anything_is_loaded(
     """Ten seconds of nothing looked like a hang."""
     progress.say_starting(words)
     assert bool(capsys.readouterr().err) == said
+
+
+def test_a_run_of_matched_features_is_compared_in_pairs(small: SmallRun, tmp_path: Path) -> None:
+    """From the command line to the paired figure; a run of samples is told how to draw pairs."""
+    tensors = safetensors.torch.load_file(small.planted / "sae_weights.safetensors")
+    order = torch.arange(len(tensors["b_enc"])).flip(0)[:22]
+    kept = {"W_enc": tensors["W_enc"][:, order], "b_enc": tensors["b_enc"][order], "W_dec": tensors["W_dec"][order]}
+    write_saelens(tmp_path / "turned", {**kept, "b_dec": tensors["b_dec"]}, "standard")
+    words = ["--model", str(small.model), "--corpus", str(small.corpus), "--dictionary", f"one={small.planted}"]
+    words += ["--dictionary", f"other={tmp_path / 'turned'}", "--out", str(tmp_path / "run"), *QUICK]
+    made = CliRunner().invoke(app, ["run", *words, "--features", "matched:12"], catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    comparison = autointerp.compare_runs([tmp_path / "run"])
+    contrast = comparison.contrasts[0]
+    assert contrast.pairing is not None
+    assert contrast.pairing.difference.n_a >= 8
+    assert any("cannot show more of a feature than on which tokens it fires" in note for note in contrast.notes)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from autointerp.compare.card import Activity, Card, Concentration, RareCluster, Spread
 from autointerp.compare.page.figures import density_histogram
-from autointerp.metrics import LossMetrics
+from autointerp.metrics import LossMetrics, MassiveTokens
 from autointerp.report.text import fixed, per_cent, share, visible
 
 ABSENT = "–"
@@ -21,6 +21,10 @@ FIGURES = {
     "Active on over 1 %, 10 %": "features active on more than that share of tokens",
     "Densities": "live features by share of tokens they are active on, logarithmic",
     "Explained variance": "1 less squared error over variance",
+    "Massive tokens": "activations over 10 times the median norm; [harvest] max_norm = 10 leaves them out, "
+    "skip_tokens = 1 those that come first in their documents",
+    "… explained variance without": "of all other tokens: a few massive ones can hold most of the variance",
+    "… maxima on them": "features whose maximum is on such a token and over 20 times their 9th decile",
     "Reconstruction cosine": "mean over tokens",
     "Reconstruction L2 ratio": "mean norm of the reconstruction over the activation's",
     "Loss recovered": "(zero ablation − dictionary) / (zero ablation − model), cross-entropy",
@@ -69,6 +73,8 @@ def _told(card: Card, low: float) -> dict[str, str | Markup]:
         cells["Explained variance"] = fixed(r.explained_variance)
         cells["Reconstruction cosine"] = fixed(r.cosine)
         cells["Reconstruction L2 ratio"] = fixed(r.l2_ratio)
+    if card.massive and card.massive.n_tokens:
+        cells |= _massive(card.massive)
     if card.loss:
         cells |= _loss(card.loss, card.loss_recovered)
     if card.rare:
@@ -95,6 +101,14 @@ def _activity(a: Activity, low: float) -> dict[str, str | Markup]:
         "Active on over 1 %, 10 %": f"{a.n_over_1_percent:,}, {a.n_over_10_percent:,}",
         "Densities": density_histogram(a, low),
     }
+
+
+def _massive(m: MassiveTokens) -> dict[str, str]:
+    held = "" if m.share_of_variance is None else f" ({share(m.share_of_variance)} of the variance)"
+    cells = {"Massive tokens": f"{m.n_tokens:,}{held}, {m.n_first:,} first", "… maxima on them": f"{m.n_maxima:,}"}
+    if m.reconstruction:
+        cells["… explained variance without"] = fixed(m.reconstruction.explained_variance)
+    return cells
 
 
 def _loss(loss: LossMetrics, recovered: float | None) -> dict[str, str]:

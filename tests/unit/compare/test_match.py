@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autointerp.compare import match
+from autointerp import nearest as match
 from autointerp.compare.geometry import concentration, mean_pair_cosine, recovery, redundancy
-from autointerp.compare.match import mutual, nearest, split_between
+from autointerp.compare.splitting import split_between
+from autointerp.nearest import mutual, nearest
 
 
 def directions(n: int, d: int, seed: int) -> np.ndarray:

@@ -11,11 +11,14 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
+from autointerp.compare.facts import make_card
+from autointerp.compare.page.cards import card_rows
 from autointerp.config import RunConfig, check_config
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.session import harvest_dictionaries
 from autointerp.metrics import MASSIVE
 from autointerp.provenance import seal, unseal
+from autointerp.report.text import fixed
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import load_model
 from tests.small_run import RARE, PlantedFeature, SmallRun, make_texts, write_model, write_planted
@@ -147,6 +150,18 @@ def test_the_note_names_what_to_set_and_how_much_it_takes_out(made: Massive) -> 
     assert re.search(r"with / without them: marked -?[0-9.]+ / -?[0-9.]+, plain ", notes[0])
     assert "max_norm = 10" in notes[0]
     assert f"skip_tokens = 1 leaves out the {N_FIRST} of them" in notes[0]
+
+
+def test_the_card_of_a_comparison_has_both_figures(made: Massive) -> None:
+    """A card said .052 and nothing else of a dictionary that explains .82 of all other tokens."""
+    card = make_card("run:marked", made.harvest("marked"), "no weights", None)
+    cells = {row.name: str(row.cells[0]) for row in card_rows([card])}
+    massive = made.harvest("marked").metrics.massive
+    assert massive is not None
+    assert massive.reconstruction is not None
+    assert cells["Massive tokens"] == f"{N_MASSIVE} (99 % of the variance), {N_FIRST} first"
+    assert cells["… explained variance without"] == fixed(massive.reconstruction.explained_variance)
+    assert cells["… maxima on them"] == "1"
 
 
 def test_max_norm_takes_them_out_after_one_sweep(massive_run: SmallRun, made: Massive, tmp_path: Path) -> None:

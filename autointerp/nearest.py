@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from autointerp.compare.card import Splitting
-
 COSINE_FLOOR = 0.7
 """Cosine from which two directions are taken for one feature (Leask et al. 2025; Paulo & Belrose 2025)."""
 _ROWS, _COLUMNS = 512, 4096
@@ -87,23 +85,3 @@ def mutual(found: Nearest, floor: float = COSINE_FLOOR) -> Matched:
     a = np.arange(len(found.of_a))
     kept = (found.of_b[found.of_a] == a) & (found.cosine_a >= floor)
     return Matched(a[kept], found.of_a[kept], found.cosine_a[kept])
-
-
-def split_between(
-    small: str, large: str, found: Nearest, *, a_is_small: bool, floor: float = COSINE_FLOOR
-) -> Splitting:
-    """How the features of the narrower dictionary come again in the wider one."""
-    of_large, cosine = (found.of_b, found.cosine_b) if a_is_small else (found.of_a, found.cosine_a)
-    n_small = len(found.of_a) if a_is_small else len(found.of_b)
-    own = np.bincount(of_large[cosine >= floor], minlength=n_small)
-    return Splitting(
-        small=small,
-        large=large,
-        floor=floor,
-        n_small=n_small,
-        n_large=len(of_large),
-        absent=int((own == 0).sum()),
-        one=int((own == 1).sum()),
-        several=int((own > 1).sum()),
-        novel=int((cosine < floor).sum()),
-    )
