@@ -131,8 +131,9 @@ def capture_text(
     captured, places = capture_rows(subject, corpus, rows, sorted(hooks))
     mask = text.of_rows(rows, places)
     slots = ((rows[:, None] - first_row) * corpus.context + np.arange(mask.shape[1]))[mask].astype(np.uint32)
-    keep = torch.from_numpy(mask).to(subject.device)
-    return {hook: captured.pop(hook)[keep].float() for hook in sorted(hooks)}, slots
+    # Numbers of places, since a mask on the device would make the host wait until its true places are counted there.
+    keep = torch.from_numpy(np.flatnonzero(mask)).to(subject.device)
+    return {hook: captured.pop(hook).flatten(0, 1).index_select(0, keep).float() for hook in sorted(hooks)}, slots
 
 
 @torch.inference_mode()
@@ -142,12 +143,13 @@ def encode(
     """One reader's events of the tokens that `capture_text` gave."""
     x, target = at_hook[reader.spec.hook_point], at_hook[reader.dictionary.hook_out]
     outlier = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    inside = None
     if reader.norm_limit is not None:
         norm = x.norm(dim=1)
         outlier = (norm > reader.norm_limit) & norm.isfinite()  # what is not finite has to stop the pass
-    inside = (~outlier).nonzero()[:, 0]
-    if len(inside) < len(x):
-        x, target = x[inside], target[inside]
+        inside = (~outlier).nonzero()[:, 0]
+        if len(inside) < len(x):
+            x, target = x[inside], target[inside]
     massive = is_massive(x, reader.median_norm) | is_massive(target, reader.median_norm_out)
     with products.in_force(x.device):  # not the model's own products, whose rotations want all of float32
         code = reader.dictionary.encode_sparse(x)
@@ -157,7 +159,7 @@ def encode(
         massive_in = (target * massive[:, None]).sum(dim=0, dtype=_exact(target))
     except UsageError:
         per_token, sum_in, massive_in = x.new_zeros(len(SUMS), 0), x.new_zeros(0), x.new_zeros(0)
-    row = code.row if len(inside) == len(outlier) else inside[code.row]
+    row = code.row if inside is None else inside[code.row]
     events = row, code.feature.to(torch.int32), code.value.float()
     return Encoded(slots, [*events, outlier, per_token, sum_in, massive, massive_in])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autointerp.errors import UsageError
+from autointerp.harvest.beside import has_spare_core
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.memory import Peak
 from autointerp.harvest.plan import PassSettings
@@ -56,7 +57,7 @@ def forecast(
     """
     n_shard = settings.n_shard(corpus)
     shard_tokens = corpus.n_tokens / n_shard
-    disk, memory, writing = 0.0, float(peak.host), 0.0
+    disk, runs, writing = 0.0, 0.0, 0.0
     for reader in readers:
         d_sae, active = reader.spec.d_sae, l0[reader.spec.id]
         seen = active * shard_tokens
@@ -67,9 +68,10 @@ def forecast(
             a_shard += d_sae * (24.0 + BYTES_AN_EVENT * in_windows)
         missing = sum(not reader.shard(index).is_file() for index in range(n_shard))
         disk += missing * a_shard + d_sae * (BYTES_A_FEATURE + 2.0 * reader.spec.d_in)
-        memory += seen * BYTES_AN_EVENT_IN_RUNS + 4.0 * d_sae * (1 + seen / EVENTS_A_RUN)
+        runs += seen * BYTES_AN_EVENT_IN_RUNS + 4.0 * d_sae * (1 + seen / EVENTS_A_RUN)
         writing = max(writing, a_shard + EVENTS_A_RUN * BYTES_AN_EVENT_IN_WORK)
-    return Forecast(disk, memory + writing, peak.gpu, seconds)
+    at_once = 2 if n_shard > 1 and has_spare_core(settings.threads, settings.device) else 1  # one is written meanwhile
+    return Forecast(disk, peak.host + at_once * runs + writing, peak.gpu, seconds)
 
 
 def check_disk(folder: Path, need: float, free_bytes: Callable[[Path], int]) -> None:

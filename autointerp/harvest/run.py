@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from autointerp.errors import UsageError
+from autointerp.harvest.beside import Beside, has_spare_core
 from autointerp.harvest.close import close_readers
 from autointerp.harvest.effort import work_a_token
 from autointerp.harvest.encode import Encoded, Events, Reader, capture_text, encode, encode_rows
@@ -90,14 +91,17 @@ def run_pass(
     work = _Work.find(readers, corpus, settings)
     done = work.n_done
     progress(stage, done, work.n_tokens)
-    for index, missing in work.missing.items():
+    threaded = has_spare_core(settings.threads, settings.device)
+    with Beside(1, threaded=threaded) as writing:  # one shard while the next one runs: memory holds two at most
+        for index, missing in work.missing.items():
 
-        def tell(n: int, before: int = done) -> None:
-            progress(stage, before + n, work.n_tokens)
+            def tell(n: int, before: int = done) -> None:
+                progress(stage, before + n, work.n_tokens)
 
-        settings = _harvest_shard(subject, missing, corpus, settings, index, tell)
-        done += corpus.count_tokens(settings.rows(corpus, index))
-        progress(stage, done, work.n_tokens)
+            settings, pieces = _harvest_shard(subject, missing, corpus, settings, index, tell)
+            writing.do(_writer(missing, pieces, corpus, settings, index))
+            done += corpus.count_tokens(settings.rows(corpus, index))
+            progress(stage, done, work.n_tokens)
     if settings.part is None:
         listener = Listener(progress=progress, note=note)
         close_readers(subject, readers, corpus, settings, listener, loss_tokens, began, started)
@@ -176,19 +180,27 @@ def _harvest_shard(
     settings: PassSettings,
     index: int,
     tell: Callable[[int], None],
-) -> PassSettings:
+) -> tuple[PassSettings, list["_Piece"]]:
     """One shard of every reader that lacks it; a device out of memory halves the batch from here on."""
     while True:
         try:
-            pieces = _collect_shard(subject, readers, corpus, settings, index, tell)
-            break
+            return settings, _collect_shard(subject, readers, corpus, settings, index, tell)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         settings = halve_batch(readers, corpus, settings)  # not while the error is at hand: its frames hold the batch
-    for reader, piece in zip(readers, pieces, strict=True):
-        _write(reader, piece, corpus, settings, index)
-    return settings
+
+
+def _writer(
+    readers: Sequence[Reader], pieces: list["_Piece"], corpus: Corpus, settings: PassSettings, index: int
+) -> Callable[[], None]:
+    """What commits one shard of every reader; it lets each piece go as soon as it is written."""
+
+    def write() -> None:
+        for reader in readers:
+            _write(reader, pieces.pop(0), corpus, settings, index)
+
+    return write
 
 
 class _Piece:
@@ -234,11 +246,16 @@ def _collect_shard(
     n_slot = (stretch.stop - stretch.start) * corpus.context
     pieces = [_Piece(reader.shard(index).stem, n_slot, reader.spec.d_sae) for reader in readers]
     seen = 0
-    for rows, encoded in _a_batch_late(subject, readers, text, settings, stretch):
-        for piece, one in zip(pieces, encoded, strict=True):
-            piece.add(one.collect())
-        seen += corpus.count_tokens(slice(int(rows[0]), int(rows[-1]) + 1))
-        tell(seen)
+    with Beside(2, threaded=has_spare_core(settings.threads, settings.device)) as collecting:
+        for rows, encoded in _a_batch_late(subject, readers, text, settings, stretch):
+
+            def add(encoded: list[Encoded] = encoded) -> None:
+                for piece, one in zip(pieces, encoded, strict=True):
+                    piece.add(one.collect())
+
+            collecting.do(add)
+            seen += corpus.count_tokens(slice(int(rows[0]), int(rows[-1]) + 1))
+            tell(seen)
     return pieces
 
 

@@ -23,6 +23,7 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 from transformers import PretrainedConfig
 
+from autointerp.subject.devices import is_out_of_memory
 from autointerp.subject.packing import packed_inputs
 
 KERNEL = "sdpa"
@@ -129,9 +130,9 @@ class NativeParts:
         inputs = {name: value for name, value in packed_inputs(documents).items() if name in given}
         try:
             written_out, native = (self._record(way, tokens, inputs) for way in (False, True))
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception:  # whatever a model of somebody else's says to it, it is written out as before
+        except Exception as error:  # whatever a model of somebody else's says to it, it is written out as before
+            if is_out_of_memory(error):
+                raise
             return frozenset()
         finally:
             self.prepare(native=False)
