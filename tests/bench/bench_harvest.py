@@ -1,17 +1,21 @@
-"""The harvest pass against its floor: the forward pass and the encoder's product alone, everything dropped.
+"""The harvest pass against its floors: the forward pass and the encoder's product alone, everything dropped.
 
-    python tests/bench/bench_harvest.py [--threads 1] [--tokens 16384] [--cases 0 2]
-    python tests/bench/bench_harvest.py --device cuda --shape gemma-2-2b --tokens 131072 --peak-tflops 989
+    python tests/bench/bench_harvest.py [--threads 1] [--tokens 16384] [--cases 0 2] [--batch 4] [--context 512]
+    python tests/bench/bench_harvest.py --device cuda --shape gemma-2-2b [--dtype bfloat16] [--tf32] --peak-tflops 989
 
-A model of a published shape with random weights reads Python's documentation; dictionaries read the residual stream in
-its middle. A round times the floor, the pass and a dense cache one after the other; the table gives medians over rounds
-and their ratio to the round's own floor, by the clock and by processor time, which says more on a busy machine.
-Weight-side facts and loss splicing are no part of the pass here. On a GPU the model is in bf16, and with the card's
+A model of a published shape with random weights reads Python's documentation, over and over where more tokens are
+wanted than it has; dictionaries read the residual stream in its middle. *Floor* runs the model as the pass does;
+*plain* is the same model in Hugging Face's own class, its attention in one kernel where it has one, left by a hook
+behind the last block. A round times both floors, the pass and a dense cache one after the other; the table gives
+medians over rounds, and ratios to the round's own floors, by the clock and by processor time, which says more on a busy
+machine. Weight-side facts and loss splicing are no part of the pass here. On a GPU batches are a harvest's own there,
+the model is in bf16 unless told, --tf32 lets float32 products round their inputs in all ways alike, and with the card's
 peak the table says what share of it the pass reaches: 2 operations a weight and token, up to the hook and in the
 encoder.
 """
 
 import argparse
+import contextlib
 import math
 import re
 import statistics
@@ -33,7 +37,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from autointerp.aio import cache_folder
 from autointerp.config import HarvestPart
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.encode import Reader
@@ -46,16 +49,29 @@ from autointerp.harvest.tokens import Corpus
 from autointerp.records import DictionarySpec
 from autointerp.resources import bundled
 from autointerp.subject.activations import Activation, Relu, TopK
-from autointerp.subject.corpus.files import open_sources
+from autointerp.subject.corpus.sources import ListedSources
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.model import Subject, wrap_model
+from autointerp.subject.model_sources import DTYPES
 from autointerp.subject.sae import Sae
+from tests.bench.bench_memory import repeated_docs
 
-CONTEXT = 512
-BATCH = 4
 HEAD = """\
-| dictionary | floor, tokens/s | harvest, tokens/s | wanted | harvest/floor | processor | dense/floor | processor |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+| dictionary | plain, tokens/s | harvest, tokens/s | wanted | harvest/floor | processor | harvest/plain | processor \
+| dense/floor | processor |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+class Size(NamedTuple):
+    """What is run where nothing else is asked for."""
+
+    batch: int
+    context: int
+    n_tokens: int
+    dtype: str
+
+
+ON_A_CPU, ON_A_GPU = Size(4, 512, 2**14, "float32"), Size(32, 1024, 2**21, "bfloat16")
 L0 = 60
 
 
@@ -66,6 +82,8 @@ class Shape(NamedTuple):
     n_block: int
     """Blocks up to the hook point, it included."""
     d_model: int
+    blocks: str
+    """Where the model has its blocks."""
 
     @property
     def hook(self) -> str:
@@ -83,8 +101,11 @@ SHAPES = {
         ),
         4,
         512,
+        "gpt_neox.layers",
     ),
-    "gemma-2-2b": Shape(lambda: Gemma2ForCausalLM(Gemma2Config(bos_token_id=0, eos_token_id=0)), 13, 2304),
+    "gemma-2-2b": Shape(
+        lambda: Gemma2ForCausalLM(Gemma2Config(bos_token_id=0, eos_token_id=0)), 13, 2304, "model.layers"
+    ),
 }  # fmt: skip
 
 
@@ -122,7 +143,11 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=2**14)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--context", type=int)
+    parser.add_argument("--dtype", choices=tuple(DTYPES))
+    parser.add_argument("--tf32", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", choices=tuple(SHAPES), default="pythia-70m")
@@ -130,28 +155,45 @@ def main() -> int:
     parser.add_argument("--cases", type=int, nargs="*")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    shape = SHAPES[asked.shape]
+    torch.set_float32_matmul_precision("high" if asked.tf32 else "highest")
     on_cpu = asked.device == "cpu"
+    usual = ON_A_CPU if on_cpu else ON_A_GPU
+    size = Size(
+        asked.batch or usual.batch,
+        asked.context or usual.context,
+        asked.tokens or usual.n_tokens,
+        asked.dtype or usual.dtype,
+    )
     with tempfile.TemporaryDirectory() as work:
-        subject, n_weight = make_subject(shape, asked.device)
-        corpus = make_corpus(subject, Path(work), asked.tokens)
-        whole = HarvestPart(0, 1)  # of a part nothing is closed
-        dtype = "float32" if on_cpu else "bfloat16"
-        settings = PassSettings(BATCH, 2**20 // CONTEXT, asked.device, dtype, asked.threads, part=whole)
+        bench = make_bench(SHAPES[asked.shape], size, asked, Path(work))
         print(
-            f"{asked.shape}, {corpus.n_tokens:,} tokens, {asked.threads} threads, {asked.device}, {asked.rounds} rounds"
+            f"{asked.shape} in {size.dtype}{', TF32' if asked.tf32 else ''}, {bench.corpus.n_tokens:,} tokens in "
+            f"batches of {size.batch} x {size.context}, {asked.threads} threads, {asked.device}, {asked.rounds} rounds"
         )
         print(f"\n{HEAD}")
         for number in asked.cases or range(ON_CPU if on_cpu else len(CASES)):
-            bench = Bench(subject, shape, n_weight, corpus, settings, Path(work), asked.rounds, asked.peak_tflops)
             print(bench.row(CASES[number]), flush=True)
     return 0
+
+
+def make_bench(shape: Shape, size: Size, asked: argparse.Namespace, work: Path) -> "Bench":
+    """The model twice, as a subject and as it is, and its corpus."""
+    plain = make_model(shape, asked.device, size.dtype)
+    n_weight = sum(p.numel() for name, p in plain.named_parameters() if _block(name) < shape.n_block)
+    tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
+    subject = wrap_model(make_model(shape, asked.device, size.dtype), tokenizer, "a published shape")
+    whole = HarvestPart(0, 1)  # of a part nothing is closed
+    settings = PassSettings(size.batch, 2**20 // size.context, asked.device, size.dtype, asked.threads, part=whole)
+    corpus = make_corpus(subject, work, size)
+    return Bench(subject, plain, shape, n_weight, corpus, settings, work, asked.rounds, asked.peak_tflops)
 
 
 class Bench(NamedTuple):
     """What all rows share."""
 
     subject: Subject
+    plain: PreTrainedModel
+    """The same weights without a bridge."""
     shape: Shape
     n_weight: int
     """Of the blocks up to the hook point."""
@@ -168,22 +210,24 @@ class Bench(NamedTuple):
             id="bench", role="trained", model="bench", hook_point=self.shape.hook, d_in=self.shape.d_model,
             d_sae=case.d_sae, kind=sae.kind, source="bench", weights_digest=sae.weights_digest,
         )  # fmt: skip
-        seconds: dict[str, list[Seconds]] = {"floor": [], "harvest": [], "dense": []}
+        seconds: dict[str, list[Seconds]] = {"floor": [], "plain": [], "harvest": [], "dense": []}
         for number in range(self.rounds):
             reader = Reader(spec, sae, self.work / f"{case.d_sae}-{type(case.activation).__name__}-{number}")
             ways: dict[str, Callable[[], object]] = {
                 "floor": lambda: run_floor(self, sae),
+                "plain": lambda: run_plain(self, sae),
                 "harvest": lambda reader=reader: run_harvest(self, reader),  # type: ignore[misc]
                 "dense": lambda: run_dense_cache(self, sae),
             }
             for name, way in ways.items():
                 seconds[name].append(_seconds(way, self.settings.device))
-        floor, own = (statistics.median(s.wall for s in seconds[name]) for name in ("floor", "harvest"))
+        plain, own = (statistics.median(s.wall for s in seconds[name]) for name in ("plain", "harvest"))
         n = self.corpus.n_tokens
-        ratios = [_ratio(seconds, name, kind) for name in ("harvest", "dense") for kind in ("wall", "processor")]
+        pairs = ("floor", "harvest"), ("plain", "harvest"), ("floor", "dense")
+        ratios = [_ratio(seconds, of, name, kind) for of, name in pairs for kind in ("wall", "processor")]
         told = " | ".join(f"{ratio:.2f}" for ratio in ratios)
         wanted = case.wanted if self.settings.device == "cpu" else WANTED_ON_GPU
-        return f"| {case.name} | {n / floor:,.0f} | {n / own:,.0f}{self._peak(case, n / own)} | {wanted:.2f} | {told} |"
+        return f"| {case.name} | {n / plain:,.0f} | {n / own:,.0f}{self._peak(case, n / own)} | {wanted:.2f} | {told} |"
 
     def _peak(self, case: Case, tokens_a_second: float) -> str:
         """The share of the card's peak, where it is known."""
@@ -199,9 +243,9 @@ def _block(name: str) -> float:
     return int(found[1]) if found else math.inf
 
 
-def _ratio(seconds: dict[str, list[Seconds]], name: str, kind: str) -> float:
-    """The median over rounds of the floor's seconds over those of `name`."""
-    pairs = zip(seconds["floor"], seconds[name], strict=True)
+def _ratio(seconds: dict[str, list[Seconds]], of: str, name: str, kind: str) -> float:
+    """The median over rounds of the seconds of the floor `of` over those of `name`."""
+    pairs = zip(seconds[of], seconds[name], strict=True)
     of_kind = [(f.wall, o.wall) if kind == "wall" else (f.processor, o.processor) for f, o in pairs]
     return statistics.median(floor / own for floor, own in of_kind)
 
@@ -239,6 +283,28 @@ def run_floor(bench: Bench, sae: Sae) -> None:
         (x @ sae.W_enc + sae.b_enc).relu_()
 
 
+class _LeftError(Exception):
+    """Ends a forward pass behind the last block that is wanted."""
+
+
+@torch.inference_mode()
+def run_plain(bench: Bench, sae: Sae) -> None:
+    """As the floor, with the model in Hugging Face's own class."""
+    block = bench.plain.get_submodule(f"{bench.shape.blocks}.{bench.shape.n_block - 1}")
+    seen: list[torch.Tensor] = []
+
+    def leave(module: torch.nn.Module, args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        seen.append(output if isinstance(output, torch.Tensor) else output[0])
+        raise _LeftError
+
+    handle = block.register_forward_hook(leave)
+    for tokens in batches(bench.corpus, bench.settings.batch_size):
+        with contextlib.suppress(_LeftError):
+            bench.plain(tokens.to(bench.settings.device), use_cache=False)
+        (seen.pop().flatten(0, 1).float() @ sae.W_enc + sae.b_enc).relu_()
+    handle.remove()
+
+
 @torch.inference_mode()
 def run_dense_cache(bench: Bench, sae: Sae) -> tuple[torch.Tensor, torch.Tensor]:
     """A common cache: codes made dense, `nonzero`, int64 triples and values in memory until the end."""
@@ -261,33 +327,31 @@ def run_dense_cache(bench: Bench, sae: Sae) -> tuple[torch.Tensor, torch.Tensor]
     return torch.cat(places), torch.cat(values)
 
 
-def make_subject(shape: Shape, device: str) -> tuple[Subject, int]:
-    """Random weights, the demo's tokenizer, bf16 on a GPU; and how many weights the blocks up to the hook have."""
+def make_model(shape: Shape, device: str, dtype: str) -> PreTrainedModel:
+    """Random weights, the same each time."""
     torch.manual_seed(0)
     with torch.device(device):
         model = shape.make()
-    tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
-    n_weight = sum(p.numel() for name, p in model.named_parameters() if _block(name) < shape.n_block)
-    return wrap_model(model if device == "cpu" else model.to(torch.bfloat16), tokenizer, "a published shape"), n_weight
+    return model.to(DTYPES[dtype]).eval()
 
 
-def make_corpus(subject: Subject, folder: Path, n_tokens: int) -> Corpus:
-    """The first documents of `python-docs`, about as many tokens."""
+def make_corpus(subject: Subject, folder: Path, size: Size) -> Corpus:
+    """The first documents of `python-docs`, about as many tokens; again under fresh ids where it has fewer."""
     encoding = Encoding(
         encode=subject.encode_text,
         vocabulary=tuple(subject.vocabulary()),
         bos=0,
         pad=0,
-        context=CONTEXT,
+        context=size.context,
     )
     return write_corpus(
         folder,
         "python-docs",
-        lambda: open_sources("python-docs", cache_folder()),
+        lambda: ListedSources("python-docs", repeated_docs),
         encoding,
         lambda stage, done, total: None,
         lambda text: None,
-        n_tokens,
+        size.n_tokens,
     )
 
 

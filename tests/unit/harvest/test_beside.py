@@ -173,4 +173,4 @@ def test_a_batch_without_a_norm_limit_waits_for_no_count(small: SmallRun, harves
         waits.append(len(operations.waits))
     assert waits == [0, 1]
     one, other = (encoded.collect() for encoded in found)
-    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    np.testing.assert_equal(tuple(one), tuple(other))
