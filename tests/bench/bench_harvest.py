@@ -9,9 +9,9 @@ wanted than it has; dictionaries read the residual stream in its middle. *Floor*
 behind the last block. A round times both floors, the pass and a dense cache one after the other; the table gives
 medians over rounds, and ratios to the round's own floors, by the clock and by processor time, which says more on a busy
 machine. Weight-side facts and loss splicing are no part of the pass here. On a GPU batches are a harvest's own there,
-the model is in bf16 unless told, --tf32 lets float32 products round their inputs in all ways alike, and with the card's
-peak the table says what share of it the pass reaches: 2 operations a weight and token, up to the hook and in the
-encoder.
+the model is in bf16 unless told, and encoders' products are as precise as a harvest's (--tf32: TF32 beside a float32
+model too). With the card's peak the table says what share of it the pass reaches: 2 operations a weight and token, up
+to the hook and in the encoder.
 """
 
 import argparse
@@ -53,6 +53,7 @@ from autointerp.subject.corpus.sources import ListedSources
 from autointerp.subject.loaders.parts import SaeParts
 from autointerp.subject.model import Subject, wrap_model
 from autointerp.subject.model_sources import DTYPES
+from autointerp.subject.products import Products
 from autointerp.subject.sae import Sae
 from tests.bench.bench_memory import repeated_docs
 
@@ -155,7 +156,6 @@ def main() -> int:
     parser.add_argument("--cases", type=int, nargs="*")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    torch.set_float32_matmul_precision("high" if asked.tf32 else "highest")
     on_cpu = asked.device == "cpu"
     usual = ON_A_CPU if on_cpu else ON_A_GPU
     size = Size(
@@ -167,8 +167,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         bench = make_bench(SHAPES[asked.shape], size, asked, Path(work))
         print(
-            f"{asked.shape} in {size.dtype}{', TF32' if asked.tf32 else ''}, {bench.corpus.n_tokens:,} tokens in "
-            f"batches of {size.batch} x {size.context}, {asked.threads} threads, {asked.device}, {asked.rounds} rounds"
+            f"{asked.shape} in {size.dtype}, encoders in {bench.settings.precision}, "
+            f"{bench.corpus.n_tokens:,} tokens in batches of {size.batch} x {size.context}, "
+            f"{asked.threads} threads, {asked.device}, {asked.rounds} rounds"
         )
         print(f"\n{HEAD}")
         for number in asked.cases or range(ON_CPU if on_cpu else len(CASES)):
@@ -183,7 +184,11 @@ def make_bench(shape: Shape, size: Size, asked: argparse.Namespace, work: Path) 
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     subject = wrap_model(make_model(shape, asked.device, size.dtype), tokenizer, "a published shape")
     whole = HarvestPart(0, 1)  # of a part nothing is closed
-    settings = PassSettings(size.batch, 2**20 // size.context, asked.device, size.dtype, asked.threads, part=whole)
+    products = Products.fitting(asked.device, size.dtype)
+    settings = PassSettings(
+        size.batch, 2**20 // size.context, asked.device, size.dtype, asked.threads, part=whole,
+        precision="tf32" if asked.tf32 else products.precision, dense_limit=products.dense_limit,
+    )  # fmt: skip
     corpus = make_corpus(subject, work, size)
     return Bench(subject, plain, shape, n_weight, corpus, settings, work, asked.rounds, asked.peak_tflops)
 
@@ -274,13 +279,19 @@ def batches(corpus: Corpus, size: int) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(corpus.tokens[rows, : int(corpus.length[rows].max())].astype(np.int64))
 
 
+def encode_all(bench: Bench, sae: Sae, x: torch.Tensor) -> torch.Tensor:
+    """The encoder's product, ReLU in place."""
+    with bench.settings.products.in_force(x.device):
+        return (x @ sae.W_enc + sae.b_enc).relu_()
+
+
 @torch.inference_mode()
 def run_floor(bench: Bench, sae: Sae) -> None:
     """Forward to the hook, the encoder's product, ReLU in place; nothing is kept."""
     hook = bench.shape.hook
     for tokens in batches(bench.corpus, bench.settings.batch_size):
         x = bench.subject.capture(tokens, [hook])[hook].flatten(0, 1).float()
-        (x @ sae.W_enc + sae.b_enc).relu_()
+        encode_all(bench, sae, x)
 
 
 class _LeftError(Exception):
@@ -301,7 +312,7 @@ def run_plain(bench: Bench, sae: Sae) -> None:
     for tokens in batches(bench.corpus, bench.settings.batch_size):
         with contextlib.suppress(_LeftError):
             bench.plain(tokens.to(bench.settings.device), use_cache=False)
-        (seen.pop().flatten(0, 1).float() @ sae.W_enc + sae.b_enc).relu_()
+        encode_all(bench, sae, seen.pop().flatten(0, 1).float())
     handle.remove()
 
 

@@ -20,6 +20,7 @@ from autointerp.harvest.tokens import Corpus
 from autointerp.records import DictionarySpec
 from autointerp.subject.dictionaries import load_dictionary
 from autointerp.subject.model import load_model
+from autointerp.subject.products import Products
 from tests.small_run import HOOK, SmallRun
 from tests.unit.harvest.conftest import run_harvest, small_config
 from tests.unit.harvest.test_run import files
@@ -169,7 +170,7 @@ def test_a_batch_without_a_norm_limit_waits_for_no_count(small: SmallRun, harves
     subject.capture(torch.zeros(1, 4, dtype=torch.int64), [HOOK])  # the first pass tries how it may run
     for limit in (None, 1e9):
         with _Operations() as operations:
-            found += encode_rows(subject, [Reader(spec, dictionary, tmp_path, limit)], text, rows, 0)
+            found += encode_rows(subject, [Reader(spec, dictionary, tmp_path, limit)], text, rows, 0, Products())
         waits.append(len(operations.waits))
     assert waits == [0, 1]
     one, other = (encoded.collect() for encoded in found)
