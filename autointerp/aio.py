@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from autointerp import batch, batch_run, estimate, interpretation, moving, selection
+from autointerp import batch, batch_run, endpoints, estimate, interpretation, moving, selection
 from autointerp.backends import forget_unusable, open_backends
 from autointerp.bare import BareRecord, make_scored_record
 from autointerp.batch_import import Imported
@@ -183,6 +183,14 @@ async def retry(
         if config.llm is not None:
             forget_unusable(config, folder, retries)
         return await interpretation.interpret(folder, config, listener, retries)
+
+
+async def forget_probes(path: Path) -> None:
+    """Have every endpoint of a run asked anew what it does when it is asked next; nothing where there is no run."""
+    folder = RunFolder(path)
+    if folder.path.is_dir():
+        with folder.lock():
+            endpoints.forget_probes(folder)
 
 
 async def status(path: Path) -> RunStatus:

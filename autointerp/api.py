@@ -104,6 +104,11 @@ def retry(
     return _wait(aio.retry(path, listener, refused=refused, changes=changes))
 
 
+def forget_probes(path: Path) -> None:
+    """Have every endpoint of a run asked anew what it does; see `aio.forget_probes`."""
+    _wait(aio.forget_probes(path))
+
+
 def read_status(path: Path) -> RunStatus:
     """How far a run is; see `aio.status`."""
     return _wait(aio.status(path))

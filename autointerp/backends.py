@@ -4,16 +4,14 @@ A configuration and a run's folder flow in; an explainer and a simulator with th
 the endpoint was seen to do is kept with the run, and decides the simulator where the configuration does not.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
-
-from pydantic import ValidationError
 
 from autointerp.asking import may_send_key
 from autointerp.config import ExplainerName, RunConfig, SimulatorName
+from autointerp.endpoints import keep_capabilities, known_capabilities, learn_capabilities
 from autointerp.errors import UsageError
 from autointerp.interpret.explain import Explainer, Refiner
 from autointerp.interpret.explain_tsv import TsvExplainer
@@ -35,15 +33,13 @@ from autointerp.llm.foreseen import Foreseen
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.manner import in_manner
 from autointerp.llm.prices import Prices
-from autointerp.llm.probe import probe, probe_prompts, unprobed
-from autointerp.llm.registry import ConnectedModel, connect_model, name_endpoint
+from autointerp.llm.registry import connect_model, name_endpoint
 from autointerp.llm.unasked import Missing, Unasked
 from autointerp.llm.wrappers import Cached, Watched
 from autointerp.plans import Retries, asks_again
-from autointerp.provenance import digest
 from autointerp.records import Usage
 from autointerp.store.calls import CallLog
-from autointerp.store.folder import RunFolder, damaged_note
+from autointerp.store.folder import RunFolder
 from autointerp.store.replies import SqliteReplyCache
 from autointerp.store.unusable import UnusableReplies
 
@@ -80,6 +76,10 @@ class _Endpoint:
     taken: bool = False
     """Whether nobody ever asked it what it does."""
     spending: Callable[[], Spending] | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Where replies of this model stand whose questions' own digests are another one's."""
+    keep: Callable[[], None] = lambda: None
+    """Keeps what it was seen to do, and who answered until now, with the run."""
 
 
 @asynccontextmanager
@@ -89,11 +89,13 @@ async def open_backends(
     gate: Gate | None = None,
     missing: Missing | None = None,
     listener: Listener = SILENT,
+    *,
+    scoring: bool = True,
 ) -> AsyncIterator[Backends]:
     """The configured explainer and simulator, connected until the block ends; without a folder nothing is kept.
 
     Closing the gate ends the asking. With `missing` nothing is connected: answers come from the cache alone, and it is
-    told every question that has none there.
+    told every question that has none there. Without `scoring` there is a simulator only where explaining needs one.
 
     Raises:
         UsageError: no key, no usable URL, or an endpoint that cannot do what was asked.
@@ -110,15 +112,21 @@ async def open_backends(
         CallLog(folder.calls) if folder else nullcontext() as calls,
     ):
         async with (
-            _connected(config, folder, gate, cache, calls, listener)
+            _connected(config, folder, gate, cache, calls, listener, scoring=scoring)
             if missing is None
             else _unasked(config, folder, missing, cache, calls)
         ) as endpoint:
             if folder:
                 breaker = Breaker(gate, config.endpoint.most_failed)
-                heard = Watched(endpoint.model, endpoint.name, breaker, UnusableReplies(folder.unusable).note)
-                endpoint = replace(endpoint, model=heard)
-            yield _choose(config, endpoint)
+                unusable, moved = UnusableReplies(folder.unusable), endpoint.moved
+
+                def note(reason: str, digests: Sequence[str]) -> None:
+                    unusable.note(reason, [moved.get(digest, digest) for digest in digests])
+
+                endpoint = replace(endpoint, model=Watched(endpoint.model, endpoint.name, breaker, note))
+            backends = _choose(config, endpoint, scoring=scoring)
+            endpoint.keep()  # not before: what stops the run is asked anew by the next one
+            yield backends
         if cache.failure:
             raise cache.failure
 
@@ -131,7 +139,8 @@ async def _unasked(
     assert config.llm is not None
     name = name_endpoint(config.llm, config.base_url)
     known = known_capabilities(config, folder, cache)
-    yield _Endpoint(name, Cached(Unasked(name, missing), cache, name, calls), known.seen, taken=not known.probed)
+    cached = Cached(Unasked(name, missing), cache, name, calls, also=known.seen.served)
+    yield _Endpoint(name, cached, known.seen, taken=not known.probed)
 
 
 @asynccontextmanager
@@ -142,6 +151,8 @@ async def _connected(
     cache: SqliteReplyCache,
     calls: CallLog | None,
     listener: Listener,
+    *,
+    scoring: bool,
 ) -> AsyncIterator[_Endpoint]:
     """The endpoint behind the cache, probed where nothing is known of it."""
     assert config.llm is not None
@@ -159,9 +170,25 @@ async def _connected(
         with_key=may_send_key(config, folder.named() if folder else {}),
     )
     try:
-        seen = await _capabilities(connected, folder, config.simulator)
+        seen = await learn_capabilities(connected, config, folder, config.simulator if scoring else None)
+
+        def keep() -> None:
+            if folder:
+                keep_capabilities(connected, config, folder, seen)
+
+        def open_end() -> None:
+            keep()
+            connected.witness.learnt = keep
+
         with rare_collections():
-            yield _Endpoint(connected.endpoint, connected.model, seen, spending=budget.spending)
+            yield _Endpoint(
+                connected.endpoint,
+                connected.model,
+                seen,
+                spending=budget.spending,
+                moved=connected.moved,
+                keep=open_end,
+            )
     finally:
         await connected.aclose()
 
@@ -182,7 +209,7 @@ def foreseen_backends(
     with SqliteReplyCache(config.cache, folder.replies) as cache:
         known = known_capabilities(config, folder, cache)
         model = Foreseen(name, cache.get, answer, known.seen.rejected)
-        yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed)), model
+        yield _choose(config, _Endpoint(name, model, known.seen, taken=not known.probed), scoring=True), model
 
 
 def budget_for(
@@ -216,8 +243,9 @@ async def probe_endpoint(config: RunConfig, folder: RunFolder, listener: Listene
         LlmError: it could not be asked.
     """
     with SqliteReplyCache(config.cache) as cache:
-        async with _connected(config, folder, Gate(), cache, None, listener):
-            return
+        async with _connected(config, folder, Gate(), cache, None, listener, scoring=True) as endpoint:
+            _choose(config, endpoint, scoring=True)
+            endpoint.keep()
 
 
 def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> None:
@@ -228,63 +256,14 @@ def forget_unusable(config: RunConfig, folder: RunFolder, retries: Retries) -> N
     unusable.drop(wanted)
 
 
-async def _capabilities(
-    connected: ConnectedModel, folder: RunFolder | None, simulator: SimulatorName | None
-) -> Capabilities:
-    """What the endpoint was seen to do: as kept with the run, else asked now and kept."""
-    kept = _kept_capabilities(connected.endpoint, folder)
-    if kept is not None:
-        connected.provider.assume(kept.rejected)
-    seen = kept or await probe(connected.provider, connected.meter)
-    if simulator == "prompt-logprobs" and seen.prompt_logprobs is None:
-        seen = seen.model_copy(update={"prompt_logprobs": await probe_prompts(connected.provider)})
-    if folder and seen != kept:
-        notes = folder.read_note("endpoints")
-        folder.write_note("endpoints", {**notes, digest(seen.endpoint.model_dump()): seen.model_dump(mode="json")})
-    return seen
-
-
-def _kept_capabilities(endpoint: Endpoint, folder: RunFolder | None) -> Capabilities | None:
-    if folder is None:
-        return None
-    kept = folder.read_note("endpoints").get(digest(endpoint.model_dump()))
-    try:
-        return None if kept is None else Capabilities.model_validate(kept)
-    except ValidationError:
-        raise damaged_note(folder.path / "endpoints.json") from None
-
-
-class Known(NamedTuple):
-    """What is known of an endpoint without asking it."""
-
-    seen: Capabilities
-    probed: bool
-    """Whether it was ever asked; else it is taken for granted."""
-
-
-def known_capabilities(config: RunConfig, folder: RunFolder | None, cache: SqliteReplyCache) -> Known:
-    """What the endpoint was seen to do, as kept with the run or with imported replies, or is taken to do.
-
-    Taken for granted are log probabilities where the configuration names the simulator that needs them, and none
-    elsewhere.
-    """
-    assert config.llm is not None
-    endpoint = name_endpoint(config.llm, config.base_url)
-    asks_prompts = config.simulator == "prompt-logprobs"
-    taken = unprobed(endpoint, logprobs=config.simulator == "top-logprobs", prompt_logprobs=asks_prompts)
-    kept = _kept_capabilities(endpoint, folder) or cache.capabilities(endpoint)
-    if kept is None:
-        return Known(taken, False)
-    if asks_prompts and kept.prompt_logprobs is None:
-        return Known(kept.model_copy(update={"prompt_logprobs": taken.prompt_logprobs}), False)
-    return Known(kept, True)
-
-
-def _choose(config: RunConfig, endpoint: _Endpoint) -> Backends:
+def _choose(config: RunConfig, endpoint: _Endpoint, *, scoring: bool) -> Backends:
     endpoint = replace(endpoint, model=in_manner(endpoint.model, config.endpoint))
     explainer = EXPLAINERS[config.explainer_name](endpoint)
     usable = endpoint.capabilities.top_logprobs > 0 and endpoint.capabilities.logprobs_differ
-    simulator = SIMULATORS[config.simulator or ("top-logprobs" if usable else "structured")](endpoint)
+    name: SimulatorName = config.simulator or ("top-logprobs" if usable else "structured")
+    if not scoring and config.explain.candidates == 1 and not config.explain.refine:
+        name = "structured"  # nobody asks it, and it needs nothing
+    simulator = SIMULATORS[name](endpoint)
     explainer_key, simulator_key, prompts = "lookup", simulator.name, {}
     if isinstance(explainer, TsvExplainer):
         prompts["explain-tsv"] = explainer.prompt_digest

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autointerp import interpretation
-from autointerp.backends import known_capabilities
 from autointerp.batch_import import AnswerImport, Imported
 from autointerp.config import RunConfig, change_config
+from autointerp.endpoints import known_capabilities
 from autointerp.errors import UsageError
 from autointerp.listener import Listener
 from autointerp.llm.base import ChatRequest, Endpoint, PromptRequest, Purpose

@@ -39,7 +39,7 @@ async def explain(folder: RunFolder, config: RunConfig, listener: Listener, *, o
     store = RunStore(folder.store)
     try:
         n = 0
-        async with _asking(config, folder, listener, offline=offline) as backends:
+        async with _asking(config, folder, listener, offline=offline, scoring=False) as backends:
             plans = make_plans(open_sources(folder, config), config, store, backends, listener, "none")
             await pipeline.interpret(plans, scoring=False)
         for plan in plans:
@@ -103,7 +103,7 @@ def _note_keys(folder: RunFolder, backends: Backends) -> None:
 
 @asynccontextmanager
 async def _asking(
-    config: RunConfig, folder: RunFolder, listener: Listener, *, offline: bool
+    config: RunConfig, folder: RunFolder, listener: Listener, *, offline: bool, scoring: bool = True
 ) -> AsyncIterator[Backends]:
     """Who explains and simulates, until the block ends or the listener ends it gently.
 
@@ -117,7 +117,8 @@ async def _asking(
     for line in () if offline else say_asked(config, folder.named()):
         listener.note(line)
     try:
-        async with open_backends(config, folder, gate, unasked.missing if unasked else None, listener) as backends:
+        asked = unasked.missing if unasked else None
+        async with open_backends(config, folder, gate, asked, listener, scoring=scoring) as backends:
             if backends.taken:
                 listener.note(backends.taken)
             yield backends

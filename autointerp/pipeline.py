@@ -131,6 +131,8 @@ class _Stages:
         self._writer = writer
         self._under_way: dict[int, asyncio.Event] = {}
         """Explanations being made."""
+        self._left: set[int] = set()
+        """Features with a step that was interrupted, or waits for answers: not done, and not failed."""
         self._explained = set(plan.store.explained(plan.dictionary, plan.design, plan.explainer_key))
 
     def explain_jobs(self) -> Iterator[Job]:
@@ -171,6 +173,8 @@ class _Stages:
 
         async def job(index: int) -> None:
             commit = await work(index)
+            if commit is None and index in self._left:
+                return
 
             def write() -> None:
                 if commit:
@@ -190,6 +194,9 @@ class _Stages:
             if explained:
                 self._explained.add(index)
             return commit
+        except StoppedError:
+            self._left.add(index)
+            raise
         finally:
             del self._under_way[index]
             settled.set()
@@ -207,6 +214,8 @@ class _Stages:
         answer = await explain_one(plan, record)
         refined = None if isinstance(answer, Failed) or plan.refiner is None else await refine_one(plan, record, answer)
         pending = _is_pending(answer) or (refined is not None and _is_pending(refined.outcome))
+        if pending:
+            self._left.add(index)
 
         def commit() -> None:
             if make:
@@ -232,6 +241,7 @@ class _Stages:
         why_not: UndefinedReason = "no_other_explanation" if drawn else "not_drawn"
         scored = await score_one(plan, index, plan.feature(partner) if partner is not None else None, why_not)
         if _is_pending(scored):
+            self._left.add(index)
             return None
 
         def commit() -> None:

@@ -46,6 +46,7 @@ from autointerp.cli.options import (
     NTokens,
     Offline,
     Out,
+    Probe,
     Protocol,
     ReasoningEffort,
     Refine,
@@ -118,6 +119,7 @@ def run(
     out: Out = None,
     seed: Seed = None,
     demo: Demo = False,
+    probe: Probe = False,
     dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -130,6 +132,8 @@ def run(
     if dry_run:
         return show_estimate(api.estimate_run(settings), as_json=as_json)
     with listening() as listener:
+        if probe:
+            api.forget_probes(settings.out)
         summaries = api.run(settings, listener, offline=offline)
     return _show_run(settings, summaries, compared=demo and len(settings.dictionary) > 1, as_json=as_json)
 
@@ -199,6 +203,7 @@ def explain(
     context: typer.Context,
     run: Run,
     explainer: Explainer = None,
+    simulator: Simulator = None,
     refine: Refine = None,
     features: Features = None,
     llm: Llm = None,
@@ -212,6 +217,7 @@ def explain(
     reasoning_effort: ReasoningEffort = None,
     answer_tokens: AnswerTokens = None,
     extra_body: ExtraBody = None,
+    probe: Probe = False,
     dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -224,6 +230,8 @@ def explain(
         show_estimate(api.estimate_changes(run, given_settings(context), scoring=False), as_json=as_json)
         return
     with listening() as listener:
+        if probe:
+            api.forget_probes(run)
         n = api.run_explain(run, given_settings(context), listener, offline=offline)
     say(f"{n} features have an explanation")
     if as_json:
@@ -252,6 +260,7 @@ def score(
     reasoning_effort: ReasoningEffort = None,
     answer_tokens: AnswerTokens = None,
     extra_body: ExtraBody = None,
+    probe: Probe = False,
     dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -265,6 +274,8 @@ def score(
         show_estimate(api.estimate_changes(run, given_settings(context)), as_json=as_json)
         return
     with listening() as listener:
+        if probe:
+            api.forget_probes(run)
         summaries = api.run_score(run, given_settings(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:

@@ -107,6 +107,7 @@ _KEYS = {
 Offline = Annotated[
     bool, typer.Option("--offline", help="Ask nobody: answers come from the reply cache; what it lacks is named.")
 ]
+Probe = Annotated[bool, typer.Option("--probe", help="Ask the endpoint anew what it can do.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be asked, what it costs and which text goes where.")
 ]

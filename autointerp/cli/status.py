@@ -19,6 +19,7 @@ from autointerp.cli.options import (
     InFlight,
     Llm,
     MostFailed,
+    Probe,
     ReasoningEffort,
     Run,
     Timeout,
@@ -57,6 +58,7 @@ def retry(
     reasoning_effort: ReasoningEffort = None,
     answer_tokens: AnswerTokens = None,
     extra_body: ExtraBody = None,
+    probe: Probe = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask again what failed, and only that; every answer that could be used is kept and free."""
@@ -67,6 +69,8 @@ def retry(
     if not failed:
         raise UsageError("say what to try again: --failed, or --failed --refused for refusals too")
     with listening() as listener:
+        if probe:
+            api.forget_probes(run)
         summaries = api.retry(run, listener, refused=refused, changes=given_settings(context))
     show_summaries(summaries)
     if as_json:

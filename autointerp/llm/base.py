@@ -64,7 +64,10 @@ class ChatReply(Record):
     logprobs: tuple[TokenLogprob, ...] | None = None
     """At the tokens of the text, in order; of a `PromptRequest` the first one may begin before it."""
     model: str
+    """Who answered, as the server says it; empty where it does not."""
     usage: Usage
+    id: str = ""
+    """The server's own number of this answer; empty where it gives none."""
 
 
 class Endpoint(Record):
@@ -95,6 +98,12 @@ class Capabilities(Record):
     stood before, None where this was not asked."""
     rejected: tuple[str, ...]
     """Request fields that the endpoint refused and that are no longer sent, or sent in another form."""
+    seen: float | None = None
+    """When it was asked, in seconds since 1970; None where that is not known, or another model answers since."""
+    served: tuple[str, ...] = ()
+    """Names under which answers came."""
+    crossed: int = 0
+    """Answers that came with the id of an answer to another question."""
 
 
 class ChatModel(Protocol):

@@ -99,6 +99,7 @@ def decode_chat(body: bytes) -> ChatReply:
         refused=bool(refusal) or finish_reason == "content_filter",
         logprobs=_generated(choice.get("logprobs")),
         model=wire.get("model") or "",
+        id=wire.get("id") or "",
         usage=_usage(wire.get("usage")),
     )
 
@@ -121,6 +122,7 @@ def decode_echo(body: bytes, read: str) -> ChatReply:
         refused=finish_reason == "content_filter",
         logprobs=_echoed(choice.get("logprobs"), read),
         model=wire.get("model") or "",
+        id=wire.get("id") or "",
         usage=_usage(wire.get("usage")),
     )
 
@@ -295,10 +297,10 @@ def without_secret(reply: ChatReply, secret: str) -> ChatReply:
     if len(secret) < SHORTEST_SECRET:
         return reply
     tokens = [token for entry in reply.logprobs or () for token in (entry.token, *(name for name, _ in entry.top))]
-    said = "\n".join([reply.text, reply.model, reply.finish_reason, *tokens])
+    said = "\n".join([reply.text, reply.model, reply.id, reply.finish_reason, *tokens])
     if secret not in said:
         return reply
-    blotted = {key: blot_out(getattr(reply, key), secret) for key in ("text", "model", "finish_reason")}
+    blotted = {key: blot_out(getattr(reply, key), secret) for key in ("text", "model", "id", "finish_reason")}
     return reply.model_copy(update={**blotted, "logprobs": None})
 
 

@@ -16,6 +16,7 @@ from autointerp.llm.gate import Gate
 from autointerp.llm.heartbeat import Heartbeat
 from autointerp.llm.openai_compat import OpenAICompatible
 from autointerp.llm.pace import PATIENCE, Paced, Patience
+from autointerp.llm.witness import Witness
 from autointerp.llm.wrappers import Cached, Metered, Retrying
 
 PROVIDERS: dict[str, type[OpenAICompatible]] = {"openai": OpenAICompatible}
@@ -33,6 +34,9 @@ class ConnectedModel:
     """The bare endpoint: its models, what it refused, and `aclose`."""
     meter: Metered
     pace: Paced
+    witness: Witness
+    moved: dict[str, str]
+    """As the cache's, where there is one."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -101,7 +105,21 @@ def connect_model(
     _refuse_outside(provider.endpoint)
     gate = gate or Gate()
     heartbeat = Heartbeat(host_of(provider.endpoint.base_url), say)
-    pace = Paced(
+    pace = _paced(provider, in_flight, gate, heartbeat, patience)
+    provider.heed = pace.pause
+    retrying = Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate, heartbeat=heartbeat)
+    witness = Witness(retrying, model, heartbeat.host, say)
+    meter = Metered(witness, gate, budget, heartbeat=heartbeat)
+    moved: dict[str, str] = {}
+    wrapped: ChatModel = meter
+    if cache is not None:
+        wrapped = Cached(meter, cache, provider.endpoint, notes, gate, witness, moved=moved)
+    return ConnectedModel(wrapped, provider, meter, pace, witness, moved)
+
+
+def _paced(provider: OpenAICompatible, in_flight: int, gate: Gate, heartbeat: Heartbeat, patience: Patience) -> Paced:
+    """The provider, given as much at once as it takes."""
+    return Paced(
         provider,
         in_flight,
         gate,
@@ -111,11 +129,6 @@ def connect_model(
         heartbeat=heartbeat,
         patience=patience,
     )
-    provider.heed = pace.pause
-    retrying = Retrying(pace, attempts=attempts, first_pause_s=first_pause_s, gate=gate, heartbeat=heartbeat)
-    meter = Metered(retrying, gate, budget, heartbeat=heartbeat)
-    wrapped: ChatModel = meter if cache is None else Cached(meter, cache, provider.endpoint, notes, gate)
-    return ConnectedModel(wrapped, provider, meter, pace)
 
 
 def _refuse_outside(endpoint: Endpoint) -> None:

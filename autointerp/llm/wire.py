@@ -63,6 +63,7 @@ class ChatWire(TypedDict):
     """A chat completion."""
 
     choices: list[ChatChoice]
+    id: NotRequired[str | None]
     model: NotRequired[str | None]
     usage: NotRequired[dict[str, object] | None]
 
@@ -86,6 +87,7 @@ class EchoWire(TypedDict):
     """A completion that echoes its prompt."""
 
     choices: list[EchoChoice]
+    id: NotRequired[str | None]
     model: NotRequired[str | None]
     usage: NotRequired[dict[str, object] | None]
 
@@ -139,7 +141,8 @@ def mended_chat(body: bytes) -> ChatWire:
         "finish_reason": _text(choice.get("finish_reason")),
         "logprobs": _mended_positions(choice.get("logprobs")),
     }
-    return {"choices": [mended], "model": _text(data.get("model")), "usage": _usage(data.get("usage"))}
+    number, model = _text(data.get("id")), _text(data.get("model"))
+    return {"choices": [mended], "id": number, "model": model, "usage": _usage(data.get("usage"))}
 
 
 def mended_echo(body: bytes) -> EchoWire:
@@ -153,7 +156,8 @@ def mended_echo(body: bytes) -> EchoWire:
         "finish_reason": _text(choice.get("finish_reason")),
         "logprobs": _mended_columns(choice.get("logprobs")),
     }
-    return {"choices": [mended], "model": _text(data.get("model")), "usage": _usage(data.get("usage"))}
+    number, model = _text(data.get("id")), _text(data.get("model"))
+    return {"choices": [mended], "id": number, "model": model, "usage": _usage(data.get("usage"))}
 
 
 def clean(text: str) -> str:

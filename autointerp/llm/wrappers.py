@@ -20,6 +20,7 @@ from autointerp.llm.budget import Budget, cost_of
 from autointerp.llm.errors import MalformedReplyError, RateLimitedError, TransientError
 from autointerp.llm.gate import Breaker, Gate
 from autointerp.llm.heartbeat import Heartbeat
+from autointerp.llm.witness import Witness
 from autointerp.provenance import digest
 from autointerp.records import Usage
 
@@ -176,6 +177,12 @@ class Cached:
     """Told of every reply that is used."""
     gate: Gate = field(default_factory=Gate)
     """Closed where a reply cannot be kept: that one is used, and no further one is paid for."""
+    witness: Witness | None = None
+    """Who knows which model answers now: what another one answered is not used. None where nobody is asked."""
+    also: Sequence[str] = ()
+    """Where nobody is asked: names of models whose answers are looked for first."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """The digests of questions whose replies stand under further ones, as the first is another model's."""
     hits: int = 0
     """Requests answered without asking, those that joined one in flight included."""
     _flights: dict[str, "_Flight"] = field(default_factory=dict, repr=False)
@@ -191,9 +198,12 @@ class Cached:
         flight = self._flights.get(key)
         joins = flight is not None
         if flight is None:
-            kept = self._kept(key)
+            key, kept = self._find(key)
             if kept is not None:
                 return self._free(key, kept)
+            flight = self._flights.get(key)
+            joins = flight is not None
+        if flight is None:
             flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(key, request)))
         flight.waiting += 1
         try:
@@ -216,6 +226,21 @@ class Cached:
         with self._stopping():
             await self.cache.put(key, reply)
         return reply
+
+    def _find(self, key: str) -> tuple[str, ChatReply | None]:
+        """Where the reply stands, or will stand, and what is there."""
+        if self.witness is None:
+            for name in self.also:
+                kept = self._kept(key_under(key, name))
+                if kept is not None:
+                    return key_under(key, name), kept
+            return key, self._kept(key)
+        kept = self._kept(key)
+        if kept is None or self.witness.believes(kept.model):
+            return key, kept
+        self.witness.disbelieve(kept.model)
+        own = self.moved[key] = key_under(key, self.witness.latest)
+        return own, self._kept(own)
 
     def _kept(self, key: str) -> ChatReply | None:
         try:
@@ -275,6 +300,11 @@ class _Flight:
 
     task: "asyncio.Task[ChatReply]"
     waiting: int = 0
+
+
+def key_under(key: str, name: str) -> str:
+    """The digest for a model's reply where another one's stands under the question's own."""
+    return digest([key, name])
 
 
 def request_key(endpoint: Endpoint, request: ChatRequest) -> str:
