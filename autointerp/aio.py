@@ -187,10 +187,7 @@ async def retry(
 
 async def forget_probes(path: Path) -> None:
     """Have every endpoint of a run asked anew what it does when it is asked next; nothing where there is no run."""
-    folder = RunFolder(path)
-    if folder.path.is_dir():
-        with folder.lock():
-            endpoints.forget_probes(folder)
+    endpoints.forget_probes(RunFolder(path))
 
 
 async def status(path: Path) -> RunStatus:

@@ -66,10 +66,13 @@ def keep_capabilities(connected: ConnectedModel, config: RunConfig, folder: RunF
 
 
 def forget_probes(folder: RunFolder) -> None:
-    """Let the next start ask every endpoint anew what it does; who answered stays known."""
-    notes = folder.read_note(_NOTE)
-    if notes:
-        folder.write_note(_NOTE, {key: {**value, "seen": None} for key, value in notes.items()})
+    """Let the next start ask every endpoint anew what it does; who answered stays known. Locks the run."""
+    if not folder.path.is_dir():
+        return
+    with folder.lock():
+        notes = folder.read_note(_NOTE)
+        if notes:
+            folder.write_note(_NOTE, {key: {**value, "seen": None} for key, value in notes.items()})
 
 
 def kept_capabilities(endpoint: Endpoint, manner: EndpointConfig, folder: RunFolder | None) -> Capabilities | None:

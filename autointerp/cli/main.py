@@ -126,14 +126,11 @@ def run(
 ) -> None:
     """Harvest, explain, score and report. Stopped anywhere, the same command goes on."""
     from autointerp import api
-    from autointerp.cli.progress import listening
 
     settings = _settings(config, given_settings(context), dictionary, demo=demo)
     if dry_run:
         return show_estimate(api.estimate_run(settings), as_json=as_json)
-    with listening() as listener:
-        if probe:
-            api.forget_probes(settings.out)
+    with listening_anew(settings.out, probe=probe) as listener:
         summaries = api.run(settings, listener, offline=offline)
     return _show_run(settings, summaries, compared=demo and len(settings.dictionary) > 1, as_json=as_json)
 
@@ -224,14 +221,11 @@ def explain(
 ) -> None:
     """Explain the features of a harvested run that lack an explanation."""
     from autointerp import api
-    from autointerp.cli.progress import listening
 
     if dry_run:
         show_estimate(api.estimate_changes(run, given_settings(context), scoring=False), as_json=as_json)
         return
-    with listening() as listener:
-        if probe:
-            api.forget_probes(run)
+    with listening_anew(run, probe=probe) as listener:
         n = api.run_explain(run, given_settings(context), listener, offline=offline)
     say(f"{n} features have an explanation")
     if as_json:
@@ -267,15 +261,12 @@ def score(
 ) -> None:
     """Score the features of a run that lack a score; pays only for what is missing."""
     from autointerp import api
-    from autointerp.cli.progress import listening
     from autointerp.cli.show import show_summaries
 
     if dry_run:
         show_estimate(api.estimate_changes(run, given_settings(context)), as_json=as_json)
         return
-    with listening() as listener:
-        if probe:
-            api.forget_probes(run)
+    with listening_anew(run, probe=probe) as listener:
         summaries = api.run_score(run, given_settings(context), listener, offline=offline)
     show_summaries(summaries)
     if as_json:

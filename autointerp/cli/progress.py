@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autointerp.cli.say import make_console, say, say_json
@@ -47,6 +48,17 @@ def say_starting(words: Sequence[str]) -> None:
         say(f"{command}: loading what it needs …", sys.stderr)
     else:
         _say({"stage": "load", "done": 0, "total": None})
+
+
+@contextmanager
+def listening_anew(run: Path, *, probe: bool) -> Iterator[Listener]:
+    """As `listening`; with `probe` what the run's endpoints do is asked anew."""
+    from autointerp import api
+
+    with listening() as listener:
+        if probe:
+            api.forget_probes(run)
+        yield listener
 
 
 @contextmanager

@@ -63,14 +63,12 @@ def retry(
 ) -> None:
     """Ask again what failed, and only that; every answer that could be used is kept and free."""
     from autointerp import api
-    from autointerp.cli.progress import listening
+    from autointerp.cli.progress import listening_anew
     from autointerp.cli.show import show_summaries
 
     if not failed:
         raise UsageError("say what to try again: --failed, or --failed --refused for refusals too")
-    with listening() as listener:
-        if probe:
-            api.forget_probes(run)
+    with listening_anew(run, probe=probe) as listener:
         summaries = api.retry(run, listener, refused=refused, changes=given_settings(context))
     show_summaries(summaries)
     if as_json:
