@@ -60,7 +60,7 @@ from autointerp.cli.options import (
     Windows,
     given_settings,
 )
-from autointerp.cli.progress import say_starting, stop_gently
+from autointerp.cli.progress import listening_anew, say_starting, stop_gently
 from autointerp.cli.records import export_records, import_records
 from autointerp.cli.say import open_streams, say, say_error, say_json
 from autointerp.cli.selftest import selftest
