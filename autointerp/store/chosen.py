@@ -53,16 +53,25 @@ def remember(mark: str, folder: Path, named: Mapping[str, str]) -> None:
         write_atomically(_file(mark), json.dumps({**place, "named": values}, indent=1, sort_keys=True) + "\n")
 
 
+def is_here(mark: str | None, folder: Path) -> bool:
+    """Whether the run known by a mark is the one that stands there, and no copy of it."""
+    return _kept(mark, folder) is not None
+
+
 def recall(mark: str | None, folder: Path) -> dict[str, str]:
     """What this user named for the run that stands there; nothing for one that only looks like it."""
+    return _kept(mark, folder) or {}
+
+
+def _kept(mark: str | None, folder: Path) -> dict[str, str] | None:
     if mark is None:
-        return {}
+        return None
     try:
         kept = json.loads(_file(mark).read_text(encoding="utf-8"))
         here = kept["path"] == str(folder.resolve()) or kept["inode"] == folder.stat().st_ino
-        return {str(key): str(value) for key, value in kept["named"].items()} if here else {}
+        return {str(key): str(value) for key, value in kept["named"].items()} if here else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
+        return None
 
 
 def _file(mark: str) -> Path:

@@ -23,7 +23,7 @@ from autointerp.errors import RunError, UsageError
 from autointerp.provenance import package_versions, write_atomically
 from autointerp.records import DictionarySpec, RunManifest, Usage
 from autointerp.store.agreement import check_agreement
-from autointerp.store.chosen import LEADS_OUT, leading_out, mark_of, marked, new_mark, recall, remember
+from autointerp.store.chosen import LEADS_OUT, is_here, leading_out, mark_of, marked, new_mark, recall, remember
 from autointerp.store.inputs import INPUTS, check_inputs
 from autointerp.store.locks import hold_alone, hold_part, holder, take_turn
 
@@ -224,7 +224,9 @@ class RunFolder:
             check_agreement(self.path, self.harvest, self.config(named=LEADS_OUT), config)
         values = config.model_dump(mode="json", exclude_none=True, exclude={"out"})
         outside = leading_out({key: getattr(config, key) for key in LEADS_OUT if key in named})
-        mark = self._mark() or (new_mark() if outside else None)
+        mark = self._mark()
+        if outside and not is_here(mark, self.path):  # a copy is another run, and leaves its original known
+            mark = new_mark()
         write_atomically(self._config, marked(mark, tomli_w.dumps(values)))
         if mark is not None and outside:
             remember(mark, self.path, outside)

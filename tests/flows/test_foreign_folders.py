@@ -172,12 +172,14 @@ def ask(run: Path, host: Host, **changes: object) -> bool:
 
 def test_no_key_goes_where_only_the_folder_says(received: Path, host: Host) -> None:
     """`score RUN` and `retry RUN --failed` of a received folder sent the key to its sender's server."""
+    said: list[str] = []
     names(received, llm="gpt-x", base_url=host.url)
     assert not ask(received, host)
     with pytest.raises(AutointerpError, match=rf"yours was not sent to it.* --base-url {host.url}"):
         api.retry(received)
     with pytest.raises(AutointerpError):
-        api.run_batches(received)
+        api.run_batches(received, {}, Listener(note=said.append))
+    assert f"asking gpt-x at {host.name}" in said
     assert len(host.seen) >= 3
     assert not any(host.seen)
 
@@ -188,6 +190,7 @@ def test_a_host_named_once_is_known_for_that_run_alone(received: Path, host: Hos
     assert ask(received, host)
     copied = Path(shutil.copytree(received, tmp_path / "copied"))
     assert not ask(copied, host)
+    assert ask(Path(shutil.copytree(received, tmp_path / "second")), host, base_url=host.url), "named for the copy"
     moved = received.rename(tmp_path / "moved")
     assert ask(moved, host)
     shutil.copytree(copied, received)
