@@ -312,11 +312,16 @@ def doctor(
 ) -> None:
     """Check versions, device, disk, and whether model and dictionaries fit; each trouble comes with its fix."""
     from autointerp import api
-    from autointerp.cli.show import show_findings
+    from autointerp.cli.show import show_findings, without_corpus
 
     flags = given_settings(context)
     given = demo or config is not None or dictionary or any(value is not None for value in flags.values())
+    stands_in = not (corpus or demo or config or os.environ.get("AUTOINTERP_CORPUS"))
+    if given and stands_in:
+        flags["corpus"] = "python-docs"
     findings = api.doctor(_settings(config, flags, dictionary, demo=demo) if given else None)
+    if stands_in:
+        findings = without_corpus(findings)
     show_findings(findings)
     if as_json:
         _print_json({"findings": [finding._asdict() for finding in findings]})

@@ -94,6 +94,14 @@ def show_inspection(seen: Record) -> None:
     make_console().print(table, highlight=False, markup=False)
 
 
+def without_corpus(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of a checkup that was given no corpus: Python's documentation stood in, whose size says nothing."""
+    told = Finding(
+        "ok", "corpus", "none was named, so Python's own documentation stands in", "name yours with --corpus"
+    )
+    return [told if one.what == "corpus" else one for one in findings if one.what != "disk forecast"]
+
+
 def show_findings(findings: Sequence[Finding]) -> None:
     """One line a finding, with the fix where something is wrong."""
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}

@@ -4,7 +4,10 @@ A subject and dictionaries flow in; numbers of tokens and shares of the pass's w
 counted, not timed: the same harvest measures the same tokens on every machine.
 """
 
+import os
 from collections.abc import Sequence
+
+import torch
 
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.tokens import Corpus
@@ -30,6 +33,21 @@ def loss_tokens_for(asked: int | None, subject: Subject, readers: Sequence[Reade
     share = MOST_OF_PASS * corpus.n_tokens * _harvesting(subject, readers)
     fitting = int(max(share, SMALL_WORK) / _measuring(subject, readers))
     return min(max(fitting, LEAST_TOKENS), MOST_TOKENS)
+
+
+def busy_advice(threads: int, device: str) -> tuple[str, str] | None:
+    """That others use the processor, and what loses least then; None on a GPU, with one thread, or where they do not.
+
+    Threads that wait for each other at every step wait for the slowest, which is the one that shares its core.
+    """
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if device != "cpu" or (threads or torch.get_num_threads()) == 1 or load < 0.75 * cores:
+        return None
+    return (
+        f"{load:.1f} processes already want the {cores} cores",
+        "[harvest] threads = 1 loses least then",
+    )
 
 
 def loss_groups(readers: Sequence[Reader]) -> list[list[Reader]]:

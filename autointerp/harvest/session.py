@@ -18,7 +18,7 @@ from autointerp.config import DictionaryConfig, HarvestPart, RunConfig
 from autointerp.errors import UsageError
 from autointerp.harvest.arrays import save_arrays
 from autointerp.harvest.controls import draw_control
-from autointerp.harvest.effort import loss_tokens_for
+from autointerp.harvest.effort import busy_advice, loss_tokens_for
 from autointerp.harvest.encode import Reader
 from autointerp.harvest.norms import measure_medians
 from autointerp.harvest.plan import PassSettings, read_plan
@@ -95,6 +95,9 @@ def _harvest_on(
     """The pass of the dictionaries on one model; nothing holds the model when it is over."""
     loading = f"load {Path(config.model).name}"
     progress(loading, 0, 1)
+    busy = busy_advice(config.harvest.threads, device)
+    if busy is not None:
+        note("; ".join(busy))
     subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
     progress(loading, 1, 1)
     loaded: list[tuple[DictionaryConfig, Dictionary]] = []

@@ -24,6 +24,11 @@ def check_model_folder(folder: Path) -> None:
     Raises:
         UsageError: the folder, its config, weights or tokenizer is missing or unreadable.
     """
+    if folder.name.endswith(".gguf"):
+        raise UsageError(
+            f"{folder} is a GGUF file; transformers reads it with from_pretrained(FOLDER, gguf_file=NAME), so save it "
+            "with save_pretrained, and its tokenizer likewise, and give that folder"
+        )
     if not folder.is_dir():
         raise UsageError(f"the model {folder} is no folder; give a Hugging Face folder or a name TransformerLens knows")
     config = folder / "config.json"

@@ -116,3 +116,28 @@ def test_a_run_of_matched_features_is_compared_in_pairs(small: SmallRun, tmp_pat
     assert contrast.pairing is not None
     assert contrast.pairing.difference.n_a >= 8
     assert any("cannot show more of a feature than on which tokens it fires" in note for note in contrast.notes)
+
+
+def test_doctor_needs_no_corpus(small: SmallRun, tmp_path: Path) -> None:
+    """It said "corpus missing" of whether a model and a dictionary fit, and forecast 0 MB after a failure."""
+    words = ["doctor", "--model", str(small.model), "--out", str(tmp_path / "run"), "--device", "cpu", "--json"]
+    made = CliRunner().invoke(app, [*words, "--dictionary", f"topk={small.topk}"], catch_exceptions=False)
+    found = {one["what"]: one for one in json.loads(made.stdout.splitlines()[-1])["findings"]}
+    assert made.exit_code == 0
+    assert found["topk"]["found"].startswith("TopK") or "topk" in found["topk"]["found"]
+    assert "stands in" in found["corpus"]["found"]
+    assert "disk forecast" not in found
+    words += ["--corpus", str(small.corpus), "--dictionary", "neurons@blocks.7.mlp.hook_post"]
+    made = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert made.exit_code == 2
+    assert "disk forecast" not in {one["what"] for one in json.loads(made.stdout.splitlines()[-1])["findings"]}
+
+
+def test_a_gguf_file_is_told_how_it_becomes_a_folder(small: SmallRun, tmp_path: Path) -> None:
+    """It was "no folder", which does not help who has nothing but this file."""
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    words = ["doctor", "--model", str(tmp_path / "model.gguf"), "--dictionary", f"topk={small.topk}"]
+    made = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "run")], catch_exceptions=False)
+    assert made.exit_code == 2
+    assert "save_pretrained" in made.stdout
+    assert "mend that first" not in made.stdout

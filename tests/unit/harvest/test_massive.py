@@ -14,6 +14,7 @@ from transformers import GPT2LMHeadModel
 from autointerp.compare.facts import make_card
 from autointerp.compare.page.cards import card_rows
 from autointerp.config import RunConfig, check_config
+from autointerp.harvest.checkup import check_harvest
 from autointerp.harvest.events import Harvest
 from autointerp.harvest.session import harvest_dictionaries
 from autointerp.metrics import MASSIVE
@@ -150,6 +151,19 @@ def test_the_note_names_what_to_set_and_how_much_it_takes_out(made: Massive) -> 
     assert re.search(r"with / without them: marked -?[0-9.]+ / -?[0-9.]+, plain ", notes[0])
     assert "max_norm = 10" in notes[0]
     assert f"skip_tokens = 1 leaves out the {N_FIRST} of them" in notes[0]
+
+
+def test_doctor_looks_at_openings_of_documents(made: Massive) -> None:
+    """A sample of a thousand tokens from inside the text meets none of sixty-four in half a million."""
+    found = {finding.what: finding for finding in check_harvest(made.config, made.config.out / "cache")}
+    told = found["massive tokens"]
+    assert told.state == "warn"
+    assert re.match(rf"blocks.0.hook_resid_pre: \d+ of [\d,]+ tokens tried, {N_FIRST} of them the first", told.found)
+    assert "max_norm = 10" in told.fix
+    assert "skip_tokens = 1" in told.fix
+    assert "tokens a second" in found["speed"].found
+    limited = made.config.model_copy(update={"harvest": made.config.harvest.model_copy(update={"max_norm": 10.0})})
+    assert "massive tokens" not in {finding.what for finding in check_harvest(limited, made.config.out / "cache")}
 
 
 def test_the_card_of_a_comparison_has_both_figures(made: Massive) -> None:
