@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from autointerp.format import MAX_LEVEL
 from autointerp.interpret.said import NO_PATTERN, find_explanation, finds_nothing, is_echo, listed_tokens, says_no
-from autointerp.interpret.wrapping import Pairs, objects, outside, spoken
+from autointerp.interpret.wrapping import Pairs, objects, outside, spoken, spoken_from
 from autointerp.llm.base import ChatReply, TokenLogprob
 from autointerp.llm.logprobs import MOST_MASS, bare, begins_at, chances, fully_listed, lost_some
 
@@ -199,7 +199,9 @@ def parse_distributions(reply: ChatReply, n: int, form: Mapping[str, int]) -> Di
         return bad
     if not reply.logprobs or not any(entry.top for entry in reply.logprobs):
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities.")
-    return _read_distributions(reply.logprobs, answer, n, form, form)
+    begin = begins_at(reply.logprobs, reply.text)
+    offset = None if begin is None else begin + spoken_from(reply.text)
+    return _read_distributions(reply.logprobs, answer, offset, n, form, form)
 
 
 def _runs_on(answer: str, n: int, form: Mapping[str, int]) -> bool:
@@ -222,14 +224,19 @@ def parse_echoed(reply: ChatReply, n: int, form: Mapping[str, int], place: str) 
         return Unparsed(
             "no_logprobs", "A list of the likeliest tokens was shorter than others: texts stood for each other."
         )
-    return _read_distributions(reply.logprobs, reply.text, n, form, {**form, place: 0})
+    offset = begins_at(reply.logprobs, reply.text)
+    return _read_distributions(reply.logprobs, reply.text, offset, n, form, {**form, place: 0})
 
 
 def _read_distributions(
-    entries: Sequence[TokenLogprob], text: str, n: int, form: Mapping[str, int], written: Mapping[str, int]
+    entries: Sequence[TokenLogprob],
+    text: str,
+    offset: int | None,
+    n: int,
+    form: Mapping[str, int],
+    written: Mapping[str, int],
 ) -> Distributions | Unparsed:
-    """Expectations over a form's levels where a text has `written` words; the entries spell the text at their end."""
-    offset = begins_at(entries, text)
+    """Expectations over a form's levels where a text has `written` words and begins at `offset` in what is spelled."""
     if offset is None:
         return Unparsed("no_logprobs", "The log probabilities belong to another text than the answer.")
     spans = parse_listed(text, n, written)

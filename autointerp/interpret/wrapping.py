@@ -41,14 +41,25 @@ class Pairs(list[tuple[str, object]]):
 def spoken(text: str) -> str:
     """The answer without the thoughts that some servers leave before it and the ends of turns behind it.
 
-    A part of the text as it stands, so that places in it can be found in the whole; empty where all is thought.
+    A part of the text as it stands; empty where all is thought.
     """
+    answer = text[spoken_from(text) :]
+    return answer[: _length(answer)]
+
+
+def spoken_from(text: str) -> int:
+    """Where in a text its `spoken` part begins, in characters."""
     start = _START_OF_TURN.match(text)
-    text = _after_thoughts(text[start.end() :] if start and not _HARMONY.match(text) else text)
-    start = _START_OF_TURN.match(text)
-    text = text[start.end() :] if start else text
-    end = _END_OF_TURN.search(text)
-    return (text[: end.start()] if end else text).strip()
+    left = _after_thoughts(text[start.end() :] if start and not _HARMONY.match(text) else text)
+    start = _START_OF_TURN.match(left)
+    left = left[start.end() :] if start else left
+    return len(text) - len(left.lstrip())
+
+
+def _length(answer: str) -> int:
+    """Of the part of an answer that stands before the end of its turn."""
+    end = _END_OF_TURN.search(answer)
+    return len((answer[: end.start()] if end else answer).rstrip())
 
 
 def _after_thoughts(text: str) -> str:

@@ -393,6 +393,18 @@ def test_lines_are_read_whatever_stands_around_them(text: str) -> None:
     assert [spoken(text)[low:high] for low, high in spans] == ["2", "10"]
 
 
+def test_log_probabilities_are_those_of_the_answer_and_not_of_what_follows_it() -> None:
+    """A model that runs on into a turn of its own may write the same answer there, of another question."""
+    first = [*sure("1", ": "), ("2", {"2": 0.5, "4": 0.5}), *sure("<|im_end|>", "\n", "1", ": ")]
+    value = parse_distributions(with_logprobs(*first, ("2", {"2": 0.5, "10": 0.5})), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((3.0,))
+    draft = [*sure("<think>", "1", ": "), ("2", {"2": 0.5, "10": 0.5}), *sure("</think>", "1", ": ")]
+    value = parse_distributions(with_logprobs(*draft, ("2", {"2": 0.5, "4": 0.5})), 1, NUMBERS)
+    assert isinstance(value, Distributions)
+    assert value.expected == pytest.approx((3.0,))
+
+
 def test_a_level_that_shares_its_token_is_a_failure() -> None:
     """Where "3**" is one token, the bare "4" among its alternatives would be all that is left of the distribution."""
     glued = with_logprobs(*sure("**", "1", ":** ", "**"), ("3**", {"3**": 0.9, "4": 0.1}))
