@@ -88,6 +88,8 @@ class HarvestConfig(Section):
     """Tokens a row, BOS included; the model's own context, at most 1,024, where absent."""
     prepend_bos: bool | None = None
     """Start every row with BOS; where absent, as the dictionaries' files say, else yes where the tokenizer has one."""
+    bos_token: Annotated[str, Field(min_length=1)] | None = None
+    """The token that is BOS, such as `<|endoftext|>`, where the tokenizer names none or another."""
     text_column: Annotated[str, Field(min_length=1)] = "text"
     """Where JSON lines, tables and data sets hold their text; `OUTER.INNER` inside a structure."""
     n_tokens: Annotated[int, Field(ge=1)] | None = None

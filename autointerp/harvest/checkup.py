@@ -49,7 +49,8 @@ def _check_on(device: str, config: RunConfig, cache: Path) -> list[Finding]:
     busy = busy_advice(config.harvest.threads, device)
     findings = [Finding("warn", "threads", *busy)] if busy else []
     try:
-        subject = load_model(config.model, device=device, dtype=choose_dtype(config.harvest.dtype, device))
+        dtype = choose_dtype(config.harvest.dtype, device)
+        subject = load_model(config.model, device=device, dtype=dtype, bos_token=config.harvest.bos_token)
         findings.append(Finding("ok", "model", f"{subject.name}, context {subject.n_ctx}, {subject.d_vocab} tokens"))
     except AutointerpError as error:
         return [*findings, Finding("fail", "model", str(error), _where_else(config.model))]

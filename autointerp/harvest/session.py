@@ -98,7 +98,8 @@ def _harvest_on(
     busy = busy_advice(config.harvest.threads, device)
     if busy is not None:
         note("; ".join(busy))
-    subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed)
+    bos_token = config.harvest.bos_token
+    subject = load_model(config.model, device=device, dtype=dtype, rerandomise_seed=seed, bos_token=bos_token)
     progress(loading, 1, 1)
     loaded: list[tuple[DictionaryConfig, Dictionary]] = []
     for d in missing:
@@ -309,7 +310,8 @@ def _bos(config: RunConfig, subject: Subject, dictionaries: Sequence[Dictionary]
         wanted = asked.pop() if asked else subject.bos_token_id is not None
     if wanted and subject.bos_token_id is None:
         raise UsageError(
-            f"rows should start with BOS but the tokenizer of {config.model} has none; set prepend_bos = false"
+            f"rows should start with BOS but the tokenizer of {config.model} has none; set prepend_bos = false, or "
+            "name the token in [harvest] bos_token"
         )
     return subject.bos_token_id if wanted else None
 

@@ -24,6 +24,10 @@ def place(subject: Subject, dictionary: Dictionary) -> Dictionary:
     return replace(dictionary, hook_point=hook_point, hook_out=subject.place(dictionary.hook_out))
 
 
+def _likely(token: str | None) -> str:
+    return f", under TransformerLens {token!r}" if token else ""
+
+
 def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
     """Remarks, each one sentence with its consequence; none where all is well.
 
@@ -42,12 +46,13 @@ def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
     if isinstance(dictionary, Sae) and dictionary.center_input and not subject.centres:
         raise UsageError(
             f"the dictionary wants its inputs centred, but {subject.name} has RMS norms, where centring changes what "
-            "the model computes; load it with center_input=False"
+            "the model computes; set center_input = false for it"
         )
     remarks = list(dictionary.notes)
     if dictionary.prepend_bos and subject.bos_token_id is None:
         remarks.append(
             "the dictionary was trained with a beginning-of-sequence token, which the tokenizer of "
-            f"{subject.name} lacks, so activations near the start of a document differ from its training"
+            f"{subject.name} lacks, so activations near the start of a document differ from its training; name the "
+            f"token that stood there in [harvest] bos_token{_likely(subject.eos_token)}"
         )
     return remarks

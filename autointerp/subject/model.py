@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from autointerp.errors import UsageError
+from autointerp.errors import UsageError, near_matches
 from autointerp.subject.devices import room_for
 from autointerp.subject.loaders.hooks import is_hook_name, split_side
 from autointerp.subject.model_sources import open_model, open_ready
@@ -47,6 +47,8 @@ class Subject:
         bos = tokenizer.bos_token_id
         self.bos_token_id = bos if bos is not None and bos < self._n_embedding else None
         """None where the tokenizer has none, or one that the model has no embedding for."""
+        self.eos_token = tokenizer.eos_token
+        """What TransformerLens puts in the place of a BOS that the tokenizer lacks."""
         self.n_ctx = int(bridge.cfg.n_ctx)
         self.d_vocab = int(bridge.W_U.shape[1])
         parameter = next(bridge.parameters())
@@ -86,6 +88,18 @@ class Subject:
                 "the model's own tokenizer in its folder"
             )
         return encoded
+
+    def begin_with(self, token: str) -> None:
+        """Take this token for BOS: what a dictionary was trained with where the tokenizer names none.
+
+        Raises:
+            UsageError: the tokenizer has no such token, or the model no embedding for it.
+        """
+        found = self._tokenizer.get_vocab().get(token)
+        if found is None or found >= self._n_embedding:
+            near = near_matches(token, [name for name in self._tokenizer.all_special_tokens if name])
+            raise UsageError(f"{self.name} has no token {token!r} to begin with; its special tokens are {near}")
+        self.bos_token_id = found
 
     def check_hook_point(self, name: str) -> None:
         """Nothing, where activations of one width per token can be captured at `name`.
@@ -267,20 +281,28 @@ class Subject:
 
 
 def load_model(
-    path_or_name: str | Path, device: str = "auto", dtype: str = "float32", rerandomise_seed: int | None = None
+    path_or_name: str | Path,
+    device: str = "auto",
+    dtype: str = "float32",
+    rerandomise_seed: int | None = None,
+    bos_token: str | None = None,
 ) -> Subject:
     """A model from a local folder, without network, or by a name that TransformerLens or the hub knows.
 
     A folder is Hugging Face's, or holds a TransformerLens config and safetensors; either way with its tokenizer. With
     `rerandomise_seed` its matrices are redrawn from that seed (`subject.rerandomise`). Device `auto` takes
-    CUDA where it is there, else the CPU; dtype `auto` is bfloat16 on CUDA where the card has it, else float32.
+    CUDA where it is there, else the CPU; dtype `auto` is bfloat16 on CUDA where the card has it, else float32. With
+    `bos_token` that token is BOS, whatever the tokenizer says.
 
     Raises:
-        UsageError: a file is missing or damaged, weights hold NaN, or the tokenizer does not fit the model.
+        UsageError: a file is missing or damaged, weights hold NaN, or the tokenizer lacks `bos_token`.
     """
     with room_for(f"the model {path_or_name}", "take dtype bfloat16 for half of it, or device cpu"):
         bridge, tokenizer, digest = open_model(str(path_or_name), device, dtype, rerandomise_seed)
-    return Subject(str(path_or_name), bridge, tokenizer, digest)
+    subject = Subject(str(path_or_name), bridge, tokenizer, digest)
+    if bos_token is not None:
+        subject.begin_with(bos_token)
+    return subject
 
 
 def wrap_model(model: torch.nn.Module, tokenizer: HFTokenizer | None = None, name: str = "ready") -> Subject:

@@ -5,7 +5,7 @@ A `transformers` tokenizer flows in; escaped token texts and id lists flow out. 
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from autointerp.format import SpecialToken, escape_bytes, escape_special
@@ -19,6 +19,7 @@ class HFTokenizer(Protocol):
 
     bos_token_id: int | None
     all_special_ids: list[int]
+    all_special_tokens: list[str]
 
     def get_vocab(self) -> dict[str, int]:
         """Token strings to ids, added tokens included."""
@@ -30,6 +31,10 @@ class HFTokenizer(Protocol):
     def added_tokens_decoder(self) -> dict[int, object]:
         """Tokens beside the trained vocabulary."""
 
+    @property
+    def eos_token(self) -> str | None:
+        """The end-of-sequence token."""
+
     def __call__(self, text: list[str], **options: object) -> dict[str, list[list[int]]]:
         """Encode texts."""
 
@@ -37,8 +42,8 @@ class HFTokenizer(Protocol):
 def escaped_vocabulary(tokenizer: HFTokenizer, d_vocab: int) -> list[str]:
     """Escaped text of every id below `d_vocab`; ids without a token are special tokens called `unused-ID`.
 
-    Exact for byte-level BPE and SentencePiece (`▁` is a space, `<0xHH>` a byte); for WordPiece and others the text
-    that a token adds inside a word run.
+    Exact for byte-level BPE and SentencePiece (`▁` is a space, `<0xHH>` a byte); for WordPiece and whole words the text
+    that a token adds inside a word run; a mark of a word's end (`</w>`, or no `@@`) is a space.
     """
     texts = [escape_special(SpecialToken(f"unused-{i}")) for i in range(d_vocab)]
     added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items()}
@@ -78,12 +83,27 @@ def encode_texts(tokenizer: HFTokenizer, texts: Sequence[str]) -> list[list[int]
 def _byte_rule(tokenizer: HFTokenizer) -> Callable[[str], bytes]:
     """How this tokenizer's token strings stand for bytes, by what its decoder is made of."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    made_of = _component_types(json.loads(backend.to_str())) if backend is not None else set()
-    if "ByteLevel" in made_of:
-        return _from_byte_level
+    spec = json.loads(backend.to_str()) if backend is not None else {}
+    made_of, model = _component_types(spec), spec.get("model") or {}
+    plain = _from_byte_level if "ByteLevel" in made_of else _from_sentence_piece
+    end = model.get("end_of_word_suffix") or (spec.get("decoder") or {}).get("suffix")
+    if end:
+        return lambda token: plain(token.removesuffix(end)) + (b" " if token.endswith(end) else b"")
+    if plain is _from_byte_level:
+        return plain
     if "WordPiece" in made_of:
         return _from_word_piece
-    return _from_sentence_piece
+    if model.get("type") == "WordLevel" and "Metaspace" not in made_of:
+        return lambda token: b" " + plain(token)
+    if _marks_unfinished_words(tokenizer.get_vocab()):
+        return lambda token: plain(token.removesuffix("@@")) + (b"" if token.endswith("@@") else b" ")
+    return plain
+
+
+def _marks_unfinished_words(vocabulary: Iterable[str]) -> bool:
+    """Whether tokens that do not end a word say so with `@@`, as those of fairseq and CTRL do."""
+    tokens = list(vocabulary)
+    return sum(token.endswith("@@") and len(token) > 2 for token in tokens) > len(tokens) / 20
 
 
 def _component_types(spec: dict[str, object]) -> set[object]:

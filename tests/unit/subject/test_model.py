@@ -341,6 +341,14 @@ def test_model_without_bos(tmp_path: Path) -> None:
     assert load_model(write_gpt2(tmp_path, bos=False), "cpu").bos_token_id is None
 
 
+def test_a_token_named_as_bos(tmp_path: Path) -> None:
+    """Qwen's tokenizer names no BOS; TransformerLens puts `<|endoftext|>` there, and nothing let a user say so."""
+    folder = write_gpt2(tmp_path, bos=False)
+    assert load_model(folder, "cpu", bos_token="<|bos|>").bos_token_id == 0
+    with pytest.raises(UsageError, match=r"has no token '<\|none\|>' to begin with"):
+        load_model(folder, "cpu", bos_token="<|none|>")
+
+
 def test_unknown_dtype(gpt2_folder: Path) -> None:
     with pytest.raises(UsageError, match="choose from float32, bfloat16, float16"):
         load_model(gpt2_folder, "cpu", "fp32")

@@ -64,7 +64,24 @@ def test_added_words_are_text_and_added_marks_are_special() -> None:
     assert vocabulary[-2:] == ["\\n\\n\\n", "\\s{<|turn|>}"]
 
 
-def test_whitespace_split_falls_back_to_the_token_itself() -> None:
+def test_whole_words_stand_apart() -> None:
+    """Without a mark of any kind passages were read as `thecatsat`."""
     tokenizer = Tokenizer(models.WordLevel(vocab={"a": 0, "<0x5G>": 1}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    assert escaped_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 2) == ["a", "<0x5G>"]
+    assert escaped_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 2) == [" a", " <0x5G>"]
+
+
+def test_marks_of_a_words_end_are_spaces() -> None:
+    """GPT-1 and CLIP: `the</w>cat</w>` is no text."""
+    vocabulary = {"<unk>": 0, "the</w>": 1, "ca": 2, "t</w>": 3}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    assert escaped_vocabulary(wrapped, 4) == ["\\s{<unk>}", "the ", "ca", "t "]
+
+
+def test_marks_of_a_word_that_goes_on() -> None:
+    vocabulary = {"<unk>": 0, "the": 1, "ca@@": 2, "t": 3}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    assert escaped_vocabulary(wrapped, 4) == ["\\s{<unk>}", "the ", "ca", "t "]
