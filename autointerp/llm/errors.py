@@ -88,7 +88,10 @@ class ConnectionLostError(TransientError):
     reason = "connection_lost"
 
     def __init__(self, base_url: str, cause: str) -> None:
-        super().__init__(f"no connection to {base_url} ({cause}); check that the server runs and the URL is right")
+        advice = "check that the server runs and the URL is right"
+        if "Proxy" in cause:
+            advice = "the proxy that HTTP_PROXY or HTTPS_PROXY names does not answer; mend that, or set NO_PROXY"
+        super().__init__(f"no connection to {base_url} ({cause}); {advice}")
 
 
 class AwayError(ConnectionLostError):

@@ -143,6 +143,19 @@ def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen[0].startswith("POST http://llm.invalid/v1/chat/completions")
 
 
+def test_a_dead_proxy_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message had the user look at a server that was never reached."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    async def run() -> None:
+        client = OpenAICompatible("m", "http://llm.invalid/v1", timeout_s=5.0)
+        with pytest.raises(ConnectionLostError, match=r"the proxy that HTTP_PROXY .* does not answer"):
+            await client.complete(question())
+        await client.aclose()
+
+    asyncio.run(run())
+
+
 def test_without_the_key_nothing_of_it_is_sent() -> None:
     """A folder from somebody else names its own server."""
     seen: list[str] = []
