@@ -6,6 +6,7 @@ never kept.
 """
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from autointerp.llm.base import Capabilities, ChatModel, Endpoint
 from autointerp.llm.manner import in_manner, label
 from autointerp.llm.probe import probe, probe_prompts, unprobed
 from autointerp.llm.registry import ConnectedModel, name_endpoint
+from autointerp.llm.witness import foreign_names
 from autointerp.provenance import digest
 from autointerp.store.folder import RunFolder, damaged_note
 from autointerp.store.replies import SqliteReplyCache
@@ -104,16 +106,35 @@ class Answerers(NamedTuple):
     crossed: int
 
 
-def read_answerers(folder: RunFolder) -> list[Answerers]:
-    """Who answered this run, by what its endpoints said."""
-    found = []
-    for value in folder.read_note(_NOTE).values():
-        try:
-            seen = Capabilities.model_validate(value)
-        except ValidationError:
-            continue
-        found.append(Answerers(seen.endpoint.model, seen.served, seen.crossed))
-    return found
+def read_answerers(folder: RunFolder, config: RunConfig) -> Answerers | None:
+    """Who answered for the model of a run's configuration; None where nobody is known to have.
+
+    Raises:
+        RunError: what the run keeps of it is damaged.
+    """
+    if config.llm is None:
+        return None
+    kept = kept_capabilities(name_endpoint(config.llm, config.base_url), config.endpoint, folder)
+    return None if kept is None else Answerers(kept.endpoint.model, kept.served, kept.crossed)
+
+
+def tell_answerers(who: Answerers | None) -> Iterator[str]:
+    """What a reader of the run's scores should know of who answered, in sentences."""
+    if who is None:
+        return
+    foreign = foreign_names(who.asked, who.served)
+    if foreign:
+        yield (
+            f"{' and '.join(who.served)} answered where {who.asked} was asked: the server calls itself so, and the "
+            f"scores are that model's."
+        )
+    elif set(who.served) - {who.asked}:
+        yield f"{who.asked} was answered by {' and '.join(who.served)}."
+    if who.crossed:
+        yield (
+            f"{who.crossed:,} answers came with the id of an answer to another question; something on the way to the "
+            f"endpoint may have mixed up answers, and scores with them."
+        )
 
 
 class Known(NamedTuple):

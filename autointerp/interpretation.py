@@ -13,6 +13,7 @@ from autointerp import pipeline
 from autointerp.asking import say_asked
 from autointerp.backends import Backends, open_backends
 from autointerp.config import RunConfig
+from autointerp.endpoints import read_answerers, tell_answerers
 from autointerp.errors import StoppedError, UsageError
 from autointerp.interpret.protocols import make_plan
 from autointerp.interpret.summary import DictionarySummary, summarise
@@ -173,7 +174,8 @@ def _write_report(
     assert manifest is not None, "a scored run has a manifest"
     summaries = {r.dictionary: _summary(source, config, r) for source, r in zip(sources, results, strict=True)}
     spending = read_spending(folder.calls, config.prices)
-    data = collect_report(config, manifest, sources, results, summaries, listener.progress, spending)
+    who = tuple(tell_answerers(read_answerers(folder, config)))
+    data = collect_report(config, manifest, sources, results, summaries, listener.progress, spending, who)
     write_atomically(folder.report, render_report(data))
 
 

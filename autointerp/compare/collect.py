@@ -19,6 +19,7 @@ from autointerp.compare.pairing import Matcher, differing_pairs
 from autointerp.compare.permutation import N_PERMUTATION
 from autointerp.compare.runs import OpenArm, contrasted
 from autointerp.compare.strata import LEAST_IN_STRATUM, PER_DECADE, common_strata
+from autointerp.endpoints import read_answerers, tell_answerers
 from autointerp.nearest import COSINE_FLOOR
 from autointerp.provenance import package_versions
 from autointerp.records import Usage
@@ -144,7 +145,9 @@ def _contrasts(
 
 def _with_notes(c: Contrast, a: OpenArm, b: OpenArm) -> Contrast:
     """The contrast with what the dictionaries themselves say to it."""
-    notes = [*c.notes, *hints_on(c, a, b)]
+    said = [tuple(tell_answerers(read_answerers(arm.run.folder, arm.run.config))) for arm in (a, b)]
+    answerers = [f"In {key}: {line}" for key, lines in zip((c.a, c.b), said, strict=True) for line in lines]
+    notes = [*c.notes, *hints_on(c, a, b), *answerers]
     alive = [int((arm.source.n_active > 0).sum()) for arm in (a, b)]
     if c.verdict == "not_separable" and c.n_needed is not None and c.n_needed > min(alive):
         notes.append(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from autointerp.compare.data import By, Kind
 from autointerp.config import DictionaryConfig, RunConfig
+from autointerp.endpoints import read_answerers
 from autointerp.errors import UsageError, near_matches
 from autointerp.harvest.events import Harvest
 from autointerp.interpret.protocols import make_plan, plan_of
+from autointerp.llm.witness import foreign_names
 from autointerp.plans import Results
 from autointerp.records import DictionarySpec, RunManifest
 from autointerp.report.findings import control_kind
@@ -227,6 +229,17 @@ def _compared(a: OpenArm, b: OpenArm, by: By) -> Iterator[tuple[str, object, obj
         yield "the explainer", a.results.explainer_key, b.results.explainer_key
     if by != "judge":
         yield "the judge", a.results.simulator_key, b.results.simulator_key
+        yield "who answered for the judge", *_answered(a, b)
+
+
+def _answered(a: OpenArm, b: OpenArm) -> tuple[str, str]:
+    """Under which names answers came in each arm; versions of the model that was asked are alike, as it is."""
+    found = [read_answerers(arm.run.folder, arm.run.config) for arm in (a, b)]
+    names = [sorted(who.served) if who else [] for who in found]
+    foreign = any(who is not None and foreign_names(who.asked, who.served) for who in found)
+    if not foreign or not all(names):
+        return "", ""
+    return " and ".join(names[0]), " and ".join(names[1])
 
 
 def _corpus(arm: OpenArm) -> str:

@@ -54,8 +54,12 @@ def collect_report(
     summaries: Mapping[str, DictionarySummary],
     progress: Progress,
     spending: tuple[StageSpending, ...] = (),
+    answerers: Sequence[str] = (),
 ) -> ReportData:
-    """Everything the report shows, for the features and the protocol that `plans` name."""
+    """Everything the report shows, for the features and the protocol that `plans` name.
+
+    `answerers` says in sentences who answered where that is not plain.
+    """
     features: list[FeatureEntry] = []
     scores: dict[str, list[FeatureScore]] = {}
     for source, plan in zip(sources, plans, strict=True):
@@ -68,8 +72,9 @@ def collect_report(
             entry = _feature(plan, index, by_index.get(index), ended[index], source)
             features.append(entry)
             progress(f"report {plan.dictionary}", n, len(plan.features))
+    facts = _run_facts(config, manifest, sources, plans, summaries, scores)
     return ReportData(
-        run=_run_facts(config, manifest, sources, plans, summaries, scores).model_copy(update={"spending": spending}),
+        run=facts.model_copy(update={"spending": spending, "findings": (*facts.findings, *answerers)}),
         dictionaries=tuple(_dictionary(source.spec, summaries[source.spec.id]) for source in sources),
         features=tuple(features),
     )

@@ -116,6 +116,10 @@ def test_another_judge_under_the_same_name_does_not_answer_from_the_first_ones_c
         assert judge.questions == 2 * n
         assert any("B.gguf answers at" in line and "where local answered before" in line for line in told)
         assert served(tmp_path / "b") == [(["B.gguf"], 0)]
+        report = (tmp_path / "b" / "report.html").read_text()
+        assert "B.gguf answered where local was asked" in report
+        with pytest.raises(UsageError, match=r"who answered for the judge differs: local in .*, B\.gguf in "):
+            api.compare_runs([tmp_path / "a", tmp_path / "b"])
         # Both keep their answers, and each finds its own.
         score(make_run(tmp_path / "b2"), url, cache)
         judge.name = lambda _: ASKED
