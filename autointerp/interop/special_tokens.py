@@ -3,6 +3,7 @@
 Records flow in; records of text alone, and notes in sentences, flow out.
 """
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -58,10 +59,10 @@ def _note_plain(records: Sequence[BareRecord]) -> tuple[str, ...]:
     ]
     if not found:
         return ()
-    name = found[0][0]
+    name = found[0][0].strip()
     return (
         f"{len(found):,} records begin or end with a mark such as {name!r} as plain text, with activations up to "
         f"{max(value for _, value in found):g}, which counts as text here; if it is a special token, write it as "
-        f'{{"special": {name.strip()!r}}} in JSON or {escape_special(SpecialToken(name.strip()))} in a table, and it '
-        "is left out",
+        f'{{"special": {json.dumps(name)}}} in JSON or {escape_special(SpecialToken(name))} in a table, and it is left '
+        "out",
     )

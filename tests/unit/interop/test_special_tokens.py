@@ -24,6 +24,7 @@ def test_marks_as_plain_text_stay_and_are_pointed_at() -> None:
     assert kept == given
     assert notes[0].startswith("2 records begin or end with a mark such as '<|endoftext|>' as plain text")
     assert "activations up to 50" in notes[0]
+    assert 'write it as {"special": "<|endoftext|>"} in JSON or \\s{<|endoftext|>} in a table' in notes[0]
 
 
 def test_text_alone_is_as_it_was_and_needs_no_note() -> None:
