@@ -74,6 +74,16 @@ def unescape(escaped: str) -> bytes | SpecialToken:
     return _join(escaped)
 
 
+def plain_text(tokens: Sequence[str]) -> str:
+    """The text that escaped tokens spell: of a window's, what stood in the document; special tokens by their names.
+
+    Bytes that are no UTF-8, as at a cut inside a character, become replacement characters.
+    """
+    pieces = [unescape(token) for token in tokens]
+    joined = b"".join(p.name.encode("utf-8", errors="replace") if isinstance(p, SpecialToken) else p for p in pieces)
+    return joined.decode("utf-8", errors="replace")
+
+
 def _join(escaped: str) -> bytes:
     pieces: list[bytes] = []
     end = 0

@@ -199,6 +199,7 @@ def harvest(
 def explain(
     context: typer.Context,
     run: Run,
+    protocol: Protocol = None,
     explainer: Explainer = None,
     simulator: Simulator = None,
     refine: Refine = None,

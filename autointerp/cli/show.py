@@ -19,7 +19,9 @@ WIDTH = 100
 
 def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
     """One line a dictionary: how good, how sure, against which controls; below it what is missing and why."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    console = make_console()
+    narrow = console.width < WIDTH  # of 80 columns six letters were left for a dictionary's name
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0) if narrow else (0, 1), show_edge=not narrow)
     table.add_column("dictionary", overflow="fold")
     for name in ("scored", "Spearman [95 %]", "null", "look-up", "bigram", "shuffled"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -31,7 +33,6 @@ def show_summaries(summaries: Mapping[str, DictionarySummary]) -> None:
             _number(s.null_threshold),
             *(_number(means.counted_mean) for means in (s.lookup, s.bigram, s.shuffled)),
         )
-    console = make_console()
     console.print(table)
     for line in (*_missing(summaries), *tell_spending(summaries), _explained(list(summaries.values()))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -156,7 +156,26 @@ class DocumentEvents(NamedTuple):
 
 
 class Harvest:
-    """A finished harvest of one dictionary, open for reading. No reading method touches torch."""
+    """A finished harvest of one dictionary, open for reading. No reading method touches torch.
+
+    Text is held in rows of `corpus.context` tokens. A slot is one place of one row, row * context + place in the row. A
+    document is a stretch of one source inside one row (a long source is several); place 0 of a document is BOS where
+    rows begin with it (`corpus.first` is 1 then): its text begins at place 1. `corpus.start` and `corpus.length` say
+    where document i begins, as a slot, and how many tokens it has, BOS included.
+
+    Attributes:
+        spec: what the dictionary is: its id, model, hook point, widths and kind.
+        corpus: the text as token ids, `corpus.tokens` [row, place], with `corpus.vocabulary` their escaped texts.
+        n_tokens: tokens looked at: text, without BOS, padding and what else was masked.
+        masked: tokens left out by reason.
+        metrics: the dictionary's own figures: L0, reconstruction, loss, massive tokens.
+        manifest: what the harvest's last file says: files with digests, the plan, when and where it was made.
+        stats: statistics of all features, as arrays; facts: what the weights say of them.
+    """
+
+    def __repr__(self) -> str:
+        s = self.spec
+        return f"<Harvest {s.id}: {s.d_sae:,} features at {s.hook_point}, {self.n_tokens:,} tokens, in {self.folder}>"
 
     def __init__(self, harvest: Path, dictionary: str) -> None:
         self.folder = harvest / dictionary
@@ -197,7 +216,9 @@ class Harvest:
         return parts[0] if len(parts) == 1 else _join(parts)
 
     def read_document(self, document: int) -> DocumentEvents:
-        """All activations on one document of `corpus`, features ascending; `corpus.start` and `length` say where it is.
+        """All activations on one document of `corpus`, features ascending.
+
+        Places count from 0, which is BOS where documents begin with it; `corpus.start` and `length` say where it is.
 
         Raises:
             UsageError: there is no such document.
@@ -215,7 +236,8 @@ class Harvest:
     def windows(self, feature: int, n: int = 20, width: int = 64) -> list[ActivationRecord]:
         """At most n windows around a feature's strongest activations, one a document, with those on every token.
 
-        Windows are of `width` tokens, fewer in shorter documents.
+        Windows are of `width` tokens, fewer in shorter documents. Their tokens are escaped, a text for each:
+        `autointerp.format.plain_text(window.tokens)` is the text itself.
 
         Raises:
             UsageError: there is no such feature.

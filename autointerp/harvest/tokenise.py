@@ -28,6 +28,8 @@ Progress = Callable[[str, int, int], None]
 SECONDS_BETWEEN_COMMITS = 5.0
 SOURCES_A_BATCH = 1024
 CHARACTERS_A_BATCH = 1_000_000
+MUCH_PADDING, MANY_ROWS = 0.1, 100
+"""Share of all places, and number of rows, from which padding is told."""
 PARTIAL = "partial"
 """Folder of what is needed only until the corpus is finished."""
 
@@ -94,6 +96,7 @@ def write_corpus(
         if not writer.counts.documents:
             raise UsageError(f"the corpus {name} holds no text; point --corpus at some that does")
         writer.finish(name, note)
+        _report_reading(writer.counts, encoding, n_tokens, note)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     return Corpus.open_whole(harvest)
 
@@ -221,6 +224,21 @@ class _Writer:
         }
         write_atomically(self._folder / "corpus.json", seal(values))
         _report(counts, note)
+
+
+def _report_reading(counts: Counts, encoding: Encoding, n_tokens: int | None, note: Callable[[str], None]) -> None:
+    """What of the corpus was not read, and what of the rows holds no text."""
+    if n_tokens is not None and counts.n_tokens >= n_tokens:
+        note(
+            f"the first {counts.sources:,} sources of the corpus, in the order of its files, have the {n_tokens:,} "
+            f"tokens asked for, and no more was read: of a corpus sorted by kind that may be one kind"
+        )
+    filled = (counts.n_tokens + counts.documents * (encoding.bos is not None)) / max(counts.rows * encoding.context, 1)
+    if filled < 1 - MUCH_PADDING and counts.rows >= MANY_ROWS and not encoding.pack:
+        note(
+            f"padding takes {1 - filled:.0%} of the rows, which hold one document each, cut at ends of paragraphs; "
+            f"[harvest] pack = true fills rows with several"
+        )
 
 
 def _report(counts: dict[str, int], note: Callable[[str], None]) -> None:

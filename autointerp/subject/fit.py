@@ -10,6 +10,7 @@ from autointerp.errors import UsageError
 from autointerp.subject.custom import CustomDictionary
 from autointerp.subject.dictionaries import Dictionary, Sae
 from autointerp.subject.model import Subject
+from autointerp.subject.neurons import NeuronBasis
 
 
 def place(subject: Subject, dictionary: Dictionary) -> Dictionary:
@@ -54,5 +55,10 @@ def check_fit(subject: Subject, dictionary: Dictionary) -> list[str]:
             "the dictionary was trained with a beginning-of-sequence token, which the tokenizer of "
             f"{subject.name} lacks, so activations near the start of a document differ from its training; name the "
             f"token that stood there in [harvest] bos_token{_likely(subject.eos_token)}"
+        )
+    if isinstance(dictionary, NeuronBasis) and not dictionary.both_tails and subject.has_gated_mlps:
+        remarks.append(
+            f"the MLPs of {subject.name} are gated, so that half of a neuron's signal is negative, which neurons@ "
+            f"leaves out; neurons-both@{dictionary.hook_point} takes both"
         )
     return remarks

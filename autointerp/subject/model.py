@@ -68,6 +68,11 @@ class Subject:
         """Whether its norms subtract the mean, so that a constant added to the residual stream changes nothing."""
         return not self._bridge.cfg.uses_rms_norm
 
+    @property
+    def has_gated_mlps(self) -> bool:
+        """Whether its MLPs multiply an activation by a second, signed projection, as SwiGLU does."""
+        return bool(getattr(self._bridge.cfg, "gated_mlp", False))
+
     def vocabulary(self) -> list[str]:
         """Escaped token text by id; length `d_vocab`."""
         return escaped_vocabulary(self._tokenizer, self.d_vocab)

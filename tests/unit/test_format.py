@@ -16,6 +16,7 @@ from autointerp.format import (
     format_lines,
     level_edges,
     parse_lines,
+    plain_text,
     to_levels,
     to_levels_by_max,
     unescape,
@@ -171,3 +172,10 @@ def test_levels_by_maximum_are_those_of_the_published_programs() -> None:
     values = np.array([-1, 0, 0.29, 0.3, 1, 1.5, 2.999, 3, 3.5])
     assert to_levels_by_max(values, 3.0, "floor").tolist() == [0, 0, 0, 1, 3, 5, 9, 10, 10]
     assert to_levels_by_max(values, 3.0, "ceil").tolist() == [0, 0, 1, 1, 4, 5, 10, 10, 10]
+
+
+def test_a_windows_text_is_the_text_again() -> None:
+    """Escaped tokens such as `\\n` and `\\xE2\\x95` were all that a window gave; a character may be cut in two."""
+    pieces = [b" caf", "é".encode()[:1], "é".encode()[1:], b"\n", b"a\\b", "│".encode()[:2]]
+    tokens = [escape_bytes(piece) for piece in pieces] + [escape_special(SpecialToken("<|end|>"))]
+    assert plain_text(tokens) == " café\na\\b\ufffd<|end|>"
