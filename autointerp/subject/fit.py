@@ -21,7 +21,10 @@ def place(subject: Subject, dictionary: Dictionary) -> Dictionary:
     """
     if not isinstance(dictionary, Sae | CustomDictionary):
         return dictionary
-    hook_point = subject.place(dictionary.hook_point)
+    try:
+        hook_point = subject.place(dictionary.hook_point)
+    except UsageError as error:
+        raise UsageError(f"{error}; name the right one as hook_point in its [[dictionary]] of a TOML") from None
     return replace(dictionary, hook_point=hook_point, hook_out=subject.place(dictionary.hook_out))
 
 

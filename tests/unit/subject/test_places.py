@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from autointerp.errors import UsageError
+from autointerp.subject.dictionaries import load_dictionary
+from autointerp.subject.fit import place
 from autointerp.subject.loaders.hooks import hook_named, hooks_of_module
 from autointerp.subject.model import Subject, load_model
 from tests.unit.subject.families import make_any
-from tests.unit.subject.tiny import make_tokenizer
+from tests.unit.subject.tiny import make_tokenizer, random_weights, write_saelens
 
 FAMILIES = (
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "codegen", "bloom", "opt", "mpt", "falcon", "phi", "phi3",
@@ -107,8 +109,8 @@ def test_modules_that_the_model_places(family: Family) -> None:
         for prefix in (family.block, base):
             module = f"{prefix}.{path}".rstrip(".")
             for side, tensor in zip((".input", ".output"), family.seen[path], strict=True):
-                place = family.subject.place(hook_named(module + side))
-                assert agrees(family.subject, place, tensor), (module, side)
+                found = family.subject.place(hook_named(module + side))
+                assert agrees(family.subject, found, tensor), (module, side)
 
 
 def test_published_names_of_what_a_block_writes(family: Family) -> None:
@@ -118,9 +120,9 @@ def test_published_names_of_what_a_block_writes(family: Family) -> None:
         if module is None:
             continue
         added = f"blocks.1.hook_{part}_out"
-        place = family.subject.place(f"blocks.1.{part}.hook_out")
-        if place != added:
-            assert family.name in (*BEHIND, "bloom"), (place, family.name)
+        found = family.subject.place(f"blocks.1.{part}.hook_out")
+        if found != added:
+            assert family.name in (*BEHIND, "bloom"), (found, family.name)
             assert not agrees(family.subject, added, family.seen[module][1]), family.name
 
 
@@ -134,6 +136,12 @@ def test_a_modules_name_is_answered_with_its_hook_points(subject: Subject) -> No
         subject.place("transformer.h.7.mlp")
 
 
-def test_no_place(subject: Subject, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no hook point"):
-        subject.place("transformer.h.1.none")
+def test_a_dictionary_is_put_where_its_modules_are(subject: Subject, tmp_path: Path) -> None:
+    """A name that only the model can place is placed; one that it cannot is answered with what to do."""
+    for name, place_ in (("transformer.h.1.ln_2", "blocks.1.ln2.hook_out"), ("h.1.mlp", "blocks.1.hook_mlp_out")):
+        metadata = {"sae_lens_version": "6.10.0", "hook_name": name}
+        dictionary = load_dictionary(write_saelens(tmp_path, random_weights(), metadata=metadata))
+        assert place(subject, dictionary).hook_point == place_
+    nowhere = load_dictionary(tmp_path, hook_point="transformer.h.1.none")
+    with pytest.raises(UsageError, match=r"no hook point 'transformer\.h\.1\.none'.* name the right one as hook_point"):
+        place(subject, nowhere)
