@@ -168,17 +168,17 @@ def alike(here: Path, there: Path, names: list[str], share: float = SHARED, with
 
 def show_demo(bench: Bench) -> Row:
     """The demo on the device and on the CPU, and what doctor says."""
-    n = 2**12 if bench.tiny else 2**17
-    flags = {"harvest": {"n_tokens": n, "loss_tokens": 500}}
-    folders: dict[int, Path] = {}
-    names: list[str] = []
+    folders: list[Path] = []
     for device in ("cpu", bench.device):
-        out = bench.work / f"demo-{len(folders)}"
-        config = make_config(
-            bundled("demo") / "demo.toml", {"out": str(out), "harvest": {**flags["harvest"], "device": device}}
-        )
-        names = [d.id for d in config.dictionary]
-        folders[len(folders)] = harvested(config)
+        harvest = {"device": device, "n_tokens": 2**17, "loss_tokens": 2**11}
+        if bench.tiny:
+            harvest |= {"n_tokens": 2**11, "loss_tokens": 2**7}
+        out = str(bench.work / f"demo-{len(folders)}")
+        config = make_config(bundled("demo") / "demo.toml", {"out": out, "harvest": harvest})
+        if bench.tiny:
+            config = config.model_copy(update={"dictionary": config.dictionary[:3]})  # one model, random directions too
+        folders.append(harvested(config))
+    names = [d.id for d in config.dictionary]
     states = Counter(finding.state for finding in api.doctor(config))
     row = alike(folders[0], folders[1], names)
     found = f"{row.found}; doctor: {dict(states)}"

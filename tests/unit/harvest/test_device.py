@@ -1,5 +1,6 @@
 """Every path through torch on a pretended device: what is harvested there is what is harvested on the CPU."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,12 +12,13 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from autointerp.config import RunConfig, check_config
+from autointerp.config import HarvestPart, RunConfig, check_config
 from autointerp.errors import RunError, UsageError
 from autointerp.harvest import session
 from autointerp.harvest.checkup import check_harvest
 from autointerp.harvest.encode import Encoded
 from autointerp.harvest.events import Harvest
+from autointerp.harvest.session import PartWork, harvest_dictionaries
 from autointerp.subject import model as model_module
 from autointerp.subject.model import Subject
 from autointerp.subject.sae import Sae
@@ -274,3 +276,17 @@ def test_doctor_looks_at_the_runs_own_device(few: Configure, tmp_path: Path) -> 
         machine.limit = 2_500_000
         short = check_harvest(few(tmp_path, ["topk"], device="cuda"), tmp_path / "cache")
         assert any(f.state == "fail" and "too little memory on the device" in f.found for f in short), short
+
+
+def test_parts_on_two_cards_are_one_harvest(few: Configure, of_all: Path, tmp_path: Path) -> None:
+    """The second card's part was refused: the harvest had been "started with device = 'cuda:0', not 'cuda:1'"."""
+    with pretended(2) as machine:
+        for number in range(2):
+            config = few(tmp_path, ["topk", "random"], device=f"cuda:{number}")
+            work = PartWork(HarvestPart(number, 2), contextlib.nullcontext)
+            harvest_dictionaries(
+                tmp_path / "harvest", config, config.dictionary, tmp_path / "cache", lambda *_: None, print, work
+            )
+        folder = run_harvest(few(tmp_path, ["topk", "random"], device="cuda"))
+        assert machine.highest["cuda:1"] > 0
+    alike(of_all, folder, ["topk", "random"])
