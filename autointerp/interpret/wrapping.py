@@ -29,7 +29,7 @@ _START_OF_TURN = re.compile(
 _END_OF_TURN = re.compile(
     r"(?:<\|(?:im_end|endoftext|end|return|call|eot_id|eom_id|end_of_text|end_of_turn|END_OF_TURN_TOKEN|END_RESPONSE"
     r"|END_TEXT|user|im_start|eot|eom)\|>|<｜end▁of▁sentence｜>|</s>|<eos>|<end_of_turn>|<turn\|>|\[/INST\]"
-    r"|</(?:answer|response|output)>)(?=\s*(?:\n|<|\Z))"
+    r"|</(?:answer|response|output)>)(?=\s*(?:\n|[<{\[]|\Z))"
 )
 """Nothing that follows one is part of the answer; one that is followed by words is spoken of."""
 
