@@ -12,6 +12,7 @@ from autointerp.format import MAX_LEVEL
 from autointerp.interpret.said import NO_PATTERN, find_explanation, finds_nothing, is_echo, listed_tokens, says_no
 from autointerp.interpret.wrapping import Pairs, objects, outside, spoken, spoken_from
 from autointerp.llm.base import ChatReply, TokenLogprob
+from autointerp.llm.decode import CUT_ENDS
 from autointerp.llm.logprobs import MOST_MASS, bare, begins_at, chances, fully_listed, lost_some
 
 MOST_WORDS = 80
@@ -22,7 +23,7 @@ NUMBERS: Mapping[str, int] = {str(level): level for level in range(MAX_LEVEL + 1
 LETTERS: Mapping[str, int] = {letter: level for level, letter in enumerate("abcdefghijk")}
 LEAST_MASS = 0.1
 """A level that a model wrote had more of the probability, with the other levels, than this."""
-LASTING = frozenset({"refused", "cut_off", "no_logprobs", "split_level"})
+LASTING = frozenset({"refused", "cut_off", "context_too_long", "no_logprobs", "split_level"})
 """Reasons that asking again would only meet again."""
 _LISTED = re.compile(r"^[ \t]*(?:[-*•>][ \t]+)?[*_`]*(\d{1,6})[*_`]*[ \t]*[:：][ \t*_`]*(\S+?)[*_`]*[,;.]?[ \t]*$")
 _NUMBERED = re.compile(r"^[ \t]*(?:[-*•>][ \t]+)?[*_`]*\d+[*_`]*[ \t]*[:：]")
@@ -63,11 +64,30 @@ def ended_badly(reply: ChatReply) -> Unparsed | None:
     """A refusal, a cut answer or an empty one."""
     if reply.refused:
         return Unparsed("refused", "The answer was refused.")
-    if reply.finish_reason in ("length", "max_tokens", "model_length"):
+    cut = prompt_cut(reply)
+    if cut:
+        return cut
+    if reply.context_full:
+        return Unparsed("context_too_long", "The answer was cut off where the model's context was full.")
+    if reply.finish_reason in CUT_ENDS:
         return Unparsed("cut_off", "The answer was cut off before its end.")
     if not spoken(reply.text):
         return Unparsed("empty", "The answer was empty.")
     return None
+
+
+def prompt_cut(reply: ChatReply) -> Unparsed | None:
+    """Where the endpoint read less than it was sent: what it answered is an answer to something else."""
+    if reply.tokens_sent is None:
+        return None
+    read = reply.usage.input_tokens + reply.usage.cached_input_tokens
+    said = f"The endpoint read {read:,} of about {reply.tokens_sent:,} tokens; give it a larger context"
+    return Unparsed("context_too_long", f"{said} (Ollama: OLLAMA_CONTEXT_LENGTH).")
+
+
+def _may_be_whole(reply: ChatReply) -> bool:
+    """Whether an answer that was cut off answers all that was asked; not where the question itself was cut."""
+    return not reply.refused and reply.tokens_sent is None and reply.finish_reason in CUT_ENDS
 
 
 def parse_explanation(reply: ChatReply) -> ParsedExplanation | Unparsed:
@@ -100,7 +120,7 @@ def parse_structured(reply: ChatReply, n: int) -> tuple[int, ...] | Unparsed:
     What stands around it, its order and how a whole number is written do not matter: the keys say what is meant.
     """
     bad = ended_badly(reply)
-    if bad and bad.reason != "cut_off":
+    if bad and not _may_be_whole(reply):
         return bad
     levels = _read_object(spoken(reply.text), n)
     return bad if bad and isinstance(levels, Unparsed) else levels
@@ -195,7 +215,7 @@ def parse_distributions(reply: ChatReply, n: int, form: Mapping[str, int]) -> Di
     """Expected levels from the log probabilities at the positions where a level was generated."""
     bad = ended_badly(reply)
     answer = spoken(reply.text)
-    if bad and not (bad.reason == "cut_off" and _runs_on(answer, n, form)):
+    if bad and not (_may_be_whole(reply) and _runs_on(answer, n, form)):
         return bad
     if not reply.logprobs or not any(entry.top for entry in reply.logprobs):
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities.")
@@ -217,6 +237,9 @@ def parse_echoed(reply: ChatReply, n: int, form: Mapping[str, int], place: str) 
     """
     if reply.refused:
         return Unparsed("refused", "The answer was refused.")
+    cut = prompt_cut(reply)
+    if cut:
+        return cut
     if not reply.logprobs:
         return Unparsed("no_logprobs", "The endpoint returned no log probabilities of its prompt.")
     listed = fully_listed(reply.logprobs)

@@ -68,6 +68,10 @@ class ChatReply(Record):
     usage: Usage
     id: str = ""
     """The server's own number of this answer; empty where it gives none."""
+    context_full: bool = False
+    """Whether the answer was cut off before it was as long as it might be: the context had no more room."""
+    tokens_sent: int | None = None
+    """About how many tokens the prompt had, where the server read fewer and answered; else None."""
 
 
 class Endpoint(Record):
@@ -104,6 +108,10 @@ class Capabilities(Record):
     """Names under which answers came."""
     crossed: int = 0
     """Answers that came with the id of an answer to another question."""
+    window: int | None = None
+    """Tokens that it reads of a longer prompt, dropping the rest without a word; None where it was not seen to."""
+    longest_read: int = 0
+    """Tokens of the longest prompt of the probe, as the endpoint counts them; 0 where it does not."""
 
 
 class ChatModel(Protocol):

@@ -66,6 +66,10 @@ _NUMBER = re.compile(r"(?<![\w.-])\d[\d,]{0,9}(?![\w.-]*\w)")
 _CLIENT = re.compile(r"invalid_request|invalid_argument|unsupported|not supported|extra_forbidden|unprocessable", re.I)
 """Says that the request is at fault, where no status does."""
 _UNSUPPORTED = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
+CUT_ENDS = ("length", "max_tokens", "model_length", "MAX_TOKENS")
+"""Ends of answers that had no room left."""
+SPARE_TOKENS = 4
+"""Servers count an answer's own marks, or leave them out."""
 _BROKEN = ("error", "abort", "cancelled", "insufficient_system_resource")
 """Ends of answers that the server itself gave up."""
 _NOT_YET = re.compile(r"\bloading\b|no healthy upstream|upstream connect error|model is starting", re.I)
@@ -78,11 +82,13 @@ def decode_reply(request: ChatRequest, body: bytes) -> ChatReply:
     Raises:
         MalformedReplyError: no JSON, or none of the shape that answers such a request.
     """
-    return decode_echo(body, request.read) if isinstance(request, PromptRequest) else decode_chat(body)
+    if isinstance(request, PromptRequest):
+        return decode_echo(body, request.read)
+    return decode_chat(body, request.max_tokens)
 
 
-def decode_chat(body: bytes) -> ChatReply:
-    """The text, end, log probabilities and usage of a chat completion.
+def decode_chat(body: bytes, max_tokens: int = 0) -> ChatReply:
+    """The text, end, log probabilities and usage of a chat completion, which was asked for no more tokens than that.
 
     Raises:
         MalformedReplyError: no JSON, or none of a chat completion's shape.
@@ -101,6 +107,7 @@ def decode_chat(body: bytes) -> ChatReply:
         model=wire.get("model") or "",
         id=wire.get("id") or "",
         usage=_usage(wire.get("usage")),
+        context_full=finish_reason in CUT_ENDS and 0 < _written(wire.get("usage")) < max_tokens - SPARE_TOKENS,
     )
 
 
@@ -125,6 +132,14 @@ def decode_echo(body: bytes, read: str) -> ChatReply:
         id=wire.get("id") or "",
         usage=_usage(wire.get("usage")),
     )
+
+
+def _written(usage: Mapping[str, object] | None) -> int:
+    """Tokens of an answer, hidden thoughts included, which some servers count in the total alone; 0 where not said."""
+    if usage is None:
+        return 0
+    written = _count(usage.get("completion_tokens"))
+    return max(written, _count(usage.get("total_tokens")) - _count(usage.get("prompt_tokens"))) if written else 0
 
 
 def _generated(positions: Positions | None) -> tuple[TokenLogprob, ...] | None:

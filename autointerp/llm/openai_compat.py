@@ -20,6 +20,7 @@ from autointerp.addresses import check_base_url, host_of, is_near
 from autointerp.errors import UsageError
 from autointerp.llm.base import ChatReply, ChatRequest, Endpoint, PromptRequest
 from autointerp.llm.budget import most_tokens
+from autointerp.llm.cut_prompts import PromptCheck, tokens_read
 from autointerp.llm.decode import (
     ErrorFacts,
     blot_out,
@@ -93,6 +94,8 @@ class OpenAICompatible:
         self._url = _full_url(base_url)
         self._connections = connections
         self._negotiation = Negotiation()
+        self.prompts = PromptCheck()
+        """What it has shown of how it reads prompts."""
         self._client: openai.AsyncOpenAI | None = None
         self.heed: Callable[[float], None] = lambda seconds: None
         """Told how long the endpoint's headers ask to wait, in seconds."""
@@ -164,15 +167,26 @@ class OpenAICompatible:
             self.heed(pause_s(response.headers, most_tokens(request).input_tokens // BYTES_A_TOKEN))
         received = response.content
         try:
-            return without_secret(decode_reply(request, received), self._key)
+            return self._read_whole(request, without_secret(decode_reply(request, received), self._key), received)
         except (MalformedReplyError, ServerFailedError):
             embedded = embedded_error(received)
             if embedded is None:
                 raise
             return ErrorFacts(embedded[0], {}, embedded[1], blot=self._key)
 
-    def assume(self, rejected: Sequence[str]) -> None:
-        """Take as refused what the endpoint refused at an earlier time."""
+    def _read_whole(self, request: ChatRequest, reply: ChatReply, received: bytes) -> ChatReply:
+        """The reply, marked where the server's own count says that it did not read all it was sent."""
+        counted = reply.usage.input_tokens + reply.usage.cached_input_tokens
+        sent = self.prompts.sent(request, counted)
+        fuller = 0 if sent is None else tokens_read(received)
+        if fuller > counted:
+            sent = self.prompts.sent(request, fuller)
+        return reply if sent is None else reply.model_copy(update={"tokens_sent": sent})
+
+    def assume(self, rejected: Sequence[str], window: int | None = None, longest_read: int = 0) -> None:
+        """Take as refused what the endpoint refused at an earlier time, with what it showed then of prompts."""
+        self.prompts.window = window
+        self.prompts.longest_read = max(longest_read, self.prompts.longest_read)
         self._negotiation.rejected += [form for form in rejected if form not in self._negotiation.rejected]
 
     async def models(self) -> tuple[str, ...]:

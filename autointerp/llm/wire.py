@@ -133,11 +133,14 @@ def mended_chat(body: bytes) -> ChatWire:
     """
     data, choice = _first_choice(body)
     message = _object(choice.get("message"), "the message")
-    text = message.get("content")
-    if text is not None and not isinstance(text, str):
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content]
+    if not all(part is None or isinstance(part, (str, dict)) for part in parts):
         raise MalformedReplyError("the message's content is no text")
+    text = None if content is None else "".join(_said(part, "text") for part in parts)
+    refusal = _text(message.get("refusal")) or "".join(_said(part, "refusal") for part in parts)
     mended: ChatChoice = {
-        "message": {"content": _text(text), "refusal": _text(message.get("refusal"))},
+        "message": {"content": text, "refusal": refusal or None},
         "finish_reason": _text(choice.get("finish_reason")),
         "logprobs": _mended_positions(choice.get("logprobs")),
     }
@@ -189,6 +192,15 @@ def _text(value: object) -> str | None:
 
 def _usage(value: object) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
+
+
+def _said(part: object, kind: str) -> str:
+    """The text of one part of a content of several; thoughts are parts of another kind."""
+    if isinstance(part, str):
+        return clean(part) if kind == "text" else ""
+    if not isinstance(part, dict) or part.get("type", "text") not in (kind, f"output_{kind}"):
+        return ""
+    return _text(part.get(kind)) or ""
 
 
 def _finite(value: object) -> float:
