@@ -227,3 +227,15 @@ def parse_lines(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         tokens.append(token)
         values.append(value)
     return tuple(tokens), tuple(values)
+
+
+def levels_schema(n: int) -> dict[str, object]:
+    """A JSON schema for one level 0..10 under each of the keys 1..n."""
+    names = [str(i) for i in range(1, n + 1)]
+    level = {"type": "integer", "enum": list(range(MAX_LEVEL + 1))}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, level),
+        "required": names,
+        "additionalProperties": False,
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from autointerp.errors import UsageError
-from autointerp.format import MAX_LEVEL
+from autointerp.format import levels_schema
 from autointerp.interpret.ask import Asked, all_in_order, ask
 from autointerp.interpret.parse import (
     LETTERS,
@@ -174,18 +174,6 @@ async def _ask_all(
         ended[0].extend(asked)
         ended[1].extend(answered)
     return ended
-
-
-def levels_schema(n: int) -> dict[str, object]:
-    """A JSON schema for one level 0..10 under each of the keys 1..n."""
-    names = [str(i) for i in range(1, n + 1)]
-    level = {"type": "integer", "enum": list(range(MAX_LEVEL + 1))}
-    return {
-        "type": "object",
-        "properties": dict.fromkeys(names, level),
-        "required": names,
-        "additionalProperties": False,
-    }
 
 
 def _by_window(questions: Sequence[Question], values: Sequence[Sequence[T] | None]) -> tuple[tuple[T, ...] | None, ...]:

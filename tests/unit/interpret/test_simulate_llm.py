@@ -6,13 +6,13 @@ import json
 import pytest
 
 from autointerp.errors import StoppedError, UsageError
+from autointerp.format import levels_schema
 from autointerp.interpret.oracle import lookup_oracle, oracle
 from autointerp.interpret.parse import LETTERS, NUMBERS
 from autointerp.interpret.simulate import Tokens
 from autointerp.interpret.simulate_llm import (
     StructuredSimulator,
     TopLogprobsSimulator,
-    levels_schema,
     make_llm_simulator,
 )
 from autointerp.llm.answers import Answer, AnswerFunction

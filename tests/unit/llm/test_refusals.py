@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from autointerp.interpret.simulate_llm import levels_schema
+from autointerp.format import levels_schema
 from autointerp.llm.base import ChatMessage, ChatReply, ChatRequest
 from autointerp.llm.decode import ErrorFacts, classify, embedded_error
 from autointerp.llm.errors import (
