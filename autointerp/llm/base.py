@@ -79,7 +79,7 @@ class Endpoint(Record):
 
     provider: str
     base_url: str
-    """Without user, password, query or trailing slash."""
+    """Without user, password, query or trailing slash, but for a digest of a query that may choose what answers."""
     model: str
 
 

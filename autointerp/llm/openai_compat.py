@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
@@ -47,6 +47,7 @@ from autointerp.llm.hints import pause_s
 from autointerp.llm.negotiate import Negotiation, route
 from autointerp.llm.transport import CONNECT_TIMEOUT_S, make_client
 from autointerp.llm.wire import clean
+from autointerp.provenance import digest
 
 OPENAI_URL = "https://api.openai.com/v1"
 TIMEOUT_S = 120.0
@@ -56,6 +57,9 @@ UPLOAD_TIMEOUT_S = 1800.0
 """Of a file of up to 200 MB."""
 BYTES_A_TOKEN = 4
 """Of a prompt, roughly: for hints alone."""
+VERSION_FIELDS = ("api-version", "api_version", "version")
+"""Fields of a URL's query that do not choose what answers."""
+AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 NO_KEY = "none"
 """Sent to servers of one's own, which check no key but may want the header."""
 _NEVER_OPENED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -104,10 +108,14 @@ class OpenAICompatible:
     def url_of(base_url: str | None) -> str:
         """The URL that stands for this one, or for the environment's, in keys and files.
 
+        Fields of a query that may choose what answers are in it as a digest; a version is not.
+
         Raises:
             UsageError: no http or https URL.
         """
-        return bare_url(_full_url(base_url))
+        url = _full_url(base_url)
+        fields = [field for field in parse_qsl(urlsplit(url).query) if field[0].lower() not in VERSION_FIELDS]
+        return bare_url(url) + (f"?{digest(sorted(fields))[-8:]}" if fields else "")
 
     def __repr__(self) -> str:
         return f"OpenAICompatible({self.name!r} at {self.endpoint.base_url})"
@@ -302,9 +310,12 @@ class OpenAICompatible:
     def _connected(self) -> openai.AsyncOpenAI:
         """The client, made on first use so that it belongs to the running event loop."""
         if self._client is None:
+            parts = urlsplit(self._url)
             self._client = openai.AsyncOpenAI(
                 api_key=self._key or NO_KEY,
-                base_url=self._url,
+                base_url=urlunsplit(parts._replace(query="", fragment="")),
+                default_query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+                default_headers=_key_headers(parts.hostname or "", self._key),
                 max_retries=0,
                 timeout=httpx2.Timeout(self.timeout_s, connect=CONNECT_TIMEOUT_S),
                 http_client=make_client(self._url, self.timeout_s, self._connections),
@@ -337,6 +348,13 @@ def checked_key() -> str:
             f"which no key does; copy it again"
         )
     return key
+
+
+def _key_headers(host: str, key: str) -> dict[str, str | openai.Omit]:
+    """Azure takes a key under a header of its own, and a token of its directory alone where others take a key."""
+    if not key or not f".{host}".endswith(AZURE_HOSTS):
+        return {}
+    return {"api-key": key, "Authorization": openai.Omit()}
 
 
 def _full_url(base_url: str | None) -> str:

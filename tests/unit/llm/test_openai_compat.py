@@ -294,3 +294,44 @@ def test_a_url_is_kept_without_credentials() -> None:
     for wrong in ("localhost:8000", "ftp://x/", "http://"):
         with pytest.raises(UsageError):
             bare_url(wrong)
+
+
+def test_a_query_of_the_base_url_goes_with_every_request() -> None:
+    """Azure's older URLs name a version there; it stood in the middle of the path, and nothing answered."""
+    seen: list[str] = []
+
+    async def run() -> None:
+        async def chat(request: web.Request) -> web.Response:
+            seen.append(request.path_qs)
+            return completion()
+
+        app = web.Application()
+        app.router.add_post("/openai/deployments/x/chat/completions", chat)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/openai/deployments/x/?api-version=2024-10-21"
+        client = OpenAICompatible("m", url)
+        assert (await client.complete(question())).text == "hi"
+        assert client.endpoint.base_url.endswith("/openai/deployments/x")
+        await client.aclose()
+        await runner.cleanup()
+
+    asyncio.run(run())
+    assert seen == ["/openai/deployments/x/chat/completions?api-version=2024-10-21"]
+
+
+def test_a_version_is_no_part_of_who_answers_and_any_other_field_is() -> None:
+    """Two deployments behind one gateway must not share a cache; a new version of the interface asks nothing anew."""
+    of = OpenAICompatible.url_of
+    assert of("https://h/v1?api-version=1") == of("https://h/v1?api-version=2") == "https://h/v1"
+    assert of("https://h/v1?deployment=a") != of("https://h/v1?deployment=b")
+    assert "deployment" not in of("https://h/v1?deployment=a")
+
+
+def test_azure_gets_its_key_where_it_looks_for_it() -> None:
+    client = OpenAICompatible("m", "https://mine.openai.azure.com/openai/deployments/x?api-version=2024-10-21")
+    headers = client._connected().default_headers
+    assert headers["api-key"] == KEY
+    assert not isinstance(headers["Authorization"], str)
+    assert "api-key" not in OpenAICompatible("m", "https://openai.azure.com.example/v1")._connected().default_headers
