@@ -46,24 +46,10 @@ LONG_PATIENCE_S = 180.0
 ALL_READ = 0.95
 """A prompt that was read whole has so many tokens a word, at least."""
 _WORDS = (
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "red",
-    "mat",
-    "and",
-    "the",
-    "dog",
-    "ran",
-    "to",
-    "the",
-    "sea",
-    "in",
-    "the",
-    "sun",
+    *("the", "cat", "sat", "under", "one", "red", "tree", "and"),
+    *("the", "dog", "ran", "over", "the", "sea", "with", "the", "sun"),
 )
+"""Each is a token, or more, to any tokenizer."""
 _NO_ECHO = (
     *(BadRequestError, UnsupportedParameterError, UnknownModelError, WrongUrlError),
     *(MalformedReplyError, ServerFailedError),

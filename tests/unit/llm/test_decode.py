@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.llm.base import ChatReply
-from autointerp.llm.decode import ErrorFacts, classify, decode_chat, decode_models, embedded_error, retry_after_s
+from autointerp.llm.decode import (
+    ErrorFacts,
+    classify,
+    decode_chat,
+    decode_models,
+    decode_reply,
+    embedded_error,
+    retry_after_s,
+)
 from autointerp.llm.errors import (
     BadKeyError,
     LlmError,
@@ -141,3 +149,43 @@ def test_retry_after_as_a_date_and_as_nonsense() -> None:
     assert retry_after_s({"retry-after": "soon"}) is None
     assert retry_after_s({"retry-after-ms": "nan", "retry-after": "2"}) == 2.0
     assert retry_after_s({}) is None
+
+
+@pytest.mark.parametrize(
+    ("finish", "usage", "expected"),
+    [
+        ("length", {"prompt_tokens": 1721, "completion_tokens": 71}, True),
+        ("length", {"prompt_tokens": 1721, "completion_tokens": 1000}, False),
+        ("length", {"prompt_tokens": 1721, "completion_tokens": 999}, False),
+        ("length", {}, False),
+        ("length", {"prompt_tokens": 100, "completion_tokens": 71, "total_tokens": 1100}, False),
+        ("stop", {"prompt_tokens": 1721, "completion_tokens": 71}, False),
+    ],
+    ids=["full", "all room used", "but one", "not counted", "thoughts in the total alone", "ended by itself"],
+)
+def test_an_answer_cut_off_before_its_room_was_used_met_a_full_context(
+    finish: str, usage: dict[str, int], expected: bool
+) -> None:
+    """Such a question fits as two halves; it was lost as one whose answer does not end."""
+    body = {"choices": [{"message": {"content": "1: a"}, "finish_reason": finish}], "usage": usage}
+    reply = decode_reply(question(max_tokens=1000), json.dumps(body).encode())
+    assert reply.context_full is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([{"type": "text", "text": "1: a"}], "1: a"),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "1: a"}],
+            "1: a",
+        ),
+        ([{"type": "reasoning", "text": "hm"}, "1: ", {"type": "output_text", "text": "a"}], "1: a"),
+        ([{"text": "1: a"}], "1: a"),
+        ([], ""),
+    ],
+)
+def test_content_in_parts_is_the_text_of_its_text_parts(content: object, expected: str) -> None:
+    """Mistral's thinking models write a list; the probe ended the run."""
+    body = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+    assert decode_chat(json.dumps(body).encode()).text == expected
