@@ -67,8 +67,6 @@ def ended_badly(reply: ChatReply) -> Unparsed | None:
     cut = prompt_cut(reply)
     if cut:
         return cut
-    if reply.context_full:
-        return Unparsed("context_too_long", "The answer was cut off where the model's context was full.")
     if reply.finish_reason in CUT_ENDS:
         return Unparsed("cut_off", "The answer was cut off before its end.")
     if not spoken(reply.text):

@@ -68,7 +68,10 @@ class StructuredSimulator:
         def request(attempt: int, said: str | None) -> ChatRequest:
             return question.request(attempt, said, json_schema=levels_schema(n))
 
-        return await ask(self.model, request, lambda reply: parse_structured(reply, n))
+        def read(reply: ChatReply) -> tuple[int, ...] | Unparsed:
+            return _cut_by_context(question, reply, parse_structured(reply, n))
+
+        return await ask(self.model, request, read)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class TopLogprobsSimulator:
             return question.request(attempt, said, top_logprobs=TOP_LOGPROBS)
 
         def read(reply: ChatReply) -> Distributions | Unparsed:
-            return parse_distributions(reply, question.n_levels, form)
+            return _cut_by_context(question, reply, parse_distributions(reply, question.n_levels, form))
 
         return await ask(self.model, request, read)
 
@@ -174,6 +177,14 @@ async def _ask_all(
         ended[0].extend(asked)
         ended[1].extend(answered)
     return ended
+
+
+def _cut_by_context(question: Question, reply: ChatReply, value: T | Unparsed) -> T | Unparsed:
+    """An answer that was cut off because the context was full, as one that is too long where it can be halved."""
+    cut = isinstance(value, Unparsed) and value.reason == "cut_off" and reply.context_full
+    if cut and len(question.windows) > 1:
+        return Unparsed(ContextTooLongError.reason, "The answer was cut off where the model's context was full.")
+    return value
 
 
 def _by_window(questions: Sequence[Question], values: Sequence[Sequence[T] | None]) -> tuple[tuple[T, ...] | None, ...]:

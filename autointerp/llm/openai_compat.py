@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 import aiohttp
@@ -350,11 +350,11 @@ def checked_key() -> str:
     return key
 
 
-def _key_headers(host: str, key: str) -> dict[str, str | openai.Omit]:
+def _key_headers(host: str, key: str) -> dict[str, Any]:
     """Azure takes a key under a header of its own, and a token of its directory alone where others take a key."""
     if not key or not f".{host}".endswith(AZURE_HOSTS):
         return {}
-    return {"api-key": key, "Authorization": openai.Omit()}
+    return {"api-key": key, "Authorization": openai.Omit()}  # the SDK takes it, and does not say so in its types
 
 
 def _full_url(base_url: str | None) -> str:

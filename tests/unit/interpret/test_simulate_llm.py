@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
 from autointerp.errors import StoppedError, UsageError
 from autointerp.format import levels_schema
 from autointerp.interpret.oracle import lookup_oracle, oracle
-from autointerp.interpret.parse import LETTERS, NUMBERS
+from autointerp.interpret.parse import LETTERS, NUMBERS, Unparsed, parse_structured
 from autointerp.interpret.simulate import Tokens
 from autointerp.interpret.simulate_llm import (
     StructuredSimulator,
@@ -20,7 +21,7 @@ from autointerp.llm.base import Capabilities, ChatReply, ChatRequest, Endpoint
 from autointerp.llm.errors import ContextTooLongError, QuotaExhaustedError
 from autointerp.llm.fakes import FunctionModel, ScriptedModel, text_reply
 from autointerp.llm.negotiate import Negotiation
-from autointerp.records import Window
+from autointerp.records import Usage, Window
 from tests.unit.interpret.features import explained
 
 WINDOWS = [Window(("a", "b", "\\n")), Window(("b", "b"))]
@@ -277,3 +278,34 @@ def test_a_window_too_long_by_itself_fails_alone() -> None:
     simulation = asyncio.run(StructuredSimulator(FunctionModel(one_is_long)).simulate(explained("b"), windows))
     assert simulation.failures == ((7, "context_too_long"),)
     assert simulation.levels == (*MARKED_LEVELS[:7], None)
+
+
+def test_an_answer_that_filled_the_context_is_asked_in_halves() -> None:
+    """Halves of a question fitted and their answers did not: all were lost as answers that do not end."""
+
+    def complete(request: ChatRequest) -> ChatReply:
+        listed = re.findall(r"^\d+\t", request.messages[-1].content, re.MULTILINE)
+        n = len(listed)
+        full = n > 2
+        text = json.dumps({str(i): 3 for i in range(1, n + 1)})
+        return ChatReply(
+            text=text[:5] if full else text,
+            finish_reason="length" if full else "stop",
+            context_full=full,
+            model="m",
+            usage=Usage(calls=1),
+        )
+
+    windows = [Window((" a", " b"), 1) for _ in range(8)]
+    simulation = asyncio.run(StructuredSimulator(FunctionModel(complete)).simulate(explained("b"), windows))
+    assert simulation.levels == ((3,),) * 8
+    assert simulation.failures == ()
+
+
+def test_an_answer_to_a_cut_prompt_is_none() -> None:
+    """It looks like an answer in every way."""
+    reply = text_reply('{"1": 3}').model_copy(update={"tokens_sent": 2950, "usage": Usage(input_tokens=1024)})
+    value = parse_structured(reply, 1)
+    assert isinstance(value, Unparsed)
+    assert value.reason == "context_too_long"
+    assert "read 1,024 of about 2,950" in value.message
