@@ -41,7 +41,7 @@ async def learn_capabilities(
         witness.names |= dict.fromkeys(kept.served)
         witness.crossed = kept.crossed
     if kept is not None and kept.seen is not None and 0 <= time.time() - kept.seen < BELIEVED_S:
-        connected.provider.assume(kept.rejected)
+        connected.provider.assume(kept.rejected, kept.window, kept.longest_read)
         seen = kept
     else:
         asked: ChatModel = in_manner(connected.meter, config.endpoint)
