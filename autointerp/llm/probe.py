@@ -27,6 +27,7 @@ from autointerp.llm.errors import (
     WrongUrlError,
 )
 from autointerp.llm.logprobs import are_real
+from autointerp.llm.manner import Mannered
 from autointerp.llm.openai_compat import OpenAICompatible
 from autointerp.llm.wrappers import Metered
 from autointerp.records import Usage
@@ -137,7 +138,8 @@ async def _reads_long_prompts(endpoint: OpenAICompatible, model: ChatModel) -> t
 
 def _is_affordable(model: ChatModel, request: ChatRequest) -> bool:
     """Whether a request takes no more than a tenth of what may be spent."""
-    budget = model.budget if isinstance(model, Metered) else None
+    inner = model.inner if isinstance(model, Mannered) else model
+    budget = inner.budget if isinstance(inner, Metered) else None
     most = most_tokens(request)
     tenfold = Usage(calls=10, input_tokens=10 * most.input_tokens, output_tokens=10 * most.output_tokens)
     return budget is None or budget.fits(tenfold)
