@@ -77,8 +77,8 @@ def find_weights(folder: Path) -> list[Path]:
 
 def _check_depth(file: Path, config: dict[str, object], n_tensors: int) -> None:
     """A config with more layers than the weights have tensors takes hours to build and then lacks most of them."""
-    for key in DEPTH_KEYS:
-        depth = config.get(key)
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    for key, depth in ((key, part.get(key)) for part in parts for key in DEPTH_KEYS):
         if isinstance(depth, int) and not 0 < depth <= n_tensors:
             raise UsageError(
                 f"{file} says {key} = {depth:,}, but the weights beside it hold {n_tensors:,} tensors; they do not "

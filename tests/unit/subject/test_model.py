@@ -320,10 +320,11 @@ def test_files_of_the_wrong_kind(copied: Path, file: str, text: str, words: str)
     [
         ("n_layer", 10**7, "n_layer = 10,000,000, but the weights beside it hold 28 tensors"),
         ("n_layer", 0, "n_layer = 0, but"),
+        ("text_config", {"num_hidden_layers": 10**7}, "num_hidden_layers = 10,000,000, but"),
         ("n_embd", 32, "its weights have other shapes than its config.json says"),
     ],
 )
-def test_sizes_that_the_weights_do_not_have(copied: Path, key: str, value: int, words: str) -> None:
+def test_sizes_that_the_weights_do_not_have(copied: Path, key: str, value: object, words: str) -> None:
     """Ten million layers were built, one by one, before the first weight was looked at."""
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {key: value}))
