@@ -7,9 +7,12 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from autointerp.llm.answers import obedient_answer
 from autointerp.llm.base import Capabilities
 from autointerp.llm.openai_compat import OpenAICompatible
 from autointerp.llm.probe import probe
+from autointerp.llm.testserver.profiles import PROFILES
+from autointerp.llm.testserver.server import TestServer, running
 from tests.unit.llm.servers import answering
 
 Body = dict[str, object]
@@ -141,3 +144,23 @@ def test_what_an_older_version_kept_is_still_read() -> None:
     )
     seen = Capabilities.model_validate_json(old)
     assert (seen.window, seen.longest_read) == (None, 0)
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_every_kind_of_server_can_be_probed(name: str) -> None:
+    """Each refuses, hides, cuts or rewrites something; none of that may end a run before it began."""
+
+    async def run() -> Capabilities:
+        async with running(TestServer(obedient_answer, PROFILES[name])) as url:
+            client = OpenAICompatible("test-model", f"{url}?api-version=1" if PROFILES[name].needs_query else url)
+            try:
+                return await probe(client)
+            finally:
+                await client.aclose()
+
+    seen = asyncio.run(run())
+    assert seen.answers_differ
+    assert seen.window == (4096 if name == "ollama" else None)
+    assert seen.json_schema is not (
+        PROFILES[name].ignores_schema or any(r.field == "response_format" for r in PROFILES[name].refusals)
+    )
