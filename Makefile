@@ -5,18 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-browser test-tl39 check bench bench-gpu clean setup
+.PHONY: demo test test-browser test-endpoints test-tl39 check bench bench-gpu clean setup
 
 demo: setup
 	$(BIN)/autointerp run --demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest --ignore=tests/browser -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --ignore=tests/browser --ignore=tests/endpoints -n auto --maxprocesses 4 --dist loadfile
 
 # Needs a Chromium on the path (Debian: apt-get install chromium), or one named in AUTOINTERP_CHROMIUM.
 test-browser: setup
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser
+
+# Real servers: llama.cpp, transformers serve, a litellm proxy; builds them first, from the package index alone.
+test-endpoints: setup
+	PYTHON=$(PYTHON) .ci/test-endpoints
 
 # The subject's tests on the oldest transformer_lens, with sae-lens beside it, in an environment of their own.
 test-tl39:
