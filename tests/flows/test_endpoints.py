@@ -15,6 +15,7 @@ import pytest
 
 from autointerp import api
 from autointerp.interpret.oracle import lookup_oracle, stage_of
+from autointerp.llm.testserver.habits import widened
 from autointerp.llm.testserver.profiles import PROFILES, Profile
 from autointerp.llm.testserver.server import TestServer
 from autointerp.store.runs import RunStore
@@ -27,6 +28,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+ROOMY = 16_384
+"""A context in tokens that every question fits."""
+TIGHT = 3000
+"""One that holds the demonstrations and half of a feature's examples, or of ten passages."""
 
 
 class Scored(NamedTuple):
@@ -117,11 +124,20 @@ def test_an_endpoint_comes_to_what_a_faultless_one_does(
     row: Row, ask: Callable[..., Scored], fast: dict[str, Scored]
 ) -> None:
     """A habit of a server must change neither a score nor how often a question is asked."""
-    scored = ask(PROFILES[row.profile])
+    profile = PROFILES[row.profile]
+    scored = ask(widened(profile, ROOMY) if profile.window and profile.window.tokens < ROOMY else profile)
     assert scored.simulator == row.simulator
     assert scored.means == fast[row.simulator].means
     assert not scored.lost
     assert not scored.twice
+
+
+@pytest.mark.parametrize("name", ["groq", "lmstudio", "llama.cpp", "ollama", "vllm", "anthropic", "gemini", "sglang"])
+def test_what_does_not_fit_is_asked_in_halves(name: str, ask: Callable[..., Scored]) -> None:
+    """Each server says that a prompt is too long in its own words, and one cuts it without any."""
+    scored = ask(widened(PROFILES[name], TIGHT), latency_s=0.01)
+    assert not scored.lost
+    assert (scored.means[0] or 0) > 0.5
 
 
 def test_azure_is_asked_with_the_query_of_its_url(ask: Callable[..., Scored], fast: dict[str, Scored]) -> None:
