@@ -5,6 +5,7 @@ Guards against what endpoints do in silence or say in words of their own: refuse
 shapes of errors and log probabilities, contexts that are full.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -30,6 +31,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "endpoints.md"
 ROOMY = 16_384
 """A context in tokens that every question fits."""
 TIGHT = 3000
@@ -144,3 +146,11 @@ def test_azure_is_asked_with_the_query_of_its_url(ask: Callable[..., Scored], fa
     """`…/deployments/X?api-version=…/chat/completions` leads nowhere."""
     scored = ask(PROFILES["azure"], query="api-version=2024-10-21")
     assert scored.means == fast["top-logprobs/numbers"].means
+
+
+def test_the_docs_name_what_is_played() -> None:
+    """A row of the docs' table without its test, or a test without its row, is a claim that nobody checks."""
+    named = set(
+        re.findall(r"`([^`]+)`", "".join(re.findall(r"\| played ([^|]*) \|", DOCS.read_text(encoding="utf-8"))))
+    )
+    assert named == {row.profile for row in ROWS} | {"azure"}
