@@ -16,11 +16,11 @@ def write_every_dictionary(root: Path, d_in: int = D_MODEL, d_sae: int = D_SAE) 
     """Folders by name; weights are random, biases such that a few features are active on a token."""
     draw = torch.Generator().manual_seed(3)
     unit = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=draw), dim=1)
-    plain = {"W_enc": unit.T, "b_enc": torch.full((d_sae,), -0.5), "W_dec": unit, "b_dec": torch.zeros(d_in)}
+    plain = {"W_enc": unit.T, "b_enc": torch.full((d_sae,), -0.1), "W_dec": unit, "b_dec": torch.zeros(d_in)}
     long = {"W_dec": unit * (1 + torch.rand(d_sae, 1, generator=draw))}
     other = {"W_dec": 0.1 * torch.randn(d_sae, d_in, generator=draw), "b_dec": torch.randn(d_in, generator=draw)}
     skip = {"W_skip": 0.1 * torch.randn(d_in, d_in, generator=draw)}
-    threshold = {"threshold": 0.5 * torch.rand(d_sae, generator=draw)}
+    threshold = {"threshold": 0.1 * torch.rand(d_sae, generator=draw)}
     gates = {"b_gate": plain["b_enc"], "b_mag": torch.zeros(d_sae), "r_mag": torch.zeros(d_sae)}
     gated = {"W_enc": unit.T, "W_dec": unit, "b_dec": plain["b_dec"], **gates}
     out: dict[str, Any] = {

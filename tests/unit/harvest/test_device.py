@@ -104,6 +104,8 @@ def test_every_dictionary_is_harvested_as_on_the_cpu(few: Configure, of_all: Pat
     assert machine.highest[device if device != "mps" else "mps:0"] > 0
     assert not machine.highest["cuda:0"], "a tensor on the card that was not asked for"
     alike(of_all, folder, [d.id for d in config.dictionary])
+    silent = [d.id for d in config.dictionary if not Harvest(of_all, d.id).metrics.l0]
+    assert not silent, "nothing was compared of these"
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
