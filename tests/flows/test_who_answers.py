@@ -148,10 +148,10 @@ def test_a_judge_that_changes_on_the_way_is_told_and_asked_anew_what_it_does(tmp
         told = score(run, url, tmp_path / "cache.sqlite")
         assert any("another-model-entirely answers at" in line and "answers of both" in line for line in told)
         assert served(run) == [([ASKED, "another-model-entirely"], 0)]
-        n = len(judge.asked)
+        n, questions = len(judge.asked), judge.questions
         score(run, url, tmp_path / "cache.sqlite")
         assert len(judge.asked) > n, "the probe"
-        assert judge.questions == sum("Reply" not in text and "number" not in text for text in judge.asked[:n])
+        assert judge.questions == questions
 
 
 def test_answers_that_come_for_two_questions_are_told(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_answers_that_come_for_two_questions_are_told(tmp_path: Path) -> None:
         told = score(run, url, tmp_path / "cache.sqlite")
     assert any("with the id of an answer to another question" in line for line in told)
     ((_, crossed),) = served(run)
-    assert crossed == len(judge.asked) // 5
+    assert crossed == (len(judge.asked) + 1) // 5, "the fourth of every five"
 
 
 def test_a_server_with_one_id_for_all_its_answers_crosses_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from autointerp.errors import RunError, UsageError
+from autointerp.files import sweep_temporaries
 from autointerp.harvest import tokenise
 from autointerp.harvest.appended import AppendedFiles
 from autointerp.harvest.tokenise import Encoding, write_corpus
@@ -212,6 +213,7 @@ def test_killed_at_any_step_the_bytes_are_the_same(
     (tmp_path / "x.jsonl").write_text(lines, encoding="utf-8")
 
     def work(out: Path) -> None:
+        sweep_temporaries(out)  # as a run does when it is locked
         stream = open_sources(str(tmp_path / "x.jsonl"), tmp_path)
         write_corpus(out, "n", lambda: stream, encoding, lambda stage, done, total: None, lambda text: None)
 
