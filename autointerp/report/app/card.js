@@ -100,7 +100,7 @@ function alarmsHtml(row, score) {
     ? '<p class="warn">Specificity is not tested: fewer than 10 hard negatives were found and answered.</p>'
     : "";
   const [share, n] = score.tempted;
-  const counted = n === null ? `${fixed(100 * share, 0)} % of them` : `${Math.round(share * n)} of ${n}`;
+  const counted = n === null ? `${fixed(100 * share, 0)} %` : `${Math.round(share * n)} of ${n}`;
   const tempted = share === null ? "none was answered" : counted;
   return `<dl class="facts alarms">${items.join("")}<div><dt title="Hard negatives answered above 0">Tempted by hard negatives</dt><dd>${tempted}</dd></div></dl>${tested}`;
 }
