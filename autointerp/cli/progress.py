@@ -47,7 +47,7 @@ def say_starting(words: Sequence[str]) -> None:
     if sys.stderr.isatty():
         say(f"{command}: loading what it needs …", sys.stderr)
     else:
-        _say({"stage": "load", "done": 0, "total": None})
+        _say({"stage": "load", "done": 0, "total": None, "per_second": None, "seconds_left": None})
 
 
 @contextmanager
